@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/config"
+)
+
+// GentokenCmd makes a token, adds its hash to the configuration file and
+// prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
+type GentokenCmd struct {
+	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; made if missing (default: ${default})."`
+	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
+	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
+	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
+	Expires config.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: for ever)."`
+}
+
+// Run does it.
+func (c *GentokenCmd) Run(_ context.Context, app *App) error {
+	plaintext, token := config.Generate(config.TokenOptions{
+		Name:    c.Name,
+		Refs:    c.Ref,
+		Scopes:  c.Scope,
+		Expires: time.Duration(c.Expires),
+	})
+	if err := token.Check(); err != nil {
+		return badUsage{err}
+	}
+	if err := config.AddToken(c.Config, token); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(app.Stdout, plaintext); err != nil {
+		return fmt.Errorf("printing the token: %w", err)
+	}
+	fmt.Fprintf(app.Stderr, "added token %s to %s (%s); it cannot be shown again\n",
+		token.Name, c.Config, inWords(token))
+	return nil
+}
+
+// inWords says what a token may do and for how long.
+func inWords(t config.Token) string {
+	words := "scopes " + strings.Join(t.Scopes, ", ")
+	if t.Refs == nil {
+		words += ", all refs"
+	} else {
+		words += ", refs " + strings.Join(*t.Refs, " ")
+	}
+	if !t.Expires.IsZero() {
+		words += ", until " + t.Expires.Format(time.RFC3339)
+	}
+	return words
+}
+
+// badUsage is a flag that parses, but means nothing: exit code 2.
+type badUsage struct{ error }
+
+func (e badUsage) ExitCode() int { return 2 }
+func (e badUsage) Unwrap() error { return e.error }

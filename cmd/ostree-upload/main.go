@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Command ostree-upload copies OSTree commits to a repository on another host
+// and publishes them there. docs/design.md tells how.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker.
+var version = ""
+
+// cli is the command line.
+type cli struct {
+	Verbose bool             `short:"v" help:"Log more."`
+	Version kong.VersionFlag `help:"Print the version."`
+
+	Gentoken GentokenCmd `cmd:"" help:"Make a token for pushing."`
+	Receive  ReceiveCmd  `cmd:"" help:"Serve a repository: receive pushes and publish them."`
+	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
+	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
+}
+
+// App is what every command gets: where results go, where all else goes.
+type App struct {
+	Stdout, Stderr io.Writer
+	Log            *slog.Logger
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run runs one command and returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exited := -1
+	parser := kong.Must(&c,
+		kong.Name("ostree-upload"),
+		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
+		kong.Vars{"version": versionOf()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }),
+	)
+	command, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help or --version
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "ostree-upload: %v\nhint: ostree-upload --help\n", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills
+	app := &App{Stdout: stdout, Stderr: stderr, Log: logger(stderr, command.Command(), c.Verbose)}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(stderr, command.Run(app))
+}
+
+// logger logs to stderr: the server what it does, the others only what is odd.
+func logger(stderr io.Writer, command string, verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if command == "receive" {
+		level = slog.LevelInfo
+	}
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// report tells a person about an error and gives its exit code.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(stderr, "ostree-upload: %s\n", text)
+	}
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) && hint.Hint() != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint.Hint())
+	}
+	var code interface{ ExitCode() int }
+	if errors.As(err, &code) {
+		return code.ExitCode()
+	}
+	return 1
+}
+
+func versionOf() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// firstContact is how long to try a server that has not answered once, unless
+// --retry-for says more exactly: a mistyped address should not take minutes.
+const firstContact = 20 * time.Second
+
+// PushCmd copies commits to the server and has them published.
+type PushCmd struct {
+	Repo      string           `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
+	Address   string           `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server (${default})."`
+	Token     string           `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; better in the environment or a file."`
+	TokenFile string           `xor:"token" placeholder:"FILE" help:"File that holds the token."`
+	Branch    []string         `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; may be given again. Without any, all refs are pushed."`
+	Refs      []string         `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
+	Resume    string           `placeholder:"SESSION" help:"Go on with this session."`
+	Depth     int              `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
+	Force     bool             `help:"Replace commits of the server that ours do not descend from."`
+	DryRun    bool             `help:"Say what would be pushed, and push nothing."`
+	Prune     bool             `help:"Run 'ostree prune --refs-only' on the build repository first."`
+	Jobs      int              `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
+	ChunkSize config.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	RetryFor  *config.Duration `placeholder:"DURATION" help:"How long to go on without progress (15m; 20s for a server that never answered)."`
+	JSON      bool             `name:"json" help:"Print the result as one JSON document."`
+}
+
+// Run pushes and prints the result.
+func (c *PushCmd) Run(ctx context.Context, app *App) error {
+	opt, err := c.options(app)
+	if err != nil {
+		return err
+	}
+	if c.Prune {
+		if err := c.prune(ctx, app); err != nil {
+			return err
+		}
+	}
+	boundHeap()
+	result, err := push.Run(ctx, opt)
+	if c.JSON && result != nil {
+		if failed := printJSON(app, result); failed != nil && err == nil {
+			err = failed
+		}
+		return err
+	}
+	if err == nil {
+		c.print(app, result)
+	}
+	return err
+}
+
+// options checks the flags that kong cannot.
+func (c *PushCmd) options(app *App) (push.Options, error) {
+	token, err := c.token()
+	if err != nil {
+		return push.Options{}, err
+	}
+	if err := c.check(); err != nil {
+		return push.Options{}, err
+	}
+	opt := push.Options{
+		Repo: c.Repo, Address: c.Address, Token: token,
+		Refs: append(c.Branch, c.Refs...), Resume: c.Resume,
+		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
+		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
+		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
+		Log:       app.Log,
+		OnSession: func(s wire.Session, resumed bool) { announce(app, s, resumed) },
+	}
+	if c.RetryFor != nil {
+		opt.RetryFor = time.Duration(*c.RetryFor)
+		opt.FirstContact = opt.RetryFor
+	}
+	return opt, nil
+}
+
+func (c *PushCmd) check() error {
+	switch {
+	case c.Jobs < 1 || c.Jobs > 64:
+		return usage("--jobs %d: give 1 to 64", c.Jobs)
+	case c.ChunkSize < 64<<10 || c.ChunkSize > 1<<30:
+		return usage("--chunk-size %s: give 64KiB to 1GiB", c.ChunkSize)
+	case c.Depth < -1:
+		return usage("--depth %d: give 0 or more, or -1 for all", c.Depth)
+	case c.Resume != "" && len(c.Branch)+len(c.Refs) > 0:
+		return usage("--resume takes the refs from the session: leave out %s", append(c.Branch, c.Refs...)[0])
+	case c.Resume != "" && c.DryRun:
+		return usage("--resume and --dry-run do not go together")
+	}
+	return nil
+}
+
+func usage(format string, args ...any) error {
+	return badUsage{fmt.Errorf(format, args...)}
+}
+
+// token is what --token, the environment or --token-file gives.
+func (c *PushCmd) token() (string, error) {
+	if c.TokenFile == "" {
+		return c.Token, nil
+	}
+	b, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// prune drops from the build repository what its refs do not reach.
+func (c *PushCmd) prune(ctx context.Context, app *App) error {
+	args := []string{"prune", "--refs-only", "--repo=" + c.Repo}
+	if c.DryRun {
+		args = append(args, "--no-prune")
+	}
+	cmd := exec.CommandContext(ctx, "ostree", args...)
+	cmd.Stdout, cmd.Stderr = app.Stderr, app.Stderr
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return &push.Error{Exit: push.ExitInterrupted, Code: "interrupted", Err: errors.New("interrupted")}
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		return &push.Error{Exit: push.ExitFailed, Err: err, HintText: "--prune needs the ostree command; install it, or leave --prune out"}
+	}
+	if err != nil {
+		return fmt.Errorf("prune repository %s: %w", c.Repo, err)
+	}
+	return nil
+}
+
+// boundHeap has garbage collected earlier than usual: each request of an upload
+// leaves a buffer of a whole chunk behind, and it is cheap to collect.
+func boundHeap() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+}
+
+// announce tells the session's ID as soon as there is one: it is what resumes
+// the push if this process dies.
+func announce(app *App, s wire.Session, resumed bool) {
+	if !resumed {
+		fmt.Fprintf(app.Stderr, "session %s opened\n", s.ID)
+		return
+	}
+	fmt.Fprintf(app.Stderr, "session %s resumed: it is %s and has %s of its %s objects\n",
+		s.ID, s.State, thousands(s.Objects.Known-s.Objects.Missing), thousands(s.Objects.Known))
+}
+
+func printJSON(app *App, result *push.Result) error {
+	out := json.NewEncoder(app.Stdout)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(result)
+}
+
+// print says in a line for each ref what came of it.
+func (c *PushCmd) print(app *App, r *push.Result) {
+	switch {
+	case r.NothingToDo:
+		fmt.Fprintln(app.Stdout, "nothing to do")
+		return
+	case r.DryRun:
+		for _, ref := range r.Refs {
+			fmt.Fprintf(app.Stdout, "would push %s %s\n", ref.Ref, ref.New)
+		}
+		fmt.Fprintf(app.Stdout, "%s objects, %s, less what the server has already\n", thousands(r.Objects), amount(r.BytesWalked))
+		return
+	}
+	for _, ref := range r.Refs {
+		fmt.Fprintf(app.Stdout, "published %s %s (%s objects, %s sent, session %s)\n",
+			ref.Ref, ref.New, thousands(r.ObjectsSent), amount(r.BytesSent), r.Session.ID)
+	}
+}
+
+// thousands is n with commas between groups of three digits.
+func thousands(n int64) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
+}
+
+// amount is a number of bytes as people say it.
+func amount(n int64) string {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
+		if n >= 10*unit.size {
+			return fmt.Sprintf("%s %s", thousands(n/unit.size), unit.name)
+		}
+	}
+	return fmt.Sprintf("%s bytes", thousands(n))
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+)
+
+// ReceiveCmd is the server. Flags win over the configuration file.
+type ReceiveCmd struct {
+	Config  string `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file (${default})."`
+	Repo    string `short:"r" placeholder:"REPO" help:"Repository to publish into."`
+	State   string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
+	Address string `short:"a" placeholder:"ADDR" help:"Where to listen (:8080)."`
+	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Certificate, for HTTPS."`
+	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate."`
+	Init    bool   `help:"Create the repository, in archive mode, if there is none."`
+}
+
+// Run serves until a signal comes.
+func (c *ReceiveCmd) Run(ctx context.Context, app *App) error { return c.serve(ctx, app) }

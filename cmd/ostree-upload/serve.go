@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/publish"
+	"github.com/lirios/ostree-upload/tusstore"
+)
+
+// serve assembles the server and runs it.
+func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
+	file, err := config.OpenFile(c.Config, app.Log)
+	if err != nil {
+		return err
+	}
+	settings := *file.Current()
+	if err := c.override(&settings); err != nil {
+		return err
+	}
+	if len(settings.Tokens) == 0 {
+		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
+	}
+	if c.Init {
+		if err := initRepo(settings.Repo); err != nil {
+			return err
+		}
+	}
+	repo, err := ostree.OpenRepo(settings.Repo)
+	if err != nil {
+		return err
+	}
+	// Before privileges are dropped, which a port below 1024 needs.
+	listener, err := net.Listen("tcp", settings.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", settings.Address, err)
+	}
+	defer listener.Close() //nolint:errcheck // Serve closes it; here only if it was never reached
+	if err := becomeOwner(settings.Repo, app.Log); err != nil {
+		return err
+	}
+	a, err := assemble(ctx, &settings, file, repo, app.Log)
+	if err != nil {
+		return err
+	}
+	app.Log.Info("receiving", "address", listener.Addr().String(), "repo", settings.Repo, "mode", repo.Mode(), "version", versionOf())
+	return errors.Join(a.run(ctx, listener, &settings), a.close())
+}
+
+func (c *ReceiveCmd) override(s *config.Config) error {
+	for _, o := range []struct {
+		flag string
+		to   *string
+	}{{c.Repo, &s.Repo}, {c.State, &s.State}, {c.Address, &s.Address}, {c.TLSCert, &s.TLS.Cert}, {c.TLSKey, &s.TLS.Key}} {
+		if o.flag != "" {
+			*o.to = o.flag
+		}
+	}
+	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
+		return badUsage{errors.New("--tls-cert and --tls-key belong together")}
+	}
+	return nil
+}
+
+// initRepo creates an archive repository with a summary, unless there is one.
+func initRepo(path string) error {
+	if _, err := os.Stat(filepath.Join(path, "config")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	if err := libostree.Init(path, "archive"); err != nil {
+		return err
+	}
+	repo, err := libostree.Open(path)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	return repo.RegenerateSummary()
+}
+
+// assembly is the server's parts, in the order in which bytes flow.
+type assembly struct {
+	lock      *os.File
+	journal   *journal.Journal
+	store     *tusstore.Store
+	publisher *publish.Publisher
+	server    *receive.Server
+}
+
+func assemble(ctx context.Context, s *config.Config, file *config.File, repo *ostree.Repo, log *slog.Logger) (a *assembly, err error) {
+	a = &assembly{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	if a.lock, err = lockRepo(s.Repo); err != nil {
+		return nil, err
+	}
+	state := s.StateFolder()
+	if err = openState(state, s.Repo, log); err != nil {
+		return nil, err
+	}
+	if a.journal, err = journal.OpenFile(filepath.Join(state, "journal.db")); err != nil {
+		return nil, err
+	}
+	a.store, err = tusstore.Open(ctx, tusstore.Config{
+		Dir: state, Journal: a.journal, Log: log,
+		Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize),
+	})
+	if err != nil {
+		return nil, err
+	}
+	warnOfSummary(s, log)
+	a.publisher = publish.New(publish.Config{
+		Repo: s.Repo, Staged: a.store.StagedPath(), Journal: a.journal, Log: log,
+		Summary: publish.Summary(s.Summary), Ready: a.store.Wait, Drop: a.store.Drop,
+	})
+	if err = a.publisher.Recover(); err != nil {
+		return nil, err
+	}
+	a.server, err = receive.New(receive.Config{
+		Version: versionOf(), Repo: repo, Settings: file.Current,
+		Journal: a.journal, Store: a.store, Publisher: a.publisher, Log: log,
+	})
+	return a, err
+}
+
+// run serves until ctx ends, then stops in the order in which bytes flow.
+func (a *assembly) run(ctx context.Context, l net.Listener, s *config.Config) error {
+	g, ctx := errgroup.WithContext(ctx)
+	ingest, stopIngest := context.WithCancel(context.WithoutCancel(ctx))
+	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer stopIngest()
+		return a.server.Serve(ctx, l, &s.TLS, time.Duration(s.Grace))
+	})
+	g.Go(func() error {
+		defer stopPublishing()
+		return a.store.Run(ingest)
+	})
+	g.Go(func() error { return a.publisher.Run(publishing) })
+	return g.Wait()
+}
+
+func (a *assembly) close() error {
+	var errs []error
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	if a.journal != nil {
+		errs = append(errs, a.journal.Close())
+	}
+	if a.lock != nil {
+		errs = append(errs, a.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// lockRepo makes this the one server of a repository, wherever its state is.
+func lockRepo(repo string) (*os.File, error) {
+	f, err := durable.Lock(filepath.Join(repo, ".ostree-upload.lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("another ostree-upload serves %s: %w", repo, err)
+	}
+	return f, err
+}
+
+func warnOfSummary(s *config.Config, log *slog.Logger) {
+	write, why, err := publish.SummaryOf(s.Repo, publish.Summary(s.Summary))
+	if !write && (why != "" || err != nil) {
+		log.Warn("the repository's summary is left as it is; clients that read it will not see new commits", "reason", why, "err", err)
+	}
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package config is the server's YAML file and the tokens in it.
+//
+//   - A file is taken as a whole or not at all: unknown keys are errors, and
+//     all errors are reported together, each with its line.
+//   - Plaintext tokens never leave this package; only their SHA-256 does.
+//   - A running server's configuration changes between two requests, never
+//     within one: ask File.Current once and keep what it returns.
+//
+// Sizes are bytes, times are UTC. A Config does not change once it is loaded
+// and may be shared; a File may be used concurrently.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// DefaultPath is the configuration file that commands use unless told.
+const DefaultPath = "ostree-upload.yaml"
+
+// What becomes of the repository's summary file when a session is published.
+const (
+	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
+	SummaryAlways = "always" // regenerate it
+	SummaryNever  = "never"  // leave it alone
+)
+
+// Config is the content of a configuration file, with defaults filled in.
+type Config struct {
+	Repo       string   // path of the production repository
+	Address    string   // host:port to listen on
+	State      string   // state folder; "" for the one inside the repository
+	TLS        TLS      // both empty: plain HTTP
+	Summary    string   // SummaryAuto, SummaryAlways or SummaryNever
+	SessionTTL Duration // an open session that is idle for longer expires
+	History    Duration // how long finished sessions are remembered
+	Grace      Duration // how long a stopping server waits for requests under way
+	Limits     Limits
+	Tokens     []Token
+}
+
+// TLS names the PEM files of the server's certificate and key.
+type TLS struct {
+	Cert, Key string
+}
+
+// Limits bound what clients may send; 0 means no limit.
+type Limits struct {
+	MaxObjectSize  Size // of one file, inflated
+	MaxSessionSize Size // of all that one session sends, inflated
+	MinFreeSpace   Size // what uploads must leave free on the file system
+}
+
+// Default is the configuration of an empty file.
+func Default() *Config {
+	return &Config{
+		Repo:       "repo",
+		Address:    ":8080",
+		Summary:    SummaryAuto,
+		SessionTTL: Duration(168 * time.Hour),
+		History:    Duration(2160 * time.Hour),
+		Grace:      Duration(30 * time.Second),
+		Limits: Limits{
+			MaxObjectSize: 8 << 30,
+			MinFreeSpace:  1 << 30,
+		},
+	}
+}
+
+// StateFolder is where the server keeps what is not yet published: State, or
+// .ostree-upload inside Repo. Inside, because import is then a hard link.
+func (c *Config) StateFolder() string {
+	if c.State != "" {
+		return c.State
+	}
+	return filepath.Join(c.Repo, ".ostree-upload")
+}
+
+// Load reads and checks the file at path. Errors of the content are joined,
+// one for each fault; a file that is not there is an fs.ErrNotExist.
+func Load(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &missingError{path}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	c, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// missingError says that there is no configuration file, and how to get one.
+type missingError struct{ path string }
+
+func (e *missingError) Error() string { return "no configuration file at " + e.path }
+func (e *missingError) Unwrap() error { return fs.ErrNotExist }
+func (e *missingError) Hint() string {
+	return "`ostree-upload gentoken --config " + e.path + "` makes one with a first token"
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const hashA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+const hashB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+// TestParseEverything pins each key of the file, as docs/operating.md has them.
+func TestParseEverything(t *testing.T) {
+	got, err := Parse([]byte(`# the production host
+repo: /srv/ostree/repo
+address: "127.0.0.1:9000"
+state: /srv/ostree/state
+tls: {cert: /etc/cert.pem, key: /etc/key.pem}
+summary: never
+session-ttl: 24h
+history: 90d
+grace: 5s
+limits: {max-object-size: 2GiB, max-session-size: 10MB, min-free-space: 0}
+tokens:
+  - name: ci
+    sha256: ` + hashA + `
+    created: 2026-11-23T10:00:00Z
+    expires: 2027-11-23T12:00:00+02:00
+    refs: ["os/**"]
+    scopes: [push, force]
+  - name: 123
+    sha256: ` + strings.ToUpper(hashB) + `
+    refs: []
+  - token: PLAINTEXT
+    created: 2020-12-30T00:00:00Z
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := hashToken("PLAINTEXT")
+	want := &Config{
+		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
+		TLS: TLS{"/etc/cert.pem", "/etc/key.pem"}, Summary: SummaryNever,
+		SessionTTL: Duration(24 * time.Hour), History: Duration(2160 * time.Hour), Grace: Duration(5 * time.Second),
+		Limits: Limits{MaxObjectSize: 2 << 30, MaxSessionSize: 10e6},
+		Tokens: []Token{
+			{Name: "ci", SHA256: hashA,
+				Created: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
+				Expires: time.Date(2027, 11, 23, 10, 0, 0, 0, time.UTC),
+				Refs:    &[]string{"os/**"}, Scopes: []string{"push", "force"}},
+			{Name: "123", SHA256: hashB, Refs: &[]string{}, Scopes: []string{"push"}},
+			{Name: "legacy-" + plain[:8], SHA256: plain,
+				Created: time.Date(2020, 12, 30, 0, 0, 0, 0, time.UTC), Scopes: []string{"push"}},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestParseEmptyIsDefault(t *testing.T) {
+	for _, text := range []string{"", "\n", "# only words\n", "tokens:\n", "tokens: []\n", "---\n"} {
+		got, err := Parse([]byte(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if want := Default(); len(got.Tokens) != 0 || got.Repo != want.Repo || got.Limits != want.Limits {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+	if got := Default().StateFolder(); got != "repo/.ostree-upload" {
+		t.Errorf("state folder %s", got)
+	}
+}
+
+// TestParseFaults pins what is refused, and that the words lead to the place.
+func TestParseFaults(t *testing.T) {
+	token := "tokens:\n- name: a\n  sha256: " + hashA + "\n"
+	for _, tt := range []struct{ text, want string }{
+		{"repos: x", `line 1: unknown key "repos"`},
+		{"limits: {max-objects: 1MiB}", `line 1: unknown key "max-objects"`},
+		{token + "  ref: [x]", `line 4: unknown key "ref"`},
+		{"repo: a\nrepo: b", `already defined at line 1`},
+		{"repo:", "line 1: repo: needs a value"},
+		{"repo: [a]", "line 1: repo: needs a value"},
+		{"- repo", "does not belong here"},
+		{"repo: a\n---\nrepo: b", "more than one YAML document"},
+		{"repo: 'a", "unexpected end"},
+		{"address: 8080", `"8080" is not an address`},
+		{"summary: yes", `"yes" is not one of auto, always, never`},
+		{"tls: {cert: a.pem}", "cert and key belong together"},
+		{"session-ttl: 168", `session-ttl: "168" is not a duration`},
+		{"session-ttl: 0", "session-ttl: must be more than 0"},
+		{"history: -1h", "is not a duration"},
+		{"\nlimits:\n  min-free-space: 100", `line 3: limits.min-free-space: "100" needs a unit`},
+		{"limits: {max-object-size: -1GiB}", "is not a size"},
+		{"tokens: {name: a}", "does not belong here"},
+		{"tokens:\n- name: a", "token 1: needs a sha256"},
+		{"tokens:\n- name: a\n  sha256: abc", "line 3: token 1: sha256: not 64 hex digits"},
+		{token + "  token: x", "has both sha256 and token"},
+		{token + "  refs:", "refs: needs a list"},
+		{token + "  refs: all", "refs: needs a list"},
+		{token + "  refs: ['os/[ab]']", "only letters, digits"},
+		{token + "  refs: ['/os']", "can match no ref"},
+		{token + "  scopes: [pull]", `scope "pull" is not one of push, force, sessions, admin`},
+		{token + "  created: yesterday", `line 4: token 1: created: "yesterday" is not a time`},
+		{"tokens:\n- name: 'a b'\n  sha256: " + hashA, `"a b" is not a token name`},
+		{token + "- name: a\n  sha256: " + hashB, "the name a is already that of token 1"},
+		{token + "- name: b\n  sha256: " + hashA, "token 2: the same token as token 1"},
+	} {
+		if _, err := Parse([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q:\ngot  %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+// TestParseReportsAll pins that one run shows every fault.
+func TestParseReportsAll(t *testing.T) {
+	_, err := Parse([]byte("repos: x\nhistory: 1\nlimits: {min-free-space: x}\ntokens:\n- {name: a, scopes: [x]}\n"))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 5 {
+		t.Errorf("%d faults, want 5:\n%v", len(lines), err)
+	}
+}
+
+// TestParseHidesTokens pins that no fault shows a plaintext.
+func TestParseHidesTokens(t *testing.T) {
+	for _, text := range []string{
+		"tokens:\n- token: SECRET\n  scopes: [x]",
+		"tokens:\n- token: SECRET\n- token: SECRET",
+		"tokens:\n- token: SECRET\n  sha256: " + hashA,
+		"tokens:\n- sha256: SECRET",
+		"tokens:\n- SECRET",
+		"tokens: SECRET",
+	} {
+		if _, err := Parse([]byte(text)); err == nil || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestLoadMissing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.yaml")
+	_, err := Load(path)
+	var hinted interface{ Hint() string }
+	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "gentoken") {
+		t.Error(err)
+	}
+	if err := os.WriteFile(path, []byte("repos: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("the fault does not name the file: %v", err)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]Size{
+		"0": 0, "0B": 0, "1B": 1, "1KiB": 1024, "1kB": 1000, "1KB": 1000, "8GiB": 8 << 30, "8 GiB": 8 << 30,
+		"10MB": 10e6, "3TB": 3e12, "7TiB": 7 << 40,
+	} {
+		got, err := ParseSize(text)
+		if err != nil || got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+		if back, err := ParseSize(got.String()); err != nil || back != got {
+			t.Errorf("%q: wrote %s, read %d, %v", text, got, back, err)
+		}
+	}
+	for _, text := range []string{"", "1", "GiB", "-1B", "+1B", "1.5GiB", "1Gi", "1gib", "1GiBB", "9999999TiB",
+		"99999999999999999999B", "1e3B", " 1B", "1B ", "1BiK"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "30s": 30 * time.Second, "168h": 168 * time.Hour, "90d": 2160 * time.Hour, "1d12h": 36 * time.Hour, "0d": 0,
+	} {
+		if got, err := ParseDuration(text); err != nil || time.Duration(got) != want {
+			t.Errorf("%q: %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "1", "-1s", "d", "1dd", "1d-1h", "-1d", "1h1d", "65535d9000000000s0ms9999999999s", "70000d"} {
+		if got, err := ParseDuration(text); err == nil {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+}
+
+// FuzzParse pins that no text makes the parser panic, and what is accepted
+// keeps the rules that the rest of the server builds on. What is accepted can
+// also be added to, and then differs by that token alone.
+func FuzzParse(f *testing.F) {
+	for _, text := range editable {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse(text)
+		if err != nil {
+			return
+		}
+		names := map[string]bool{}
+		for _, tok := range c.Tokens {
+			if len(tok.SHA256) != 64 || names[tok.Name] || tok.Check() != nil {
+				t.Errorf("accepted %+v", tok)
+			}
+			names[tok.Name] = true
+		}
+		if c.SessionTTL <= 0 || c.Limits.MinFreeSpace < 0 {
+			t.Errorf("accepted %+v", c)
+		}
+		withToken(text, Token{Name: "fuzz", SHA256: hashB, Scopes: []string{"push"}})
+	})
+}

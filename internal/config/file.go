@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+)
+
+// A File is a configuration file that is read again when it changes, so that
+// a new token works, and a removed one does not, without a restart.
+type File struct {
+	path string
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	current *Config
+	seen    fs.FileInfo // of what was last read, good or bad; nil: not there
+}
+
+// errEmptied stands for a file that lost all its content. Editors and copies
+// over the file leave it like this for a moment, and "no tokens at all" is
+// nothing that anyone says with an empty file.
+var errEmptied = errors.New("the file is empty")
+
+// OpenFile loads the file at path. From then on a broken file is logged, once
+// for each change of it, and what was read before stays in force.
+func OpenFile(path string, log *slog.Logger) (*File, error) {
+	// Stat first: a change between the two is then seen as one later.
+	seen, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	c, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return &File{path: path, log: log, current: c, seen: seen}, nil
+}
+
+// Current is the configuration as the file has it now. It costs a stat.
+func (f *File) Current() *Config {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, err := os.Stat(f.path)
+	if err != nil {
+		f.gone(err)
+		return f.current
+	}
+	if f.seen != nil && unchanged(f.seen, now) {
+		return f.current
+	}
+	f.seen = now
+	if c, err := f.reload(now); err != nil {
+		f.log.Error("the changed configuration is not used", "file", f.path, "err", err)
+	} else {
+		f.log.Info("configuration read again", "file", f.path, "tokens", len(c.Tokens))
+		f.current = c
+	}
+	return f.current
+}
+
+func (f *File) gone(err error) {
+	if f.seen != nil {
+		f.log.Error("the configuration cannot be read, the last one stays in force", "file", f.path, "err", err)
+	}
+	f.seen = nil
+}
+
+func (f *File) reload(now fs.FileInfo) (*Config, error) {
+	if now.Size() == 0 {
+		return nil, errEmptied
+	}
+	return Load(f.path)
+}
+
+func unchanged(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// fileForm is the shape of the file. The leaves stay nodes: they know their
+// lines, and a number that was meant as a word ("name: 123") stays as written.
+type fileForm struct {
+	Repo    yaml.Node `yaml:"repo"`
+	Address yaml.Node `yaml:"address"`
+	State   yaml.Node `yaml:"state"`
+	TLS     struct {
+		Cert yaml.Node `yaml:"cert"`
+		Key  yaml.Node `yaml:"key"`
+	} `yaml:"tls"`
+	Summary    yaml.Node `yaml:"summary"`
+	SessionTTL yaml.Node `yaml:"session-ttl"`
+	History    yaml.Node `yaml:"history"`
+	Grace      yaml.Node `yaml:"grace"`
+	Limits     struct {
+		MaxObjectSize  yaml.Node `yaml:"max-object-size"`
+		MaxSessionSize yaml.Node `yaml:"max-session-size"`
+		MinFreeSpace   yaml.Node `yaml:"min-free-space"`
+	} `yaml:"limits"`
+	Tokens []tokenForm `yaml:"tokens"`
+}
+
+// Parse reads the text of a configuration file. All faults are reported, joined,
+// each with its line.
+func Parse(text []byte) (*Config, error) {
+	var form fileForm
+	p := &parser{}
+	p.decode(text, &form)
+	if p.broken {
+		return nil, errors.Join(p.errs...)
+	}
+	c := Default()
+	p.text(&form.Repo, "repo", &c.Repo)
+	p.text(&form.State, "state", &c.State)
+	p.address(&form.Address, "address", &c.Address)
+	p.text(&form.TLS.Cert, "tls.cert", &c.TLS.Cert)
+	p.text(&form.TLS.Key, "tls.key", &c.TLS.Key)
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		p.errs = append(p.errs, errors.New("tls: cert and key belong together, one is missing"))
+	}
+	p.summary(&form.Summary, "summary", &c.Summary)
+	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
+	if c.SessionTTL == 0 {
+		p.errorf(&form.SessionTTL, "session-ttl", "must be more than 0")
+	}
+	p.duration(&form.History, "history", &c.History)
+	p.duration(&form.Grace, "grace", &c.Grace)
+	p.size(&form.Limits.MaxObjectSize, "limits.max-object-size", &c.Limits.MaxObjectSize)
+	p.size(&form.Limits.MaxSessionSize, "limits.max-session-size", &c.Limits.MaxSessionSize)
+	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
+	c.Tokens = p.tokens(form.Tokens)
+	if len(p.errs) > 0 {
+		return nil, errors.Join(p.errs...)
+	}
+	return c, nil
+}
+
+// A parser collects the faults of a file. Its methods leave the default where
+// a key is not there.
+type parser struct {
+	errs   []error
+	broken bool // no YAML at all: nothing more can be said about it
+}
+
+func (p *parser) decode(text []byte, form *fileForm) {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	err := d.Decode(form)
+	var faults *yaml.TypeError
+	switch {
+	case err == io.EOF: // an empty file is all defaults
+		return
+	case errors.As(err, &faults):
+		for _, f := range faults.Errors {
+			p.errs = append(p.errs, errors.New(plainFault(f)))
+		}
+	case err != nil:
+		p.errs, p.broken = append(p.errs, err), true
+		return
+	}
+	if d.Decode(new(yaml.Node)) != io.EOF {
+		p.errs = append(p.errs, errors.New("more than one YAML document"))
+	}
+}
+
+var unknownField = regexp.MustCompile(`field (.*) not found in type .*`)
+var wrongKind = regexp.MustCompile(`(?s)cannot unmarshal (\S+).* into .*`)
+
+// plainFault says in words of the file what yaml says in words of Go. Values
+// are left out: one of them may be a token.
+func plainFault(s string) string {
+	s = unknownField.ReplaceAllString(s, `unknown key "$1"`)
+	return wrongKind.ReplaceAllString(s, "$1 does not belong here")
+}
+
+func (p *parser) errorf(n *yaml.Node, key, format string, args ...any) {
+	p.errs = append(p.errs, fmt.Errorf("line %d: %s: %w", n.Line, key, fmt.Errorf(format, args...)))
+}
+
+// scalar returns a key's value as it is written; false if there is no key or,
+// after reporting it, no plain value.
+func (p *parser) scalar(n *yaml.Node, key string) (string, bool) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch {
+	case n.Kind == 0:
+		return "", false
+	case n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" || n.Value == "":
+		p.errorf(n, key, "needs a value")
+		return "", false
+	}
+	return n.Value, true
+}
+
+func (p *parser) text(n *yaml.Node, key string, into *string) {
+	if s, ok := p.scalar(n, key); ok {
+		*into = s
+	}
+}
+
+// parsed puts what parse makes of a key's value into into, or reports the key.
+func parsed[T any](p *parser, n *yaml.Node, key string, into *T, parse func(string) (T, error)) {
+	s, ok := p.scalar(n, key)
+	if !ok {
+		return
+	}
+	v, err := parse(s)
+	if err != nil {
+		p.errorf(n, key, "%w", err)
+		return
+	}
+	*into = v
+}
+
+func (p *parser) size(n *yaml.Node, key string, into *Size) {
+	parsed(p, n, key, into, ParseSize)
+}
+
+func (p *parser) duration(n *yaml.Node, key string, into *Duration) {
+	parsed(p, n, key, into, ParseDuration)
+}
+
+func (p *parser) time(n *yaml.Node, key string, into *time.Time) {
+	parsed(p, n, key, into, parseTime)
+}
+
+func (p *parser) address(n *yaml.Node, key string, into *string) {
+	parsed(p, n, key, into, func(s string) (string, error) {
+		if _, _, err := net.SplitHostPort(s); err != nil {
+			return "", fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
+		}
+		return s, nil
+	})
+}
+
+func (p *parser) summary(n *yaml.Node, key string, into *string) {
+	parsed(p, n, key, into, func(s string) (string, error) {
+		switch s {
+		case SummaryAuto, SummaryAlways, SummaryNever:
+			return s, nil
+		}
+		return "", fmt.Errorf("%q is not one of auto, always, never", s)
+	})
+}
+
+// parseTime reads RFC 3339, and the shorter forms that YAML has for times,
+// which are then UTC.
+func parseTime(s string) (time.Time, error) {
+	for _, form := range []string{time.RFC3339, "2006-01-02 15:04:05", time.DateOnly} {
+		if t, err := time.Parse(form, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-11-23T10:00:00Z", s)
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package config
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// tokenForm is one entry of the list of tokens: with sha256, or in the older
+// form, with the plaintext under token.
+type tokenForm struct {
+	Name    yaml.Node `yaml:"name"`
+	SHA256  yaml.Node `yaml:"sha256"`
+	Token   yaml.Node `yaml:"token"`
+	Created yaml.Node `yaml:"created"`
+	Expires yaml.Node `yaml:"expires"`
+	Refs    yaml.Node `yaml:"refs"`
+	Scopes  yaml.Node `yaml:"scopes"`
+}
+
+// tokens checks the list of tokens. Two of one name could not be told apart in
+// logs; two of one hash would hide each other's limits.
+func (p *parser) tokens(forms []tokenForm) []Token {
+	var tokens []Token
+	names, hashes := map[string]int{}, map[string]int{}
+	for i := range forms {
+		key := fmt.Sprintf("token %d", i+1)
+		t, ok := p.token(&forms[i], key)
+		if !ok {
+			continue
+		}
+		if first, twice := names[t.Name]; twice {
+			p.errs = append(p.errs, fmt.Errorf("%s: the name %s is already that of token %d", key, t.Name, first))
+		}
+		if first, twice := hashes[t.SHA256]; twice {
+			p.errs = append(p.errs, fmt.Errorf("%s: the same token as token %d", key, first))
+		}
+		names[t.Name], hashes[t.SHA256] = i+1, i+1
+		tokens = append(tokens, t)
+	}
+	return tokens
+}
+
+func (p *parser) token(f *tokenForm, key string) (Token, bool) {
+	before := len(p.errs)
+	t := Token{Scopes: []string{ScopePush}}
+	p.secret(f, key, &t.SHA256)
+	parsed(p, &f.Name, key+": name", &t.Name, func(s string) (string, error) { return s, checkName(s) })
+	p.time(&f.Created, key+": created", &t.Created)
+	p.time(&f.Expires, key+": expires", &t.Expires)
+	if refs, there := p.list(&f.Refs, key+": refs", checkGlob); there {
+		t.Refs = &refs
+	}
+	if scopes, there := p.list(&f.Scopes, key+": scopes", checkScope); there {
+		t.Scopes = scopes
+	}
+	if t.Name == "" && t.SHA256 != "" {
+		t.Name = "legacy-" + t.SHA256[:8]
+	}
+	return t, len(p.errs) == before
+}
+
+// secret takes the hash, or makes it from the plaintext of the older form.
+// Neither of the two is ever part of an error.
+func (p *parser) secret(f *tokenForm, key string, into *string) {
+	hash, hasHash := p.scalar(&f.SHA256, key+": sha256")
+	plain, hasPlain := p.scalar(&f.Token, key+": token")
+	switch {
+	case hasHash && hasPlain:
+		p.errorf(&f.Token, key, "has both sha256 and token")
+	case hasHash:
+		hash = strings.ToLower(hash)
+		if raw, err := hex.DecodeString(hash); err != nil || len(raw) != 32 {
+			p.errorf(&f.SHA256, key+": sha256", "not 64 hex digits")
+			return
+		}
+		*into = hash
+	case hasPlain:
+		*into = hashToken(plain)
+	case f.SHA256.Kind == 0 && f.Token.Kind == 0:
+		p.errs = append(p.errs, fmt.Errorf("%s: needs a sha256", key))
+	}
+}
+
+// list reads a list of words. A key without a value is an error, not a missing
+// key: for refs the one would mean none and the other all.
+func (p *parser) list(n *yaml.Node, key string, check func(string) error) (words []string, there bool) {
+	if n.Kind == 0 {
+		return nil, false
+	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	words = []string{}
+	if n.Kind != yaml.SequenceNode {
+		p.errorf(n, key, "%w", errors.New("needs a list; [] is an empty one"))
+		return words, true
+	}
+	for _, item := range n.Content {
+		word, ok := p.scalar(item, key)
+		if !ok {
+			continue
+		}
+		if err := check(word); err != nil {
+			p.errorf(item, key, "%w", err)
+			continue
+		}
+		words = append(words, word)
+	}
+	return words, true
+}

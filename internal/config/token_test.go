@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package config
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMatchGlob(t *testing.T) {
+	for _, tt := range []struct {
+		glob, ref string
+		want      bool
+	}{
+		{"os/x86_64/stable", "os/x86_64/stable", true},
+		{"os/x86_64/stable", "os/x86_64/stabl", false},
+		{"os/x86_64/stable", "os/x86_64/stable2", false},
+		{"os/*", "os/x86_64", true},
+		{"os/*", "os/x86_64/stable", false},
+		{"os/*", "os", false},
+		{"os/*/stable", "os/x86_64/stable", true},
+		{"os/*/stable", "os/a/b/stable", false},
+		{"os/**", "os/x86_64/stable", true},
+		{"os/**", "ossify/a", false},
+		{"os/**", "os", false},
+		{"os/**/stable", "os/a/b/stable", true},
+		{"**", "anything/at/all", true},
+		{"*", "anything", true},
+		{"*", "any/thing", false},
+		{"a*b*c", "axxbxxc", true},
+		{"a*b*c", "axxbxx/c", false},
+		{"a**c", "ab/c", true},
+		{"a.c", "abc", false},
+		{strings.Repeat("a*", 200) + "b", strings.Repeat("a", 5000), false}, // no backtracking
+	} {
+		if got := matchGlob(tt.glob, tt.ref); got != tt.want {
+			t.Errorf("%.40s on %.40s: %t", tt.glob, tt.ref, got)
+		}
+	}
+}
+
+// TestMayPush pins the difference between no list of refs and an empty one.
+func TestMayPush(t *testing.T) {
+	push := []string{ScopePush}
+	for _, tt := range []struct {
+		name  string
+		token Token
+		want  bool
+	}{
+		{"no list is all", Token{Scopes: push}, true},
+		{"an empty list is none", Token{Scopes: push, Refs: &[]string{}}, false},
+		{"one of the globs", Token{Scopes: push, Refs: &[]string{"x", "os/**"}}, true},
+		{"none of the globs", Token{Scopes: push, Refs: &[]string{"x"}}, false},
+		{"not without the scope", Token{Scopes: []string{ScopeSessions}}, false},
+		{"admin has the scope, not the refs", Token{Scopes: []string{ScopeAdmin}, Refs: &[]string{"x"}}, false},
+		{"admin has the scope", Token{Scopes: []string{ScopeAdmin}}, true},
+	} {
+		if got := tt.token.MayPush("os/x86_64/stable"); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+	admin := Token{Scopes: []string{ScopeAdmin}}
+	for _, s := range scopes {
+		if !admin.May(s) {
+			t.Errorf("admin may not %s", s)
+		}
+	}
+}
+
+func TestAuthenticate(t *testing.T) {
+	plain, token := Generate(TokenOptions{Name: "ci", Expires: time.Hour})
+	legacy, err := Parse([]byte("tokens: [{token: OLD}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Config{Tokens: append(legacy.Tokens, token)}
+
+	now := token.Created.Add(59 * time.Minute)
+	if got, err := c.Authenticate(plain, now); err != nil || got.Name != "ci" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := c.Authenticate("OLD", now); err != nil || !strings.HasPrefix(got.Name, "legacy-") || !got.May(ScopePush) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bearer := range []string{"", "x", token.SHA256, plain[:63], plain + "0"} {
+		if got, err := c.Authenticate(bearer, now); !errors.Is(err, ErrUnknownToken) {
+			t.Errorf("%q: %v, %v", bearer, got, err)
+		}
+	}
+	if _, err := c.Authenticate(plain, token.Expires); !errors.Is(err, ErrExpiredToken) || !strings.Contains(err.Error(), "ci") {
+		t.Error(err)
+	}
+}
+
+func TestGenerate(t *testing.T) {
+	a, first := Generate(TokenOptions{})
+	b, second := Generate(TokenOptions{Refs: []string{"os/*"}, Scopes: []string{ScopeAdmin}})
+	if a == b || len(a) != 64 || first.Name == second.Name {
+		t.Errorf("%s %s", first.Name, second.Name)
+	}
+	if first.Refs != nil || !slices.Equal(first.Scopes, []string{ScopePush}) || !first.Expires.IsZero() {
+		t.Errorf("%+v", first)
+	}
+	if second.Refs == nil || !slices.Equal(*second.Refs, []string{"os/*"}) || !second.May(ScopeForce) {
+		t.Errorf("%+v", second)
+	}
+	for _, tok := range []Token{first, second} {
+		if err := tok.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/push"
+)
+
+// A server is a running `ostree-upload receive`.
+type server struct {
+	address string // URL
+	token   string
+	client  *push.Client
+	cmd     *exec.Cmd
+	ended   chan error // gets what Wait returned
+}
+
+// pollEvery is how long the demo rests between two looks at something.
+const pollEvery = 2 * time.Millisecond
+
+// The demo runs on small machines too, where a gigabyte may not be free.
+const configuration = `# The demo's production host.
+repo: production
+limits: {min-free-space: 0}
+`
+
+// startServer makes a token, and a production repository by receive --init,
+// and returns once the server answers.
+func (d *demo) startServer(ctx context.Context) (string, error) {
+	if err := os.WriteFile(d.path("ostree-upload.yaml"), []byte(configuration), 0o600); err != nil {
+		return "", err
+	}
+	token, err := d.output(ctx, d.binary, "gentoken", "--name=demo", "--ref=demo/**")
+	if err != nil {
+		return "", err
+	}
+	host, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	s := &server{address: "http://" + host, token: token, ended: make(chan error, 1)}
+	if s.client, err = push.NewClient(s.address, token); err != nil {
+		return "", err
+	}
+	log, err := os.Create(d.path("server.log"))
+	if err != nil {
+		return "", err
+	}
+	defer log.Close()
+	// Not bound to ctx: it is stopped last, by cleanUp.
+	s.cmd = d.command(context.WithoutCancel(ctx), d.binary, "receive", "--init", "--address="+host)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	if err := s.cmd.Start(); err != nil {
+		return "", err
+	}
+	d.server = s
+	go func() { s.ended <- s.cmd.Wait() }()
+	if err := s.ready(ctx); err != nil {
+		text, _ := os.ReadFile(d.path("server.log"))
+		return "", fmt.Errorf("%w\n%s", err, text)
+	}
+	return "receive --init made the production repository and listens on " + s.address, nil
+}
+
+// freePort is an address of the loopback interface that nobody listens on.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// ready returns once the server says that it is well.
+func (s *server) ready(ctx context.Context) error {
+	return poll(ctx, 30*time.Second, func() (bool, error) {
+		select {
+		case err := <-s.ended:
+			s.ended <- err
+			return false, fmt.Errorf("the server ended: %v", err)
+		default:
+		}
+		res, err := http.Get(s.address + "/healthz")
+		if err != nil {
+			return false, nil
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK, nil
+	})
+}
+
+// stop ends the server as an operator would, and kills it if it will not.
+func (s *server) stop() {
+	s.client.Close()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.ended:
+	case <-time.After(15 * time.Second):
+		s.cmd.Process.Kill()
+		<-s.ended
+	}
+}
+
+// poll asks until it is so, or an error, or the time is up.
+func poll(ctx context.Context, limit time.Duration, isSo func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("still not so after "+limit.String()))
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if done, err := isSo(); done || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

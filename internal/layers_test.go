@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package internal has only this test of how the tree hangs together.
+package internal
+
+import (
+	"bytes"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/lirios/ostree-upload/"
+
+// root is the module's folder, seen from here.
+const root = ".."
+
+// TestImportsPointOneWay pins docs/design.md: the client and the server's side
+// meet only in wire and ostree, and storage knows nothing of HTTP.
+func TestImportsPointOneWay(t *testing.T) {
+	imports := ourImports(t)
+
+	// What a package may import of ours, itself. Packages that are not listed
+	// here are bound by the second table only.
+	only := map[string][]string{
+		"internal/ostree":  {},
+		"internal/durable": {},
+		"internal/config":  {},
+		"internal/wire":    {"internal/ostree"},
+		"internal/push":    {"internal/ostree", "internal/wire"},
+		"internal/receive": {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable"},
+	}
+	for pkg, may := range only {
+		for _, imported := range imports[pkg] {
+			if !slices.Contains(may, imported) {
+				t.Errorf("%s imports %s", pkg, imported)
+			}
+		}
+	}
+
+	// What it may not even reach.
+	never := map[string][]string{
+		"internal/push": {"internal/receive", "tusstore", "journal", "publish", "internal/libostree", "internal/config"},
+		"journal":       {"tusstore", "publish", "internal/receive", "internal/push", "internal/libostree"},
+		"tusstore":      {"publish", "internal/receive", "internal/push", "internal/libostree"},
+		"publish":       {"tusstore", "internal/receive", "internal/push"},
+	}
+	for pkg, forbidden := range never {
+		for _, reached := range reach(imports, pkg) {
+			if slices.Contains(forbidden, reached) {
+				t.Errorf("%s imports %s, by way of others perhaps", pkg, reached)
+			}
+		}
+	}
+}
+
+// TestOnlyOneCgo pins that all C is in one small package: the rest builds and
+// runs without libostree.
+func TestOnlyOneCgo(t *testing.T) {
+	walk(t, func(file string) {
+		if filepath.Ext(file) != ".go" || packageOf(file) == "internal/libostree" {
+			return
+		}
+		if slices.Contains(importsOf(t, file), "C") {
+			t.Errorf("%s uses cgo", file)
+		}
+	})
+}
+
+// TestLicenceHeader pins that each source file says under which licence it is.
+func TestLicenceHeader(t *testing.T) {
+	sources := []string{".go", ".c", ".h", ".sh"}
+	others := []string{"Makefile", "Dockerfile", "run"}
+	walk(t, func(file string) {
+		if !slices.Contains(sources, filepath.Ext(file)) && !slices.Contains(others, filepath.Base(file)) {
+			return
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := text[:min(len(text), 200)]
+		if !bytes.Contains(head, []byte("SPDX-License-Identifier: AGPL-3.0-or-later\n")) {
+			t.Errorf("%s has no licence header", file)
+		}
+	})
+}
+
+// ourImports maps each package of the module to those that its own files, not
+// its tests, import from the module, whatever they are built for.
+func ourImports(t *testing.T) map[string][]string {
+	imports := map[string][]string{}
+	walk(t, func(file string) {
+		if filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		pkg := packageOf(file)
+		for _, imported := range importsOf(t, file) {
+			if name, ours := strings.CutPrefix(imported, module); ours {
+				imports[pkg] = append(imports[pkg], name)
+			}
+		}
+	})
+	if len(imports["internal/push"]) == 0 {
+		t.Fatal("found no imports: is the test at its place?")
+	}
+	return imports
+}
+
+func importsOf(t *testing.T, file string) []string {
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var imports []string
+	for _, spec := range f.Imports {
+		imports = append(imports, strings.Trim(spec.Path.Value, `"`))
+	}
+	return imports
+}
+
+// reach lists all that pkg imports, itself or through others.
+func reach(imports map[string][]string, pkg string) []string {
+	var reached []string
+	for todo := []string{pkg}; len(todo) > 0; todo = todo[1:] {
+		for _, imported := range imports[todo[0]] {
+			if !slices.Contains(reached, imported) {
+				reached = append(reached, imported)
+				todo = append(todo, imported)
+			}
+		}
+	}
+	return reached
+}
+
+// packageOf is the folder of a file, as import paths have it.
+func packageOf(file string) string {
+	return path.Dir(filepath.ToSlash(strings.TrimPrefix(file, root+string(filepath.Separator))))
+}
+
+// walk calls see for each file of the tree that people wrote.
+func walk(t *testing.T, see func(file string)) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(file string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && slices.Contains([]string{".git", "bin", "testdata"}, e.Name()) {
+			return fs.SkipDir
+		}
+		if e.Type().IsRegular() {
+			see(file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

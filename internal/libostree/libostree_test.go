@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package libostree
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+func command(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// source makes an archive repository with one commit, and its checksum.
+func source(t *testing.T) (repo string, commit ostree.Checksum) {
+	t.Helper()
+	tree := t.TempDir()
+	if err := os.WriteFile(filepath.Join(tree, "hello"), []byte("hello\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	repo = filepath.Join(t.TempDir(), "src")
+	command(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+	sum, err := ostree.ParseChecksum(command(t, "ostree", "commit", "--repo="+repo, "-b", "main", tree))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return repo, sum
+}
+
+func open(t *testing.T, path string) *Repo {
+	t.Helper()
+	r, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Importing all of a commit in two transactions makes a repository that
+// ostree itself finds whole, with the ref and the summary in place.
+func TestImport(t *testing.T) {
+	from, commit := source(t)
+	for _, mode := range []string{"archive", "bare-user"} {
+		t.Run(mode, func(t *testing.T) {
+			to := filepath.Join(t.TempDir(), "dst")
+			must(t, Init(to, mode))
+			src, dst := open(t, from), open(t, to)
+			must(t, dst.Lock(context.Background(), Shared))
+			must(t, dst.Begin())
+			for _, n := range objects(t, from) {
+				if n.Type != ostree.CommitObject {
+					must(t, dst.Import(src, n))
+				}
+			}
+			must(t, dst.Commit())
+			must(t, dst.Lock(context.Background(), Exclusive))
+			must(t, dst.Begin())
+			must(t, dst.Import(src, ostree.Name{Checksum: commit, Type: ostree.CommitObject}))
+			must(t, dst.MarkComplete(commit))
+			must(t, dst.WriteCommitMeta(commit, nil))
+			dst.SetRef("a/main", commit)
+			must(t, dst.Commit())
+			must(t, dst.RegenerateSummary())
+			must(t, dst.Unlock(Exclusive))
+			must(t, dst.Unlock(Shared))
+			command(t, "ostree", "fsck", "--repo="+to)
+			if got := command(t, "ostree", "rev-parse", "--repo="+to, "a/main"); got != commit.String() {
+				t.Errorf("a/main is %s, want %s", got, commit)
+			}
+			if !strings.Contains(command(t, "ostree", "summary", "--repo="+to, "-v"), "a/main") {
+				t.Error("the summary does not list a/main")
+			}
+		})
+	}
+}
+
+func objects(t *testing.T, repo string) (names []ostree.Name) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(repo, "objects", "*", "*"))
+	must(t, err)
+	for _, f := range files {
+		n, err := ostree.ParseName(filepath.Base(filepath.Dir(f)) + filepath.Base(f))
+		must(t, err)
+		names = append(names, n)
+	}
+	return names
+}
+
+// A lock held elsewhere is ErrLocked after the repository's own time, and the
+// context's error when that ends first.
+func TestLockTimesOut(t *testing.T) {
+	repo, _ := source(t)
+	command(t, "ostree", "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
+	holder, waiter := open(t, repo), open(t, repo)
+	must(t, holder.Lock(context.Background(), Exclusive))
+	if err := waiter.Lock(context.Background(), Shared); !errors.Is(err, ErrLocked) {
+		t.Errorf("lock held elsewhere: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if err := waiter.Lock(ctx, Shared); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("context over: %v", err)
+	}
+	must(t, holder.Unlock(Exclusive))
+	must(t, waiter.Lock(context.Background(), Shared))
+}
+
+// Errors speak of the repository, not of a place in a source file.
+func TestOpenNoRepository(t *testing.T) {
+	_, err := Open(t.TempDir())
+	if err == nil || strings.Contains(err.Error(), ".go:") {
+		t.Errorf("error %v", err)
+	}
+}

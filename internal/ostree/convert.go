@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package ostree
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// Content up to smallContent bytes is converted once, in memory; larger content
+// is compressed twice, first to learn the length, so that it never has to be in
+// memory or in a temporary file.
+const (
+	smallContent = 4 << 20
+	convertLevel = 5
+	chunkSize    = 64 << 10
+)
+
+// errMismatch is found after every byte was read; the disk is to blame, or
+// someone who wrote into a checkout that shares the file.
+const errMismatch = "the file on disk does not match its checksum"
+
+// convert returns how to read content of a bare repository as filez.
+func (r *Repo) convert(n Name, path string, info fs.FileInfo) (*Object, error) {
+	h, err := r.fileHeader(n, path, info)
+	if err != nil {
+		return nil, err
+	}
+	c := r.converter()
+	defer r.converters.Put(c)
+	c.start(h)
+	if h.symlink() {
+		return c.finish(n, nil)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("object %s: %w", n, err)
+	}
+	defer f.Close()
+	if h.Size <= smallContent {
+		return c.small(n, f)
+	}
+	return c.large(r, n, path, f)
+}
+
+// converter makes filez out of a header and content. The deflate writer alone
+// is more than 1 MiB, hence the pool.
+type converter struct {
+	out     bytes.Buffer // what was made and not taken yet
+	deflate *flate.Writer
+	sum     hash.Hash
+	chunk   []byte
+	header  *FileHeader
+	read    uint64 // bytes of content so far
+}
+
+func (r *Repo) converter() *converter {
+	if c, ok := r.converters.Get().(*converter); ok {
+		return c
+	}
+	c := &converter{sum: sha256.New(), chunk: make([]byte, chunkSize)}
+	c.deflate, _ = flate.NewWriter(io.Discard, convertLevel) // fails for unknown levels only
+	return c
+}
+
+// start begins an object: its header, and the checksum over that.
+func (c *converter) start(h *FileHeader) {
+	c.header, c.read = h, 0
+	c.out.Reset()
+	head := appendFilezHeader(nil, h)
+	c.out.Write(head)
+	c.sum.Reset()
+	c.sum.Write(appendContentHeader(nil, head[8:]))
+	c.deflate.Reset(&c.out)
+}
+
+var errChanged = errors.New("it changed while it was read")
+
+// step converts the next piece of f; done is true after the last.
+func (c *converter) step(f io.Reader) (done bool, err error) {
+	n, err := io.ReadFull(f, c.chunk)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return false, err
+	}
+	c.read += uint64(n)
+	if c.read > c.header.Size {
+		return false, errChanged
+	}
+	c.sum.Write(c.chunk[:n])
+	if _, err := c.deflate.Write(c.chunk[:n]); err != nil {
+		return false, err
+	}
+	if n == len(c.chunk) {
+		return false, nil
+	}
+	if c.read != c.header.Size {
+		return false, errChanged
+	}
+	return true, c.end()
+}
+
+// end closes the deflate stream. An empty file gets the two bytes that zlib
+// writes, which servers insist on.
+func (c *converter) end() error {
+	if c.header.Size == 0 {
+		c.out.Write(emptyDeflate[:])
+		return nil
+	}
+	return c.deflate.Close()
+}
+
+// check compares the checksum of all that was converted.
+func (c *converter) check(n Name) error {
+	if sum := Checksum(c.sum.Sum(nil)); sum != n.Checksum {
+		return &BadObjectError{Object: n, Reason: errMismatch}
+	}
+	return nil
+}
+
+// finish makes an Object of what is in memory.
+func (c *converter) finish(n Name, err error) (*Object, error) {
+	if err != nil {
+		return nil, fmt.Errorf("object %s: %w", n, err)
+	}
+	if err := c.check(n); err != nil {
+		return nil, err
+	}
+	b := bytes.Clone(c.out.Bytes())
+	open := func() (io.ReadCloser, error) { return memory{bytes.NewReader(b)}, nil }
+	return &Object{Name: n, Size: int64(len(b)), Open: open}, nil
+}
+
+// memory is a bytes.Reader with nothing to close.
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error { return nil }
+
+func (c *converter) small(n Name, f io.Reader) (*Object, error) {
+	for {
+		if done, err := c.step(f); done || err != nil {
+			return c.finish(n, err)
+		}
+	}
+}
+
+// large runs the first pass: checksum and length.
+func (c *converter) large(r *Repo, n Name, path string, f io.Reader) (*Object, error) {
+	var size int64
+	for done := false; !done; {
+		var err error
+		if done, err = c.step(f); err != nil {
+			return nil, fmt.Errorf("object %s: %w", n, err)
+		}
+		size += int64(c.out.Len())
+		c.out.Reset()
+	}
+	if err := c.check(n); err != nil {
+		return nil, err
+	}
+	h := c.header
+	open := func() (io.ReadCloser, error) {
+		s := &stream{repo: r, name: n, path: path, header: h, size: size}
+		if err := s.restart(); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	return &Object{Name: n, Size: size, Open: open}, nil
+}
+
+// fileHeader describes a file of a bare repository, without its content except
+// that a symlink's target is in it.
+func (r *Repo) fileHeader(n Name, path string, info fs.FileInfo) (*FileHeader, error) {
+	var h *FileHeader
+	var err error
+	switch r.mode {
+	case ModeBareUser:
+		h, err = bareUserHeader(path, info)
+	case ModeBareUserOnly:
+		h, err = statHeader(path, info)
+		if err == nil {
+			h.UID, h.GID = 0, 0
+		}
+	default:
+		h, err = statHeader(path, info)
+		if err == nil && !r.disableXattrs {
+			h.Xattrs, err = allXattrs(path)
+		}
+	}
+	var bad *badFile
+	if errors.As(err, &bad) {
+		return nil, &BadObjectError{Object: n, Reason: bad.Error()}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("object %s: %w", n, err)
+	}
+	if err := h.check(); err != nil {
+		return nil, &BadObjectError{Object: n, Reason: err.Error()}
+	}
+	return h, nil
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package ostree
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+	"testing/iotest"
+)
+
+// seed adds the objects of that type of a real repository, and what the builder
+// makes.
+func seed(f *testing.F, typ Type, more ...[]byte) {
+	r := newRepo(f, ModeArchive)
+	if typ == CommitMeta {
+		c, err := r.Ref("os/test")
+		must(f, err)
+		ostree(f, "sign", "--repo="+r.Path(), "--sign-type=dummy", c.String(), "key")
+	}
+	for _, n := range objects(f, r) {
+		if n.Type != typ {
+			continue
+		}
+		if b := load(f, r, n); len(b) < 10_000 {
+			f.Add(b)
+		}
+	}
+	for _, b := range more {
+		f.Add(b)
+	}
+}
+
+// agree checks what must hold for any bytes: the verifier and the parser agree,
+// however the bytes come, and a refusal is a *BadObjectError.
+func agree(t *testing.T, n Name, b []byte, parsed error) {
+	t.Helper()
+	_, err := NewVerifier(1<<24).Verify(n, bytes.NewReader(b))
+	_, half := NewVerifier(1<<24).Verify(n, iotest.HalfReader(bytes.NewReader(b)))
+	if (err == nil) != (parsed == nil) || (half == nil) != (parsed == nil) {
+		t.Errorf("parser: %v, verifier: %v, in pieces: %v", parsed, err, half)
+	}
+	var bad *BadObjectError
+	if err != nil && !errors.As(err, &bad) {
+		t.Errorf("not a BadObjectError: %v", err)
+	}
+}
+
+func FuzzName(f *testing.F) {
+	f.Add(hex64 + ".filez")
+	f.Add(hex64 + ".commitmeta")
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := ParseName(s)
+		if err == nil && (n.String() != s || !n.Type.Valid()) {
+			t.Errorf("%q became %q", s, n)
+		}
+		if err := ValidateRef(s); err == nil && (s[0] == '/' || s[0] == '.') {
+			t.Errorf("%q is no ref", s)
+		}
+	})
+}
+
+func FuzzCommit(f *testing.F) {
+	c := soundCommit()
+	c.parent = sum32(9)
+	c.meta = gDict(item("ostree.ref-binding", "as", gArray(0, gStr("a"))), item("v", "v", deepVariant(3)), item("m", "a(mstb)", gBytes()))
+	seed(f, CommitObject, soundCommit().bytes(), c.bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseCommit(b)
+		agree(t, metaName(CommitObject, b), b, err)
+		if err != nil {
+			return
+		}
+		again, err := ParseCommit(bytes.Clone(b))
+		if err != nil || !reflect.DeepEqual(c, again) {
+			t.Errorf("%v became %v, %v", c, again, err)
+		}
+	})
+}
+
+func FuzzDirTree(f *testing.F) {
+	seed(f, DirTree, tree([]gv{fileNamed("a")}, []gv{dirNamed("b")}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := ParseDirTree(b)
+		agree(t, metaName(DirTree, b), b, err)
+		if err != nil {
+			return
+		}
+		var files, dirs []gv
+		for _, e := range v.Files {
+			files = append(files, entry(e.Name, e.Checksum[:]))
+		}
+		for _, e := range v.Dirs {
+			dirs = append(dirs, entry(e.Name, e.Tree[:], e.Meta[:]))
+		}
+		if got := tree(files, dirs); !bytes.Equal(got, b) {
+			t.Errorf("%x is written as %x", b, got)
+		}
+		children := 0
+		err = Children(metaName(DirTree, b), b, func(Name) error { children++; return nil })
+		if err != nil || children != len(files)+2*len(dirs) {
+			t.Errorf("%d children: %v", children, err)
+		}
+	})
+}
+
+func FuzzDirMeta(f *testing.F) {
+	seed(f, DirMeta)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseDirMeta(b)
+		agree(t, metaName(DirMeta, b), b, err)
+		if err != nil {
+			return
+		}
+		got := gTuple(gU32(m.UID), gU32(m.GID), gU32(m.Mode), gv{writeXattrs(m.Xattrs), 0, false}).b
+		if !bytes.Equal(got, b) {
+			t.Errorf("%x is written as %x", b, got)
+		}
+	})
+}
+
+func FuzzCommitMeta(f *testing.F) {
+	seed(f, CommitMeta, gDict(item("ostree.gpgsigs", "aay", sigs("a", "b")), item("x", "(sv)", gBytes())).b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		err := ParseCommitMeta(b)
+		agree(t, Name{Type: CommitMeta}, b, err)
+		ours := gDict(item("ostree.gpgsigs", "aay", sigs("ours"))).b
+		merged, mergeErr := MergeCommitMeta(ours, b)
+		if (mergeErr == nil) != (err == nil) {
+			t.Errorf("parser: %v, merge: %v", err, mergeErr)
+		}
+		if err != nil {
+			return
+		}
+		if items := readDict(b); !bytes.Equal(writeDict(items), b) {
+			t.Errorf("%x is written as %x", b, writeDict(items))
+		}
+		if err := ParseCommitMeta(merged); err != nil {
+			t.Errorf("merged: %v", err)
+		}
+		if again, err := MergeCommitMeta(merged, b); err != nil || !bytes.Equal(again, merged) {
+			t.Errorf("merging twice gives %x after %x: %v", again, merged, err)
+		}
+	})
+}
+
+func FuzzFilez(f *testing.F) {
+	seed(f, File)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v := NewVerifier(1 << 24)
+		_, err := v.Verify(Name{Type: File}, bytes.NewReader(b))
+		var bad *BadObjectError
+		if !errors.As(err, &bad) {
+			t.Fatalf("got %v", err)
+		}
+		// The checksum in the reason, if it came that far, is the one to accept.
+		c, err := ParseChecksum(bad.Reason[max(0, len(bad.Reason)-64):])
+		if err != nil {
+			return
+		}
+		agree(t, Name{c, File}, b, nil)
+		if got := appendFilezHeader(nil, headerOf(t, b)); !bytes.HasPrefix(b, got) {
+			t.Errorf("%x is written as %x", b, got)
+		}
+		if len(b) > 0 {
+			agree(t, Name{c, File}, append(bytes.Clone(b), 0), errors.New("a byte follows"))
+		}
+	})
+}
+
+func headerOf(t *testing.T, b []byte) *FileHeader {
+	t.Helper()
+	h, err := parseFileHeader(b[8 : 8+be32(b)])
+	must(t, err)
+	return &h
+}

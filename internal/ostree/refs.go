@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package ostree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+)
+
+// localRefPart is what libostree takes for a part of a ref when it lists them;
+// it skips other files, such as those that editors and rsync leave behind.
+var localRefPart = regexp.MustCompile(`^[\p{L}\p{N}_][-._\p{L}\p{N}]*$`)
+
+// Refs returns the local refs, those below refs/heads, with their commits. An
+// alias, which is a symlink, is listed under its own name. Names are as they are
+// on disk: they may be such that ValidateRef refuses them.
+func (r *Repo) Refs() (map[string]Checksum, error) {
+	refs := map[string]Checksum{}
+	for at := r; at != nil; at = at.parent {
+		if err := at.listRefs("", refs); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
+}
+
+// listRefs adds the refs below a folder of refs/heads to those already known.
+func (r *Repo) listRefs(folder string, refs map[string]Checksum) error {
+	entries, err := os.ReadDir(r.refPath(folder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a folder that goes while we read, or a repository without refs
+	}
+	if err != nil {
+		return fmt.Errorf("listing refs of repository %s: %w", r.path, err)
+	}
+	for _, e := range entries {
+		if !localRefPart.MatchString(e.Name()) {
+			continue
+		}
+		ref := strings.TrimPrefix(folder+"/"+e.Name(), "/")
+		if e.IsDir() {
+			if err := r.listRefs(ref, refs); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.addRef(ref, refs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
+	if _, known := refs[ref]; known {
+		return nil // a parent does not override
+	}
+	info, err := os.Stat(r.refPath(ref))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+		return nil // deleted meanwhile, or an alias that leads nowhere useful
+	}
+	if err != nil {
+		return fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
+	}
+	c, err := r.readRef(ref)
+	if err != nil {
+		return err
+	}
+	refs[ref] = c
+	return nil
+}
+
+func (r *Repo) refPath(ref string) string {
+	return filepath.Join(r.path, "refs", "heads", filepath.FromSlash(ref))
+}
+
+// Ref returns the commit of a local ref. The error wraps fs.ErrNotExist if there
+// is no such ref.
+func (r *Repo) Ref(name string) (Checksum, error) {
+	for part := range strings.SplitSeq(name, "/") {
+		if !localRefPart.MatchString(part) {
+			return Checksum{}, fmt.Errorf("%q is no ref's name: %w", clip(name), fs.ErrNotExist)
+		}
+	}
+	for at := r; at != nil; at = at.parent {
+		info, err := os.Stat(at.refPath(name))
+		if isMissing(err) || err == nil && info.IsDir() {
+			continue
+		}
+		return at.readRef(name)
+	}
+	return Checksum{}, fmt.Errorf("ref %s is not in repository %s: %w", name, r.path, fs.ErrNotExist)
+}
+
+// isMissing also knows "a/b" where "a" is a ref, and a name too long to exist.
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
+}
+
+func (r *Repo) readRef(ref string) (Checksum, error) {
+	b, err := os.ReadFile(r.refPath(ref))
+	if err != nil {
+		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
+	}
+	c, err := ParseChecksum(strings.TrimSpace(string(b)))
+	if err != nil {
+		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package ostree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// WalkOptions bounds a walk.
+type WalkOptions struct {
+	// Have tells which commits the other side's refs already have completely:
+	// the walk of history stops there, and what their trees hold is skipped.
+	Have map[Checksum]bool
+	// Depth is how many parents to follow from each commit; -1 follows all, up to
+	// a commit in Have or a parent that is not here.
+	Depth int
+	// HaveTree tells of a dirtree, dirmeta or file that the other side has,
+	// with all below it. Optional.
+	HaveTree func(Name) bool
+}
+
+// Walk calls visit once for each object that the commits need and the other
+// side may lack: the commits of history within Depth, their dirtrees, dirmetas,
+// files, and their detached metadata where there is some. What the Have
+// commits reach is left out as far as this repository has them. The detached
+// metadata of the given commits is visited even if they are in Have, since
+// signatures can come later.
+//
+// A parent that is not here, or not whole, ends the walk of history. Other metadata missing or
+// damaged, and a given commit that is partial or deleted, is an error that names
+// the commit. Content is named, not looked at. Memory grows with the number of
+// objects seen, by about 60 bytes each. Walk stops at visit's first error and
+// returns it.
+func (r *Repo) Walk(ctx context.Context, commits []Checksum, opt WalkOptions, visit func(Name) error) error {
+	w := &walk{repo: r, ctx: ctx, opt: opt}
+	for t := range w.seen {
+		w.seen[t] = map[Checksum]struct{}{}
+	}
+	for _, c := range commits {
+		if err := r.checkWhole(c); err != nil {
+			return err
+		}
+	}
+	if err := w.skipHave(); err != nil {
+		return err
+	}
+	w.visit = func(n Name) error {
+		w.stopped = visit(n)
+		return w.stopped
+	}
+	for _, c := range commits {
+		if err := w.history(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkWhole refuses a commit that the repository does not claim to have whole.
+func (r *Repo) checkWhole(c Checksum) error {
+	dead, err := r.isTombstone(c)
+	if err != nil {
+		return err
+	}
+	if dead {
+		return fmt.Errorf("commit %s was deleted from repository %s (it has a tombstone)", c, r.path)
+	}
+	partial, err := r.IsPartial(c)
+	if err != nil {
+		return err
+	}
+	if partial {
+		return fmt.Errorf("commit %s is only partly in repository %s (it is marked commitpartial)", c, r.path)
+	}
+	return nil
+}
+
+// walk is the state of one Walk.
+type walk struct {
+	repo  *Repo
+	ctx   context.Context
+	opt   WalkOptions
+	visit func(Name) error // nil while only marking what the other side has
+	seen  [CommitMeta + 1]map[Checksum]struct{}
+	queue []Checksum // dirtrees to read
+
+	stopped error // what visit returned, to give that back as it is
+}
+
+// explain names the commit in an error, unless it is the caller's own.
+func (w *walk) explain(c Checksum, err error) error {
+	if w.stopped != nil {
+		return w.stopped
+	}
+	return fmt.Errorf("commit %s: %w", c, err)
+}
+
+// mark reports whether n is new, and remembers it.
+func (w *walk) mark(n Name) bool {
+	before := len(w.seen[n.Type])
+	w.seen[n.Type][n.Checksum] = struct{}{}
+	return len(w.seen[n.Type]) > before
+}
+
+// skipHave marks all that the other side's commits reach. What is missing or
+// damaged here does not matter: the other side has it.
+func (w *walk) skipHave() error {
+	for c, ok := range w.opt.Have {
+		if !ok {
+			continue
+		}
+		commit, err := w.repo.commit(c)
+		if err != nil {
+			continue
+		}
+		if err := w.root(commit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// history visits a commit and its parents, newest first.
+func (w *walk) history(c Checksum) error {
+	if err := w.detached(c); err != nil {
+		return err
+	}
+	for depth := 0; !w.opt.Have[c]; depth++ {
+		commit, err := w.commit(c)
+		if err != nil {
+			return w.explain(c, err)
+		}
+		if !commit.HasParent || w.opt.Depth >= 0 && depth >= w.opt.Depth {
+			return nil
+		}
+		c = commit.Parent
+		if ends, err := w.historyEnds(c); ends || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// historyEnds reports whether a parent is where this walk of history stops: it
+// is not here, or not whole, or everything behind it was visited.
+func (w *walk) historyEnds(parent Checksum) (bool, error) {
+	if _, seen := w.seen[CommitObject][parent]; seen && w.opt.Depth < 0 {
+		return true, nil
+	}
+	n := Name{parent, CommitObject}
+	if has, err := w.repo.Has(n); err != nil || !has {
+		return true, err
+	}
+	dead, err := w.repo.isTombstone(parent)
+	if err != nil || dead {
+		return true, err
+	}
+	return w.repo.IsPartial(parent)
+}
+
+// commit visits one commit and all that its tree needs.
+func (w *walk) commit(c Checksum) (*Commit, error) {
+	commit, err := w.repo.commit(c)
+	if err != nil || !w.mark(Name{c, CommitObject}) {
+		return commit, err
+	}
+	if err := w.visit(Name{c, CommitObject}); err != nil {
+		return nil, err
+	}
+	if err := w.detached(c); err != nil {
+		return nil, err
+	}
+	return commit, w.root(commit)
+}
+
+// detached visits a commit's detached metadata, if there is some.
+func (w *walk) detached(c Checksum) error {
+	n := Name{c, CommitMeta}
+	has, err := w.repo.Has(n)
+	if err != nil || !has || !w.mark(n) {
+		return err
+	}
+	return w.visit(n)
+}
+
+// root walks a commit's tree, depth first and without recursion: trees may be
+// deeper than a stack should be.
+func (w *walk) root(c *Commit) error {
+	w.queue = w.queue[:0]
+	if err := w.object(Name{c.Tree, DirTree}); err != nil {
+		return err
+	}
+	if err := w.object(Name{c.Meta, DirMeta}); err != nil {
+		return err
+	}
+	for len(w.queue) > 0 {
+		last := len(w.queue) - 1
+		n := Name{w.queue[last], DirTree}
+		w.queue = w.queue[:last]
+		if err := w.dirTree(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object visits one object below a commit, unless it was seen, and queues what
+// is to be read further.
+func (w *walk) object(n Name) error {
+	if !w.mark(n) {
+		return nil
+	}
+	if w.visit != nil {
+		if w.opt.HaveTree != nil && w.opt.HaveTree(n) {
+			return nil
+		}
+		if n.Type == DirMeta {
+			if err := w.repo.checkDirMeta(n); err != nil {
+				return err
+			}
+		}
+		if err := w.visit(n); err != nil {
+			return err
+		}
+	}
+	if n.Type == DirTree {
+		w.queue = append(w.queue, n.Checksum)
+	}
+	return nil
+}
+
+func (w *walk) dirTree(n Name) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	b, err := w.repo.soundMetadata(n)
+	if err == nil {
+		var v treeView
+		if v, err = openTree(b); err == nil {
+			return v.children(w.object)
+		}
+		err = &BadObjectError{Object: n, Reason: err.Error()}
+	}
+	if w.visit == nil {
+		return nil
+	}
+	return err
+}
+
+// IsAncestor reports whether old is reachable from new by parents that this
+// repository has; a commit is its own ancestor. New itself must be here.
+func (r *Repo) IsAncestor(old, new Checksum) (bool, error) {
+	for c, depth := new, 0; ; depth++ {
+		if c == old {
+			return true, nil
+		}
+		commit, err := r.commit(c)
+		if depth > 0 && errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("commit %s: %w", c, err)
+		}
+		if !commit.HasParent {
+			return false, nil
+		}
+		c = commit.Parent
+	}
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+func TestNewClientAddress(t *testing.T) {
+	for _, c := range []struct{ address, base string }{
+		{"http://localhost:8080", "http://localhost:8080"},
+		{"https://example.org/", "https://example.org"},
+		{"https://example.org/ostree/push/", "https://example.org/ostree/push"},
+		{"localhost:8080", ""},
+		{"ftp://example.org", ""},
+		{"http://", ""},
+		{"http://example.org/?token=x", ""},
+		{"http://example.org/#x", ""},
+		{"http://me:secret@example.org", ""},
+		{"", ""},
+	} {
+		client, err := NewClient(c.address, "token")
+		var e *Error
+		switch {
+		case c.base == "" && (!errors.As(err, &e) || e.ExitCode() != ExitUsage):
+			t.Errorf("%q: %v, want wrong usage", c.address, err)
+		case c.base != "" && (err != nil || client.Address() != c.base):
+			t.Errorf("%q: %v", c.address, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error tells the password: %v", c.address, err)
+		}
+	}
+}
+
+func serve(t *testing.T, h http.HandlerFunc) (*httptest.Server, *Client) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	c, err := NewClient(s.URL+"/below", "sesame")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return s, c
+}
+
+func TestClientSendsTokenBelowItsAddress(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer sesame" || r.URL.Path != "/below/api/v1/refs" {
+			t.Errorf("%s with %q", r.URL, r.Header.Get("Authorization"))
+		}
+		reply(w, 200, wire.RefList{Refs: map[string]wire.RefState{"a": {Commit: "c"}}})
+	})
+	refs, err := c.Refs(t.Context())
+	if err != nil || refs["a"].Commit != "c" {
+		t.Errorf("%v, %v", refs, err)
+	}
+}
+
+// A redirect must not carry the token to another place.
+func TestClientFollowsNoRedirect(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("followed")
+	}))
+	defer other.Close()
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/new/api/v1/info", http.StatusMovedPermanently)
+	})
+	_, err := c.Info(t.Context())
+	var p *wire.Problem
+	if !errors.As(err, &p) || !strings.HasSuffix(p.Hint(), "--address "+other.URL+"/new") {
+		t.Errorf("%v, %+v", err, p)
+	}
+}
+
+func TestTransportRefusesOtherOrigins(t *testing.T) {
+	_, c := serve(t, func(http.ResponseWriter, *http.Request) {})
+	if res, err := c.http.Get("http://elsewhere.invalid/"); err == nil || !strings.Contains(err.Error(), "not sent") {
+		t.Errorf("%v, %v", res, err)
+	}
+}
+
+func TestClientProblems(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answer  http.HandlerFunc
+		status  int
+		code    string
+		message string
+	}{
+		{"problem", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, wire.Errorf(wire.Forbidden, "the token may not list sessions"))
+		}, 403, wire.Forbidden, "the token may not list sessions"},
+		{"proxy", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, 502, "", `"502 Bad Gateway" to GET`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, client := serve(t, c.answer)
+			_, err := client.Sessions(t.Context(), wire.Open)
+			var p *wire.Problem
+			if !errors.As(err, &p) || p.Status != c.status || p.Code() != c.code || !strings.Contains(err.Error(), c.message) {
+				t.Errorf("%v, %+v", err, p)
+			}
+		})
+	}
+}
+
+func TestClientNamesAddressThatNobodyListensAt(t *testing.T) {
+	s, c := serve(t, nil)
+	s.Close()
+	_, err := c.Info(t.Context())
+	if !isNetwork(err) || !strings.Contains(err.Error(), s.URL) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestClientRefusesForeignAnswers(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>log in first</html>") })
+	if _, err := c.Info(t.Context()); err == nil || isNetwork(err) {
+		t.Errorf("info: %v", err)
+	}
+	if _, err := c.Negotiate(t.Context(), "x", nil); err == nil {
+		t.Error("negotiate took HTML for names")
+	}
+}
+
+// Without a limit a server could fill our memory.
+func TestClientBoundsAnswers(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, ostree.MaxCommitMeta+1)) })
+	if _, err := c.CommitMeta(t.Context(), ostree.Checksum{}); err == nil {
+		t.Error("took more than a commitmeta may have")
+	}
+}
+
+func TestNegotiateBothWays(t *testing.T) {
+	f := newFake(t)
+	f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open}
+	c, err := NewClient(f.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []ostree.Name{{Checksum: ostree.Checksum{1}, Type: ostree.File}, {Checksum: ostree.Checksum{2}, Type: ostree.DirTree}}
+	f.set[names[0]] = true
+	lacking, err := c.Negotiate(t.Context(), f.session.ID, names)
+	if err != nil || len(lacking) != 1 || lacking[0] != names[1] {
+		t.Errorf("%v, %v", lacking, err)
+	}
+}
+
+func TestAbortWithoutBody(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		reply(w, 200, wire.Session{ID: "x", State: wire.Aborted})
+	})
+	s, err := c.Abort(t.Context(), "x")
+	if err != nil || s.State != wire.Aborted {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// A link that swallows everything must not hang for ever.
+func TestStalledRequestEnds(t *testing.T) {
+	release := make(chan struct{})
+	_, c := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	ctx := withStall(t.Context(), 60*time.Millisecond)
+	_, err := c.Info(ctx)
+	if !errors.Is(err, errStalled) {
+		t.Errorf("got %v", err)
+	}
+	if again, _ := judge(err); !again {
+		t.Error("a stall must be tried again")
+	}
+}
+
+// The answer's body may stall as well as its header.
+func TestStalledBodyEnds(t *testing.T) {
+	release := make(chan struct{})
+	_, c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "{")
+		w.(http.Flusher).Flush()
+		<-release
+	})
+	defer close(release)
+	_, err := c.Info(withStall(t.Context(), 60*time.Millisecond))
+	var network *url.Error
+	if !errors.Is(err, errStalled) || !errors.As(err, &network) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWaitIsAskedFor(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		reply(w, 200, wire.Session{ID: "x", Detail: r.FormValue("wait")})
+	})
+	for wait, want := range map[time.Duration]string{0: "", 30 * time.Second: "30s", time.Second: "1s"} {
+		s, err := c.Session(t.Context(), "x", wait)
+		if err != nil || s.Detail != want {
+			t.Error(fmt.Sprint(wait), s.Detail, err)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// What is in flight between the stages: names are small, packs are not, so only
+// the number of uploaders bounds those.
+const (
+	negotiations = 3      // requests under way at once
+	firstBatch   = 500    // names in the first request: uploads begin early
+	largestBatch = 16_000 // names in later ones; below wire.MaxNames
+	lackingQueue = 4096   // names that wait for an uploader
+)
+
+// A source calls visit for each object to offer to the server.
+type source func(ctx context.Context, visit func(ostree.Name) error) error
+
+// listed is the source of a list.
+func listed(names []ostree.Name) source {
+	return func(_ context.Context, visit func(ostree.Name) error) error {
+		for _, n := range names {
+			if err := visit(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// A pump moves the objects of one source to the server.
+type pump struct {
+	*run
+	start   time.Time
+	batches chan []ostree.Name
+	lacking chan ostree.Name
+
+	mu   sync.Mutex
+	sent []ostree.Name
+}
+
+// pump sends what the server lacks of src and returns what was sent.
+func (r *run) pump(ctx context.Context, src source) ([]ostree.Name, error) {
+	p := &pump{
+		run: r, start: time.Now(),
+		batches: make(chan []ostree.Name, negotiations), lacking: make(chan ostree.Name, lackingQueue),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.walk(ctx, src) })
+	g.Go(func() error { return p.negotiateAll(ctx) })
+	for range r.opt.Jobs {
+		g.Go(func() error { return p.upload(ctx) })
+	}
+	err := g.Wait()
+	r.result.Seconds.Upload += since(p.start) // rounds add up
+	return p.sent, err
+}
+
+// walk gathers names into batches that grow.
+func (p *pump) walk(ctx context.Context, src source) error {
+	defer close(p.batches)
+	size := firstBatch
+	batch := make([]ostree.Name, 0, size)
+	flush := func() error {
+		if err := give(ctx, p.batches, batch); err != nil {
+			return err
+		}
+		size = min(2*size, largestBatch)
+		batch = make([]ostree.Name, 0, size)
+		return nil
+	}
+	first := p.result.Rounds == 0 // later rounds walk what was counted
+	err := src(ctx, func(n ostree.Name) error {
+		if first {
+			p.progress.Walked.Add(1)
+		}
+		if batch = append(batch, n); len(batch) < size {
+			return nil
+		}
+		return flush()
+	})
+	p.result.Seconds.Walk += since(p.start)
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// negotiateAll asks about each batch, some at once.
+func (p *pump) negotiateAll(ctx context.Context) error {
+	defer close(p.lacking)
+	g, ctx := errgroup.WithContext(ctx)
+	for range negotiations {
+		g.Go(func() error { return p.negotiateSome(ctx) })
+	}
+	err := g.Wait()
+	p.result.Seconds.Negotiate += since(p.start)
+	return err
+}
+
+func (p *pump) negotiateSome(ctx context.Context) error {
+	for batch := range p.batches {
+		lacking, err := p.negotiate(ctx, batch)
+		if err != nil {
+			return err
+		}
+		for _, n := range lacking {
+			if err := give(ctx, p.lacking, n); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// upload packs lacking objects and sends them until there are no more. Larger
+// objects go at once, alone, while the pack waits.
+func (p *pump) upload(ctx context.Context) error {
+	pack := newPack()
+	for name := range p.lacking {
+		o, err := p.repo.Object(name)
+		if err != nil {
+			return p.unreadable(name, err)
+		}
+		if o.Size > wire.MaxPackPayload {
+			if err := p.sendObject(ctx, o); err != nil {
+				return p.unreadable(name, err)
+			}
+			p.note(name)
+			continue
+		}
+		if !pack.fits(o) {
+			if err := p.ship(ctx, pack); err != nil {
+				return err
+			}
+			pack = newPack()
+		}
+		pack.add(o)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return p.ship(ctx, pack)
+}
+
+// ship sends a pack, unless it is empty.
+func (p *pump) ship(ctx context.Context, pack *content) error {
+	if len(pack.parts) == 0 {
+		return nil
+	}
+	name := fmt.Sprintf("%s-%d", p.packPrefix, p.packs.Add(1))
+	if err := p.sendPack(ctx, name, pack); err != nil {
+		return p.unreadable(ostree.Name{}, err)
+	}
+	p.note(pack.names()...)
+	return nil
+}
+
+func (p *pump) note(names ...ostree.Name) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, names...)
+}
+
+// unreadable explains an object that the build repository cannot give.
+func (r *run) unreadable(name ostree.Name, err error) error {
+	var bad *ostree.BadObjectError
+	if errors.As(err, &bad) {
+		return r.damaged(bad.Object, bad.Reason)
+	}
+	if name != (ostree.Name{}) && status(err) == 0 && !isNetwork(err) {
+		return fmt.Errorf("object %s of the build repository: %w", name, err)
+	}
+	return err
+}
+
+// negotiate asks which of names the server lacks, commitmeta included.
+func (r *run) negotiate(ctx context.Context, names []ostree.Name) (lacking []ostree.Name, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	err = r.patience.call(ctx, "ask for missing objects", func() (err error) {
+		lacking, err = r.client.Negotiate(ctx, r.result.Session.ID, names)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.progress.Negotiated.Add(int64(len(names)))
+	r.progress.Lacking.Add(int64(len(lacking)))
+	return lacking, nil
+}
+
+// recheck asks once more for what was sent: what is lacking now was rejected.
+func (r *run) recheck(ctx context.Context, sent []ostree.Name) ([]ostree.Name, error) {
+	start := time.Now()
+	defer func() { r.result.Seconds.Check += since(start) }()
+	sent = slices.DeleteFunc(sent, func(n ostree.Name) bool { return n.Type == ostree.CommitMeta }) // always lacking
+	var rejected []ostree.Name
+	for batch := range slices.Chunk(sent, largestBatch) {
+		var lacking []ostree.Name
+		err := r.patience.call(ctx, "check what arrived", func() (err error) {
+			lacking, err = r.client.Negotiate(ctx, r.result.Session.ID, batch)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		rejected = append(rejected, lacking...)
+	}
+	return rejected, nil
+}
+
+func give[T any](ctx context.Context, to chan<- T, v T) error {
+	select {
+	case to <- v:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

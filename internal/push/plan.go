@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// localRefs returns the refs to push: those asked for, or all.
+func (r *run) localRefs() (map[string]ostree.Checksum, error) {
+	if len(r.opt.Refs) == 0 {
+		refs, err := r.repo.Refs()
+		if err != nil {
+			return nil, err
+		}
+		if len(refs) == 0 {
+			return nil, &Error{
+				Exit: ExitFailed, Err: fmt.Errorf("repository %s has no refs", r.opt.Repo),
+				HintText: "commit something first: ostree commit --repo=" + quoted(r.opt.Repo) + " --branch=REF FOLDER",
+			}
+		}
+		return refs, nil
+	}
+	refs := make(map[string]ostree.Checksum, len(r.opt.Refs))
+	for _, name := range r.opt.Refs {
+		commit, err := r.repo.Ref(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &Error{
+				Exit: ExitFailed, Err: fmt.Errorf("repository %s has no ref %s", r.opt.Repo, name),
+				HintText: "see which there are: ostree refs --repo=" + quoted(r.opt.Repo),
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ref %s: %w", name, err)
+		}
+		refs[name] = commit
+	}
+	return refs, nil
+}
+
+// plan compares the local refs with the server's and returns the moves that are
+// left to make, in the order of their names.
+func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wire.Ref, error) {
+	var moves []wire.Ref
+	for _, name := range slices.Sorted(maps.Keys(local)) {
+		commit, there := local[name], r.theirs[name]
+		if there.Commit == commit.String() {
+			adds, err := r.addsMeta(ctx, commit, there.CommitMeta)
+			if err != nil {
+				return nil, err
+			}
+			if !adds {
+				continue
+			}
+		} else if err := r.mayMove(name, there.Commit, commit); err != nil {
+			return nil, err
+		}
+		moves = append(moves, wire.Ref{Ref: name, Old: there.Commit, New: commit.String()})
+	}
+	return moves, nil
+}
+
+// mayMove refuses a move that the server would refuse after all the bytes.
+func (r *run) mayMove(ref, old string, commit ostree.Checksum) error {
+	if old == "" || r.opt.Force {
+		return nil
+	}
+	from, err := ostree.ParseChecksum(old)
+	if err != nil {
+		return fmt.Errorf("the server's commit of ref %s: %w", ref, err)
+	}
+	descends, err := r.repo.IsAncestor(from, commit)
+	if err != nil {
+		return fmt.Errorf("history of ref %s: %w", ref, err)
+	}
+	if descends {
+		return nil
+	}
+	return &Error{
+		Exit: ExitRefused, Code: wire.NotFastForward,
+		Err:      fmt.Errorf("ref %s: not a fast-forward: %s here does not descend from the server's %s", ref, short(commit.String()), short(old)),
+		HintText: "rebuild on top of the server's commit, or replace it with --force if your token may",
+	}
+}
+
+// addsMeta reports whether the detached metadata here adds anything to that of
+// the same commit on the server, whose SHA-256 is theirs ("" for none).
+func (r *run) addsMeta(ctx context.Context, commit ostree.Checksum, theirs string) (bool, error) {
+	ours, err := r.commitMeta(commit)
+	if ours == nil || err != nil {
+		return false, err
+	}
+	if sum := sha256.Sum256(ours); hex.EncodeToString(sum[:]) == theirs {
+		return false, nil
+	}
+	var server []byte
+	if theirs != "" {
+		err = r.patience.call(ctx, "fetch detached metadata of "+commit.String(), func() (err error) {
+			server, err = r.client.CommitMeta(ctx, commit)
+			return err
+		})
+		if err != nil && status(err) != http.StatusNotFound {
+			return false, err
+		}
+	}
+	merged, err := ostree.MergeCommitMeta(server, ours)
+	if err != nil {
+		return false, fmt.Errorf("detached metadata of commit %s: %w", commit, err)
+	}
+	return !bytes.Equal(merged, server), nil
+}
+
+// commitMeta is the detached metadata of a commit here, nil if it has none.
+func (r *run) commitMeta(commit ostree.Checksum) ([]byte, error) {
+	b, err := r.repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("detached metadata of commit %s: %w", commit, err)
+	}
+	return b, nil
+}
+
+// have is where a walk may stop: the commits of the server's refs.
+func (r *run) have() map[ostree.Checksum]bool {
+	have := make(map[ostree.Checksum]bool, len(r.theirs))
+	for _, state := range r.theirs {
+		if c, err := ostree.ParseChecksum(state.Commit); err == nil {
+			have[c] = true
+		}
+	}
+	return have
+}
+
+// short is the beginning of a commit's checksum, as people quote it.
+func short(commit string) string { return commit[:min(len(commit), 12)] }

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+const testRef = "os/x86_64"
+
+// buildRepo makes an archive repository with some commits of testRef and
+// returns its path and the commits, oldest first.
+func buildRepo(t *testing.T, mode string, commits int) (path string, heads []string) {
+	t.Helper()
+	path, tree := filepath.Join(t.TempDir(), "repo"), t.TempDir()
+	ostreeRun(t, "init", "--repo="+path, "--mode="+mode)
+	for i := range commits {
+		write(t, filepath.Join(tree, "a", "same"), strings.Repeat("same ", 5000))
+		write(t, filepath.Join(tree, "b", "changes"), strings.Repeat("x", i+1))
+		write(t, filepath.Join(tree, "empty"), "")
+		heads = append(heads, ostreeRun(t, "commit", "--fsync=false", "--repo="+path, "--branch="+testRef, "--tree=dir="+tree))
+	}
+	return path, heads
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ostreeRun(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("ostree", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ostree %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func options(f *fake, repo string) Options {
+	return Options{Repo: repo, Address: f.URL, Token: "sesame", Depth: -1, Jobs: 2}
+}
+
+// mustEnd runs a push that has to end with exit code and code.
+func mustEnd(t *testing.T, opt Options, exit int, code string) (*Result, *Error) {
+	t.Helper()
+	result, err := Run(t.Context(), opt)
+	if exit == 0 {
+		if err != nil {
+			t.Fatalf("exit %d: %v", err.(*Error).Exit, err)
+		}
+		return result, nil
+	}
+	var e *Error
+	if !errors.As(err, &e) || e.Exit != exit || e.Code != code {
+		t.Fatalf("got %#v (%v), want exit %d, code %q", err, err, exit, code)
+	}
+	return result, e
+}
+
+// closure is every object that a repository has.
+func closure(t *testing.T, repo string) []ostree.Name {
+	t.Helper()
+	var names []ostree.Name
+	for line := range strings.Lines(ostreeRun(t, "refs", "--repo="+repo)) {
+		r, err := ostree.OpenRepo(repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := r.Ref(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Walk(t.Context(), []ostree.Checksum{c}, ostree.WalkOptions{Depth: -1}, func(n ostree.Name) error {
+			names = append(names, n)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return names
+}
+
+func TestPushPublishes(t *testing.T) {
+	for _, mode := range []string{"archive", "bare-user"} {
+		t.Run(mode, func(t *testing.T) {
+			repo, heads := buildRepo(t, mode, 3)
+			f := newFake(t)
+			opt := options(f, repo)
+			announced := 0
+			opt.OnSession = func(s wire.Session, resumed bool) { announced++ }
+			result, _ := mustEnd(t, opt, 0, "")
+			all := closure(t, repo)
+			for _, n := range all {
+				if !f.set[n] {
+					t.Errorf("%s did not arrive", n)
+				}
+			}
+			if result.Objects != int64(len(all)) || result.ObjectsSent != result.Objects || announced != 1 {
+				t.Errorf("%+v, announced %d times", result, announced)
+			}
+			if want := (wire.Ref{Ref: testRef, New: heads[2]}); f.session.Refs[0] != want {
+				t.Errorf("opened for %v", f.session.Refs)
+			}
+		})
+	}
+}
+
+// An update sends what changed and nothing else.
+func TestPushSendsOnlyChanges(t *testing.T) {
+	repo, heads := buildRepo(t, "archive", 2)
+	f := newFake(t)
+	f.refs[testRef] = wire.RefState{Commit: heads[0]}
+	result, _ := mustEnd(t, options(f, repo), 0, "")
+	// The commit, the root and b, and the file in b.
+	if result.ObjectsSent != 4 || f.session.Refs[0].Old != heads[0] {
+		t.Errorf("sent %d objects for %v", result.ObjectsSent, f.session.Refs)
+	}
+}
+
+func TestNothingToDo(t *testing.T) {
+	repo, heads := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	f.refs[testRef] = wire.RefState{Commit: heads[0]}
+	result, _ := mustEnd(t, options(f, repo), 0, "")
+	if !result.NothingToDo || f.opened != 0 {
+		t.Errorf("%+v, %d sessions", result, f.opened)
+	}
+	b, err := json.Marshal(result)
+	if err != nil || strings.Contains(string(b), `"session"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// New detached metadata of a commit that is there travels alone; the same does not.
+func TestPushOfDetachedMetadata(t *testing.T) {
+	repo, heads := buildRepo(t, "archive", 1)
+	// {"k": <"v">} as a{sv}: key, padding, value, type, offset of the key's end
+	// in the entry, and of the entry's end in the array.
+	meta := []byte("k\x00\x00\x00\x00\x00\x00\x00v\x00\x00s\x02\x0d")
+	if err := ostree.ParseCommitMeta(meta); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(repo, "objects", heads[0][:2], heads[0][2:]+".commitmeta"), string(meta))
+	sum := sha256.Sum256(meta)
+	for _, c := range []struct {
+		name, theirs string
+		sent         bool
+	}{
+		{"theirs has none", "", true},
+		{"the same", hex.EncodeToString(sum[:]), false},
+		{"theirs has it and more", strings.Repeat("0", 64), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t)
+			f.refs[testRef] = wire.RefState{Commit: heads[0], CommitMeta: c.theirs}
+			f.metas[heads[0]] = meta
+			result, _ := mustEnd(t, options(f, repo), 0, "")
+			if result.NothingToDo == c.sent || c.sent && result.ObjectsSent != 1 {
+				t.Errorf("%+v", result)
+			}
+		})
+	}
+}
+
+// What cannot succeed ends before a session is opened.
+func TestPushRefusesEarly(t *testing.T) {
+	repo, heads := buildRepo(t, "archive", 2)
+	for _, c := range []struct {
+		name   string
+		change func(*Options, *fake)
+		exit   int
+		code   string
+		says   string
+	}{
+		{"unknown ref", func(o *Options, _ *fake) { o.Refs = []string{"os/nowhere"} }, ExitFailed, "", "no ref os/nowhere"},
+		{"no repository", func(o *Options, _ *fake) { o.Repo = t.TempDir() }, ExitFailed, "", "no OSTree repository at"},
+		{"no folder", func(o *Options, _ *fake) { o.Repo = "/nowhere/repo" }, ExitFailed, "", "/nowhere/repo"},
+		{"no server", func(o *Options, _ *fake) { o.Address = "http://127.0.0.1:1" }, ExitForNow, "gave-up", "http://127.0.0.1:1"},
+		{"no address", func(o *Options, _ *fake) { o.Address = "localhost" }, ExitUsage, wire.BadRequest, "localhost"},
+		{"server's commit unknown", func(_ *Options, f *fake) {
+			f.refs[testRef] = wire.RefState{Commit: strings.Repeat("a", 64)}
+		}, ExitRefused, wire.NotFastForward, testRef},
+		{"server is newer", func(_ *Options, f *fake) {
+			f.refs[testRef] = wire.RefState{Commit: heads[1]}
+			ostreeRun(t, "reset", "--repo="+repo, testRef, heads[0])
+		}, ExitRefused, wire.NotFastForward, testRef},
+		{"bad token", func(_ *Options, f *fake) {
+			f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+				refuse(w, wire.Errorf(wire.Unauthorized, "token unknown"))
+				return true
+			}
+		}, ExitRefused, wire.Unauthorized, "token unknown"},
+		{"old session", func(o *Options, _ *fake) { o.Resume = "zzzzzzzzzzzzzzzz" }, ExitFailed, wire.NotFound, "zzzzzzzzzzzzzzzz"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t)
+			opt := options(f, repo)
+			c.change(&opt, f)
+			_, e := mustEnd(t, opt, c.exit, c.code)
+			if !strings.Contains(e.Error(), c.says) || f.opened != 0 {
+				t.Errorf("%v, %d sessions", e, f.opened)
+			}
+		})
+	}
+}
+
+func TestDryRunOpensNothing(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	opt := options(f, repo)
+	opt.DryRun = true
+	result, _ := mustEnd(t, opt, 0, "")
+	if f.opened != 0 || result.Objects != int64(len(closure(t, repo))) || result.BytesWalked == 0 {
+		t.Errorf("%+v", result)
+	}
+}
+
+// A push that gives up says how to go on, and the next one does so by itself.
+func TestPushGoesOnWithItsSession(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == "PATCH" {
+			hangUp(w, r)
+		}
+		return false
+	}
+	opt := options(f, repo)
+	first, e := mustEnd(t, opt, ExitForNow, "gave-up")
+	if want := "--resume " + first.Session.ID; !strings.HasSuffix(e.Hint(), want) || !strings.HasSuffix(first.ResumeWith, want) {
+		t.Errorf("hint %q", e.Hint())
+	}
+	f.heal()
+	second, _ := mustEnd(t, opt, 0, "")
+	if !second.Resumed || f.opened != 1 || f.salvage != 1 {
+		t.Errorf("%+v: %d sessions, %d salvages", second, f.opened, f.salvage)
+	}
+}
+
+func TestInterruptedPush(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == "PATCH" {
+			cancel()
+		}
+		return false
+	}
+	_, err := Run(ctx, options(f, repo))
+	var e *Error
+	if !errors.As(err, &e) || e.Exit != ExitInterrupted || !strings.Contains(e.Hint(), "--resume") {
+		t.Errorf("%#v", err)
+	}
+}
+
+func TestResumeStates(t *testing.T) {
+	repo, heads := buildRepo(t, "archive", 1)
+	for _, c := range []struct {
+		state string
+		exit  int
+		code  string
+	}{
+		{wire.Open, 0, ""},
+		{wire.Verifying, 0, ""},
+		{wire.Publishing, 0, ""},
+		{wire.Published, 0, ""},
+		{wire.Failed, ExitFailed, wire.RefMoved},
+		{wire.Aborted, ExitFailed, ""},
+		{wire.Expired, ExitFailed, ""},
+	} {
+		t.Run(c.state, func(t *testing.T) {
+			f := newFake(t)
+			f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: c.state, Refs: []wire.Ref{{Ref: testRef, New: heads[0]}}}
+			if c.state == wire.Failed {
+				f.session.Error = wire.RefMoved
+			}
+			f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.FormValue("wait") != "" {
+					f.session.State = wire.Published
+				}
+				return false
+			}
+			opt := options(f, repo)
+			opt.Resume = f.session.ID
+			mustEnd(t, opt, c.exit, c.code)
+		})
+	}
+}
+
+// A session can only be resumed where its commits are.
+func TestResumeNeedsTheCommits(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open, Refs: []wire.Ref{{Ref: testRef, New: strings.Repeat("b", 64)}}}
+	opt := options(f, repo)
+	opt.Resume = f.session.ID
+	if _, e := mustEnd(t, opt, ExitFailed, ""); !strings.Contains(e.Error(), strings.Repeat("b", 64)) {
+		t.Error(e)
+	}
+	if f.salvage != 0 {
+		t.Error("salvaged a session that is not for this repository")
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	for _, c := range []struct {
+		state, code string
+		exit        int
+	}{
+		{wire.Failed, wire.RefMoved, ExitRefused},
+		{wire.Failed, wire.NotFastForward, ExitRefused},
+		{wire.Failed, wire.Policy, ExitRefused},
+		{wire.Failed, wire.RefConflict, ExitRefused},
+		{wire.Failed, wire.Forbidden, ExitRefused},
+		{wire.Failed, wire.Internal, ExitFailed},
+		{wire.Open, wire.InsufficientStorage, ExitForNow},
+		{wire.Open, wire.Internal, ExitForNow},
+		{wire.Aborted, "", ExitFailed},
+	} {
+		t.Run(c.state+" "+c.code, func(t *testing.T) {
+			f := newFake(t)
+			f.outcome = func(s *wire.Session) { s.State, s.Error, s.Detail = c.state, c.code, "because" }
+			_, e := mustEnd(t, options(f, repo), c.exit, c.code)
+			if !strings.Contains(e.Error(), "because") {
+				t.Error(e)
+			}
+		})
+	}
+}
+
+// Objects that are sound here are sent again, but not for ever.
+func TestRejectedObjectsAreSentAgain(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	for _, times := range []int{1, maxRounds, maxRounds + 1} {
+		f := newFake(t)
+		finalized := 0
+		f.outcome = func(s *wire.Session) {
+			if finalized++; finalized > times {
+				s.State, s.Error, s.Problems = wire.Published, "", nil
+				return
+			}
+			for n := range f.set {
+				if n.Type == ostree.File {
+					f.set[n] = false
+					s.Error, s.Problems = wire.BadObjects, []wire.ObjectProblem{{Object: n.String(), Code: wire.BadObjects}}
+					break
+				}
+			}
+		}
+		exit, code := 0, ""
+		if times > maxRounds {
+			exit, code = ExitFailed, wire.BadObjects
+		}
+		result, _ := mustEnd(t, options(f, repo), exit, code)
+		if want := min(times, maxRounds); result.Rounds != want {
+			t.Errorf("%d rounds, want %d", result.Rounds, want)
+		}
+	}
+}
+
+// A file that is damaged here is named; sending it again would not help.
+func TestDamagedObjectIsNamed(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	var bad ostree.Name
+	for _, n := range closure(t, repo) {
+		if n.Type == ostree.File {
+			bad = n
+		}
+	}
+	path := filepath.Join(repo, "objects", bad.Path())
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] ^= 1
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, b, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	f := newFake(t)
+	f.outcome = func(s *wire.Session) {
+		s.Error, s.Problems = wire.BadObjects, []wire.ObjectProblem{{Object: bad.String(), Code: wire.BadObjects}}
+	}
+	_, e := mustEnd(t, options(f, repo), ExitFailed, wire.BadObjects)
+	if !strings.Contains(e.Error(), bad.String()) || !strings.Contains(e.Hint(), "ostree fsck") {
+		t.Errorf("%v (%s)", e, e.Hint())
+	}
+}
+
+// A session that someone else finalized meanwhile has its outcome for us too.
+func TestSessionClosedUnderUs(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != "PATCH" {
+			return false
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.session.State = wire.Published
+		refuse(w, wire.Errorf(wire.SessionClosed, "session is published"))
+		return true
+	}
+	mustEnd(t, options(f, repo), 0, "")
+}
+
+func TestResumeCommandSurvivesAShell(t *testing.T) {
+	for in, want := range map[string]string{
+		"repo": "repo", "/srv/a b": "'/srv/a b'", "it's": `'it'\''s'`, "": "''", "$HOME": "'$HOME'",
+	} {
+		if got := quoted(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// Many small objects go out in few packs, whatever the number of jobs.
+func TestPacksAreFew(t *testing.T) {
+	repo, tree := filepath.Join(t.TempDir(), "repo"), t.TempDir()
+	ostreeRun(t, "init", "--repo="+repo, "--mode=archive")
+	for i := range 1500 {
+		write(t, filepath.Join(tree, time.Unix(int64(i), 0).UTC().Format("150405")), strings.Repeat("y", i))
+	}
+	ostreeRun(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
+	f := newFake(t)
+	opt := options(f, repo)
+	opt.Jobs = 3
+	result, _ := mustEnd(t, opt, 0, "")
+	if result.ObjectsSent < 1500 || len(f.uploads) > opt.Jobs {
+		t.Errorf("%d objects in %d uploads", result.ObjectsSent, len(f.uploads))
+	}
+}

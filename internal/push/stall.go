@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// defaultStall is how long no byte may move before a request is ended. Without
+// it a link that swallows everything would hang for ever.
+const defaultStall = 30 * time.Second
+
+// errStalled ends a request on whose connection no byte moved for too long.
+var errStalled = errors.New("no byte moved on the connection for too long")
+
+type stallKey struct{}
+
+// withStall sets how long a request may stay silent; 0 leaves it at defaultStall.
+func withStall(ctx context.Context, d time.Duration) context.Context {
+	if d == 0 {
+		return ctx
+	}
+	return context.WithValue(ctx, stallKey{}, d)
+}
+
+// unsentLimit bounds what the kernel takes from us before it is on the wire:
+// all of it is lost with the connection, and it hides how slow the link is.
+const unsentLimit = 128 << 10
+
+var dialer = net.Dialer{
+	Timeout: 15 * time.Second,
+	// Finds a dead link also while we wait for the server's work.
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},
+	Control:         limitUnsent,
+}
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &meteredConn{Conn: conn}, nil
+}
+
+// A meteredConn counts the bytes that move.
+type meteredConn struct {
+	net.Conn
+	in, out atomic.Int64
+}
+
+func (c *meteredConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.in.Add(int64(n))
+	return n, err
+}
+
+func (c *meteredConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.out.Add(int64(n))
+	return n, err
+}
+
+// moved is how far the connection has come: bytes read, and bytes that the
+// other side's kernel acknowledged.
+func (c *meteredConn) moved() [2]int64 {
+	return [2]int64{c.in.Load(), c.out.Load() - unacknowledged(c.Conn)}
+}
+
+// A stallWatch ends a request on whose connection nothing moves.
+type stallWatch struct {
+	limit  time.Duration
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	conn  *meteredConn
+	moved [2]int64
+	since time.Time
+	timer *time.Timer
+	done  bool
+
+	stalled bool
+}
+
+// watchStall returns the context for a request; end must be called at its end.
+func watchStall(ctx context.Context) (context.Context, *stallWatch) {
+	limit, ok := ctx.Value(stallKey{}).(time.Duration)
+	if !ok {
+		limit = defaultStall
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &stallWatch{limit: limit, cancel: cancel, since: time.Now()}
+	w.mu.Lock()
+	w.timer = time.AfterFunc(limit/6, w.check)
+	w.mu.Unlock()
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.got}), w
+}
+
+// got notes the connection that the request goes out on.
+func (w *stallWatch) got(info httptrace.GotConnInfo) {
+	conn := info.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn, _ = conn.(*meteredConn)
+	w.since = time.Now()
+}
+
+func (w *stallWatch) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return
+	}
+	now := time.Now()
+	if w.conn != nil {
+		if moved := w.conn.moved(); moved != w.moved {
+			w.moved, w.since = moved, now
+		}
+	}
+	if now.Sub(w.since) >= w.limit {
+		w.stalled = true
+		w.cancel(errStalled)
+		return
+	}
+	w.timer.Reset(w.limit / 6)
+}
+
+// end stops the watch; of an err that the watch caused it says so.
+func (w *stallWatch) end(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = true
+	w.timer.Stop()
+	w.cancel(nil)
+	if err != nil && w.stalled {
+		return fmt.Errorf("%w (%s)", errStalled, w.limit)
+	}
+	return err
+}
+
+// A watchedBody keeps the watch until the answer is read.
+type watchedBody struct {
+	io.ReadCloser
+	watch *stallWatch
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.watch.end(err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.watch.end(nil)
+	return err
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// maxProblem bounds what is read of an answer that is an error.
+const maxProblem = 1 << 20
+
+// A transport sends requests to the user's own origin and to no other, with the
+// token. An answer that is not a success comes back as an error, so that go-tus
+// and the API's calls see the same errors, with all that the answer said.
+type transport struct {
+	base    *url.URL
+	token   string
+	http    *http.Transport
+	written *atomic.Int64 // bytes of PATCH bodies that went out
+}
+
+func newTransport(base *url.URL, token string) *transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
+	return &transport{
+		base: base, token: token, written: new(atomic.Int64),
+		http: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           dial,
+			Protocols:             protocols,
+			TLSHandshakeTimeout:   15 * time.Second,
+			ExpectContinueTimeout: time.Second,
+			IdleConnTimeout:       time.Minute,
+			MaxIdleConnsPerHost:   64,
+			WriteBufferSize:       64 << 10,
+		},
+	}
+}
+
+// CloseIdleConnections lets http.Client close them.
+func (t *transport) CloseIdleConnections() { t.http.CloseIdleConnections() }
+
+// RoundTrip sends req. The errors are *answerError and those of the network.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != t.base.Scheme || req.URL.Host != t.base.Host {
+		closeBody(req)
+		return nil, fmt.Errorf("%s is not at %s: not sent", req.URL.Redacted(), t.base.Host)
+	}
+	ctx, watch := watchStall(req.Context())
+	req = req.Clone(ctx)
+	t.dress(req)
+	res, err := t.http.RoundTrip(req)
+	if err != nil {
+		return nil, watch.end(err)
+	}
+	if res.StatusCode >= 300 {
+		defer res.Body.Close()
+		answer := t.answer(req, res)
+		watch.end(nil)
+		return nil, answer
+	}
+	res.Body = &watchedBody{res.Body, watch}
+	return res, nil
+}
+
+// dress adds what every request carries.
+func (t *transport) dress(req *http.Request) {
+	if t.token != "" {
+		req.Header.Set("Authorization", "Bearer "+t.token)
+	}
+	req.Header.Set("User-Agent", "ostree-upload")
+	if req.Method != http.MethodPatch || req.Body == nil {
+		return
+	}
+	req.Header.Set("Expect", "100-continue") // a refusal then costs no body
+	req.Body = &countedBody{req.Body, t.written}
+	if again := req.GetBody; again != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := again()
+			if err != nil {
+				return nil, err
+			}
+			return &countedBody{body, t.written}, nil
+		}
+	}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+type countedBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// An answerError is an answer that is not a success.
+type answerError struct {
+	problem *wire.Problem
+	after   time.Duration // of Retry-After, or 0
+	text    string        // the first of the body, in which tus names its errors
+}
+
+func (e *answerError) Error() string { return e.problem.Error() }
+
+// Unwrap returns the *wire.Problem.
+func (e *answerError) Unwrap() error { return e.problem }
+
+// interrupted reports whether the server saw this upload's request break off:
+// tus servers call that the client's fault (400).
+func (e *answerError) interrupted() bool {
+	for _, word := range []string{
+		"ERR_UPLOAD_INTERRUPTED", "ERR_UNEXPECTED_EOF", "ERR_UPLOAD_STOPPED", "ERR_READ_TIMEOUT",
+		"upload has been interrupted", "unexpected EOF", "expected to receive more bytes",
+	} {
+		if strings.Contains(e.text, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer makes the error of an answer that is not a success.
+func (t *transport) answer(req *http.Request, res *http.Response) error {
+	b, _ := io.ReadAll(io.LimitReader(res.Body, maxProblem)) // what came of it is enough
+	e := &answerError{after: retryAfter(res.Header, time.Now()), text: string(b)}
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if kind == wire.ProblemType {
+		var p wire.Problem
+		if err := json.Unmarshal(b, &p); err == nil {
+			p.Status = res.StatusCode
+			e.problem = &p
+			return e
+		}
+	}
+	e.problem = &wire.Problem{
+		Type: "about:blank", Title: http.StatusText(res.StatusCode), Status: res.StatusCode,
+		Detail: fmt.Sprintf("%s answers %q to %s %s", t.base.Host, res.Status, req.Method, req.URL.Path),
+	}
+	if res.StatusCode < 400 {
+		t.redirected(e.problem, req, res)
+	}
+	return e
+}
+
+// redirected explains an answer that points elsewhere. It is not followed: the
+// token was given for this address.
+func (t *transport) redirected(p *wire.Problem, req *http.Request, res *http.Response) {
+	p.Detail = fmt.Sprintf("%s redirects elsewhere (%s) and the token is for this address only", t.base, res.Status)
+	to, err := res.Location()
+	if err != nil {
+		return
+	}
+	to.RawQuery, to.Fragment = "", ""
+	path, whole := strings.CutSuffix(to.Path, strings.TrimPrefix(req.URL.Path, t.base.Path))
+	if whole {
+		to.Path = path
+	}
+	p.WithHint("if you trust it, use --address %s", to.Redacted())
+}
+
+// retryAfter reads the header of that name: seconds, or a date.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(s) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// info is GET /api/v1/info.
+func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
+	limits := s.cfg.Settings().Limits
+	return writeJSON(w, http.StatusOK, wire.Info{
+		Version: s.cfg.Version,
+		Mode:    s.cfg.Repo.Mode(),
+		Tus:     uploadsPath,
+		Limits: wire.InfoLimits{
+			MaxObjectSize:  int64(limits.MaxObjectSize),
+			MaxSessionSize: int64(limits.MaxSessionSize),
+			MaxPack:        wire.MaxPack,
+			MaxPackPayload: wire.MaxPackPayload,
+			MaxNames:       wire.MaxNames,
+		},
+	})
+}
+
+// refs is GET /api/v1/refs: those that the token may push.
+func (s *Server) refs(w http.ResponseWriter, r *http.Request) error {
+	all, err := s.cfg.Repo.Refs()
+	if err != nil {
+		return err
+	}
+	list := wire.RefList{Refs: make(map[string]wire.RefState)}
+	for name, commit := range all {
+		if !tokenOf(r).MayPush(name) {
+			continue
+		}
+		meta, err := s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		state := wire.RefState{Commit: commit.String()}
+		if err == nil {
+			sum := sha256.Sum256(meta)
+			state.CommitMeta = hex.EncodeToString(sum[:])
+		}
+		list.Refs[name] = state
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the
+// token's refs names.
+func (s *Server) commitMeta(w http.ResponseWriter, r *http.Request) error {
+	commit, err := ostree.ParseChecksum(r.PathValue("commit"))
+	if err != nil {
+		return wire.Errorf(wire.BadRequest, "%v", err)
+	}
+	named, err := s.isNamed(r, commit)
+	if err != nil {
+		return err
+	}
+	var meta []byte
+	if named {
+		meta, err = s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
+	}
+	if !named || errors.Is(err, fs.ErrNotExist) {
+		return wire.Errorf(wire.NotFound, "commit %s has no detached metadata here", commit)
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(meta) // a client that is gone cannot be told
+	return nil
+}
+
+func (s *Server) isNamed(r *http.Request, commit ostree.Checksum) (bool, error) {
+	all, err := s.cfg.Repo.Refs()
+	if err != nil {
+		return false, err
+	}
+	for name, c := range all {
+		if c == commit && tokenOf(r).MayPush(name) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// negotiate is POST /api/v1/sessions/{id}/objects: it adds names to the
+// session's set and answers those that the server lacks.
+func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) error {
+	session, err := s.own(r, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if session.State != journal.Open {
+		return closed(&session)
+	}
+	names, err := readNames(r)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Wait(r.Context(), session.ID); err != nil {
+		return err
+	}
+	entries, lacking, err := s.look(names)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Journal.Add(session.ID, entries); err != nil {
+		return err
+	}
+	return writeNames(w, r, lacking)
+}
+
+func readNames(r *http.Request) ([]ostree.Name, error) {
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unzip, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, wire.Errorf(wire.BadRequest, "the body is not gzip: %v", err)
+		}
+		body = &limited{unzip, wire.MaxBody}
+	}
+	names, err := wire.ParseNames(body, wire.MaxNames)
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return nil, wire.Errorf(wire.BadRequest, "%v", err)
+	}
+	return names, err
+}
+
+// limited fails, where io.LimitReader would end, once n bytes were read.
+type limited struct {
+	r io.Reader
+	n int64
+}
+
+func (l *limited) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if l.n -= int64(n); l.n < 0 {
+		return 0, &http.MaxBytesError{Limit: wire.MaxBody}
+	}
+	return n, err
+}
+
+// look finds where each object is. Detached metadata is always lacking: it is
+// not content-addressed, so no copy elsewhere can stand for it.
+func (s *Server) look(names []ostree.Name) (entries []journal.Entry, lacking []ostree.Name, err error) {
+	entries = make([]journal.Entry, len(names))
+	for i, n := range names {
+		status, err := s.status(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		entries[i] = journal.Entry{Name: n, Status: status}
+		if status == journal.Missing {
+			lacking = append(lacking, n)
+		}
+	}
+	return entries, lacking, nil
+}
+
+func (s *Server) status(n ostree.Name) (journal.Status, error) {
+	if n.Type == ostree.CommitMeta {
+		return journal.Missing, nil
+	}
+	if there, err := s.cfg.Repo.Has(n); err != nil || there {
+		return journal.Present, err
+	}
+	if there, err := s.cfg.Store.Has(n); err != nil || there {
+		return journal.Staged, err
+	}
+	return journal.Missing, nil
+}
+
+func writeNames(w http.ResponseWriter, r *http.Request, names []ostree.Name) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	b := wire.FormatNames(names)
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		_, _ = w.Write(b) // a client that is gone cannot be told
+		return nil
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	_, _ = zip.Write(b)
+	_ = zip.Close()
+	return nil
+}
+
+// salvage is POST /api/v1/sessions/{id}/salvage.
+func (s *Server) salvage(w http.ResponseWriter, r *http.Request) error {
+	session, err := s.own(r, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if session.State != journal.Open {
+		return closed(&session)
+	}
+	if err := s.cfg.Store.Salvage(r.Context(), session.ID); err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Wait(r.Context(), session.ID); err != nil {
+		return err
+	}
+	if session, err = s.cfg.Journal.Session(session.ID); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, s.document(&session, true))
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// fail sends an error as a Problem. What the client did wrong is not logged;
+// what went wrong here is.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if p.Status >= 500 {
+		s.cfg.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	writeProblem(w, r, p)
+}
+
+func problemOf(err error) *wire.Problem {
+	var p *wire.Problem
+	var closed *journal.StateError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &closed):
+		return wire.Errorf(wire.SessionClosed, "%v", err)
+	case errors.Is(err, journal.ErrNotFound):
+		return wire.Errorf(wire.NotFound, "%v", err)
+	case errors.As(err, &tooLarge):
+		return wire.Errorf(wire.TooLarge, "the request has more than %d bytes", tooLarge.Limit)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return wire.Errorf(wire.InsufficientStorage, "no space left on the server").
+			WithHint("free some on the server, then resume the session")
+	}
+	return wire.Errorf(wire.Internal, "%v", err).WithHint("the server's log may say more")
+}
+
+func writeProblem(w http.ResponseWriter, r *http.Request, p *wire.Problem) {
+	h := w.Header()
+	h.Set("Content-Type", wire.ProblemType)
+	h.Set("Cache-Control", "no-store")
+	h.Del("Content-Length")
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		// A client that is gone cannot be told.
+		_ = json.NewEncoder(w).Encode(p)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // a client that is gone cannot be told
+	return nil
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// openSession is POST /api/v1/sessions.
+func (s *Server) openSession(w http.ResponseWriter, r *http.Request) error {
+	var req wire.OpenRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	token := tokenOf(r)
+	if err := s.checkOpen(token, &req); err != nil {
+		return err
+	}
+	ttl := time.Duration(s.cfg.Settings().SessionTTL)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: token.Name, Force: req.Force}, ttl)
+	if err != nil {
+		return err
+	}
+	s.cfg.Log.Info("session opened", "session", session.ID, "token", token.Name, "refs", len(req.Refs))
+	w.Header().Set("Location", "/api/v1/sessions/"+session.ID)
+	return writeJSON(w, http.StatusCreated, s.document(&session, true))
+}
+
+func decode(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.New("something follows the document")
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return err
+	}
+	return wire.Errorf(wire.BadRequest, "the request's document cannot be read: %v", err)
+}
+
+// checkOpen refuses a session that could never be published, and one that the
+// token may not open.
+func (s *Server) checkOpen(token *config.Token, req *wire.OpenRequest) error {
+	if !token.May(config.ScopePush) {
+		return wire.Errorf(wire.Forbidden, "token %s may not push", token.Name)
+	}
+	if req.Force && !token.May(config.ScopeForce) {
+		return wire.Errorf(wire.Forbidden, "token %s may not force", token.Name).
+			WithHint("push without --force, or with a token of scope force")
+	}
+	if len(req.Refs) == 0 {
+		return wire.Errorf(wire.BadRequest, "a session needs at least one ref")
+	}
+	for i, ref := range req.Refs {
+		if err := checkRef(token, ref); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(req.Refs[:i], func(o wire.Ref) bool { return o.Ref == ref.Ref }) {
+			return wire.Errorf(wire.BadRequest, "ref %s is given twice", ref.Ref)
+		}
+	}
+	return s.checkConflicts(req.Refs)
+}
+
+func checkRef(token *config.Token, ref wire.Ref) error {
+	if err := ostree.ValidateRef(ref.Ref); err != nil {
+		return wire.Errorf(wire.BadRequest, "%v", err)
+	}
+	if !token.MayPush(ref.Ref) {
+		return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", token.Name, ref.Ref)
+	}
+	if _, err := ostree.ParseChecksum(ref.New); err != nil {
+		return wire.Errorf(wire.BadRequest, "ref %s, new: %v", ref.Ref, err)
+	}
+	if _, err := ostree.ParseChecksum(ref.Old); err != nil && ref.Old != "" {
+		return wire.Errorf(wire.BadRequest, "ref %s, old: %v", ref.Ref, err)
+	}
+	return nil
+}
+
+func (s *Server) checkConflicts(refs []wire.Ref) error {
+	existing, err := s.cfg.Repo.Refs()
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		existing[ref.Ref] = ostree.Checksum{}
+	}
+	names := make([]string, 0, len(existing))
+	for name := range existing {
+		names = append(names, name)
+	}
+	if a, b, found := ostree.ConflictingRef(names); found {
+		return wire.Errorf(wire.RefConflict, "ref %s cannot be beside ref %s: one is a folder of the other", a, b)
+	}
+	return nil
+}
+
+// mayAll tells whether a token sees the sessions of all tokens.
+func mayAll(t *config.Token) bool { return t.May(config.ScopeSessions) }
+
+// session finds the session that a request names, for a token that may see it.
+func (s *Server) session(r *http.Request, id string) (journal.Session, error) {
+	session, err := s.cfg.Journal.Session(id)
+	if t := tokenOf(r); err == nil && session.Token != t.Name && !mayAll(t) {
+		err = journal.ErrNotFound
+	}
+	if errors.Is(err, journal.ErrNotFound) {
+		return session, wire.Errorf(wire.NotFound, "there is no session %.64q of this token", id).
+			WithHint("ostree-upload sessions lists those there are")
+	}
+	return session, err
+}
+
+// own is session for what only the token that opened it may do.
+func (s *Server) own(r *http.Request, id string) (journal.Session, error) {
+	session, err := s.session(r, id)
+	if err != nil {
+		return session, err
+	}
+	if t := tokenOf(r); session.Token != t.Name || !t.May(config.ScopePush) {
+		return session, wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, session.Token)
+	}
+	return session, nil
+}
+
+// listSessions is GET /api/v1/sessions.
+func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
+	state := r.URL.Query().Get("state")
+	if state != "" && !slices.Contains(wire.States, state) {
+		return wire.Errorf(wire.BadRequest, "there is no session state %.64q", state)
+	}
+	t := tokenOf(r)
+	sessions, err := s.cfg.Journal.Sessions(func(x *journal.Session) bool {
+		return (x.Token == t.Name || mayAll(t)) && (state == "" || string(x.State) == state)
+	})
+	if err != nil {
+		return err
+	}
+	list := wire.SessionList{Sessions: make([]wire.Session, len(sessions))}
+	for i := range sessions {
+		list.Sessions[i] = s.document(&sessions[i], false)
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// getSession is GET /api/v1/sessions/{id}, with ?wait= until its next change
+// of state.
+func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
+	session, err := s.session(r, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if wait := r.URL.Query().Get("wait"); wait != "" {
+		d, err := time.ParseDuration(wait)
+		if err != nil || d < 0 {
+			return wire.Errorf(wire.BadRequest, "wait=%.64s is no duration such as 30s", wait)
+		}
+		if session, err = s.waitChange(r, session, min(d, wire.MaxWait)); err != nil {
+			return err
+		}
+	}
+	return writeJSON(w, http.StatusOK, s.document(&session, true))
+}
+
+// waitChange waits for a session to change its state. One that has its outcome
+// is answered at once: a client that asks late must not wait for what has
+// already happened.
+func (s *Server) waitChange(r *http.Request, session journal.Session, d time.Duration) (journal.Session, error) {
+	changed := s.cfg.Journal.Changed(session.ID)
+	now, err := s.cfg.Journal.Session(session.ID)
+	if err != nil || now.State != session.State || now.State.Final() || now.Error != "" || now.Detail != "" {
+		return now, err
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-r.Context().Done():
+	}
+	return s.cfg.Journal.Session(session.ID)
+}
+
+// abortSession is DELETE /api/v1/sessions/{id}.
+func (s *Server) abortSession(w http.ResponseWriter, r *http.Request) error {
+	session, err := s.session(r, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	session, err = s.cfg.Journal.Move(session.ID, journal.Aborted, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Journal.Release(session.ID); err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Drop(session.ID); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("session aborted", "session", session.ID, "token", tokenOf(r).Name)
+	return writeJSON(w, http.StatusOK, s.document(&session, true))
+}
+
+// finalize is POST /api/v1/sessions/{id}/finalize. It only starts; the outcome
+// is in the session.
+func (s *Server) finalize(w http.ResponseWriter, r *http.Request) error {
+	session, err := s.own(r, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	switch session.State {
+	case journal.Aborted, journal.Expired:
+		return closed(&session)
+	case journal.Open:
+		session, err = s.cfg.Journal.Move(session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })
+		if err != nil {
+			return err
+		}
+		s.cfg.Publisher.Enqueue()
+	}
+	return writeJSON(w, http.StatusAccepted, s.document(&session, true))
+}
+
+func closed(session *journal.Session) error {
+	return wire.Errorf(wire.SessionClosed, "session %s is %s", session.ID, session.State).
+		WithHint("start a new push")
+}
+
+// document is a session as the API shows it.
+func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
+	d := wire.Session{
+		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token, Refs: j.Refs,
+		Created: j.Created, Updated: j.Updated, Expires: j.Expires,
+		Objects: wire.Objects{
+			Known: j.Counts.Known, Missing: j.Counts.Missing(),
+			Staged: j.Counts.Staged, Rejected: j.Counts.Rejected,
+		},
+		Bytes:    wire.Bytes{Received: j.Counts.Received, Staged: j.Counts.StagedBytes},
+		Problems: j.Problems, Error: j.Error, Detail: j.Detail,
+	}
+	uploads := s.cfg.Store.Uploads(j.ID)
+	for _, u := range uploads {
+		d.Bytes.Received += u.Offset
+	}
+	if withUploads {
+		d.Uploads = uploads
+	}
+	return d
+}

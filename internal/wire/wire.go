@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package wire is what client and server say to each other: the JSON documents
+// of the API, object lists, the pack framing and the limits that both keep.
+// docs/protocol.md describes the same for people.
+//
+// Sizes and offsets are bytes, times are UTC. Values are plain data and safe to
+// share once filled in.
+package wire
+
+import (
+	"fmt"
+	"time"
+)
+
+// Limits of the protocol; both sides keep them.
+const (
+	// MaxNames is the most object names in one negotiation request.
+	MaxNames = 20_000
+	// MaxBody is the most bytes of a request body, inflated.
+	MaxBody = 2 << 20
+	// PackTarget is the size at which a client closes a pack.
+	PackTarget = 8 << 20
+	// MaxPack is the largest pack upload that a server accepts.
+	MaxPack = 16 << 20
+	// MaxPackPayload is the largest object that may travel in a pack.
+	MaxPackPayload = 4 << 20
+	// MaxProblems is how many problems a session document lists.
+	MaxProblems = 1000
+	// MaxWait is the longest that a server holds a request with ?wait=.
+	MaxWait = time.Minute
+)
+
+// Session states, as they stand in documents and in the journal.
+const (
+	Open       = "open"
+	Verifying  = "verifying"
+	Publishing = "publishing"
+	Published  = "published"
+	Failed     = "failed"
+	Aborted    = "aborted"
+	Expired    = "expired"
+)
+
+// States are all of them.
+var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired}
+
+// Ref is one ref of a session: it moves from Old ("" for a new ref) to New,
+// both 64 hex digits.
+type Ref struct {
+	Ref string `json:"ref"`
+	Old string `json:"old"`
+	New string `json:"new"`
+}
+
+// OpenRequest is the body of POST /api/v1/sessions.
+type OpenRequest struct {
+	Refs  []Ref `json:"refs"`
+	Force bool  `json:"force"`
+}
+
+// Session is a push session as every answer shows it.
+type Session struct {
+	ID       string          `json:"id"`
+	State    string          `json:"state"`
+	Force    bool            `json:"force"`
+	Token    string          `json:"token"`
+	Refs     []Ref           `json:"refs"`
+	Created  time.Time       `json:"created"`
+	Updated  time.Time       `json:"updated"`
+	Expires  time.Time       `json:"expires"`
+	Objects  Objects         `json:"objects"`
+	Bytes    Bytes           `json:"bytes"`
+	Uploads  []Upload        `json:"uploads,omitempty"`
+	Problems []ObjectProblem `json:"problems,omitempty"`
+	Error    string          `json:"error"`
+	Detail   string          `json:"detail"`
+}
+
+// Objects counts the objects of a session's set.
+type Objects struct {
+	Known    int64 `json:"known"`
+	Missing  int64 `json:"missing"`
+	Staged   int64 `json:"staged"`
+	Rejected int64 `json:"rejected"`
+}
+
+// Bytes counts what arrived for a session: upload bytes received, and bytes of
+// the objects staged from them.
+type Bytes struct {
+	Received int64 `json:"received"`
+	Staged   int64 `json:"staged"`
+}
+
+// Upload is an upload under way.
+type Upload struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Size   int64  `json:"size"`
+}
+
+// ObjectProblem says what is wrong with one object of a session.
+type ObjectProblem struct {
+	Object string `json:"object"`
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
+}
+
+// SessionList is the answer of GET /api/v1/sessions, newest first.
+type SessionList struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// RefState is what the server's ref names: a commit, and the SHA-256 of that
+// commit's detached metadata ("" if it has none).
+type RefState struct {
+	Commit     string `json:"commit"`
+	CommitMeta string `json:"commitmeta"`
+}
+
+// RefList is the answer of GET /api/v1/refs.
+type RefList struct {
+	Refs map[string]RefState `json:"refs"`
+}
+
+// Info is the answer of GET /api/v1/info.
+type Info struct {
+	Version string     `json:"version"`
+	Mode    string     `json:"mode"` // as in the repository's config: archive-z2, bare, ...
+	Tus     string     `json:"tus"`  // path of the tus endpoint
+	Limits  InfoLimits `json:"limits"`
+}
+
+// InfoLimits are the server's limits; 0 means none.
+type InfoLimits struct {
+	MaxObjectSize  int64 `json:"max-object-size"`
+	MaxSessionSize int64 `json:"max-session-size"`
+	MaxPack        int64 `json:"max-pack"`
+	MaxPackPayload int64 `json:"max-pack-payload"`
+	MaxNames       int   `json:"max-names"`
+}
+
+// Codes of errors (RFC 9457 type URNs end in them) and of session outcomes.
+const (
+	BadRequest          = "bad-request"
+	Unauthorized        = "unauthorized"
+	Forbidden           = "forbidden"
+	NotFound            = "not-found"
+	SessionClosed       = "session-closed"
+	Exists              = "exists"
+	TooLarge            = "too-large"
+	Policy              = "policy"
+	RefConflict         = "ref-conflict"
+	Quota               = "quota"
+	Internal            = "internal"
+	InsufficientStorage = "insufficient-storage"
+	MissingObjects      = "missing-objects"
+	BadObjects          = "bad-objects"
+	RefMoved            = "ref-moved"
+	NotFastForward      = "not-fast-forward"
+)
+
+var statusOf = map[string]int{
+	BadRequest: 400, Unauthorized: 401, Forbidden: 403, NotFound: 404,
+	SessionClosed: 409, Exists: 409, TooLarge: 413, Policy: 422, RefConflict: 422,
+	Quota: 429, Internal: 500, InsufficientStorage: 507,
+	// Outcomes of a session; as HTTP errors only where one is refused at once.
+	MissingObjects: 422, BadObjects: 422, RefMoved: 409, NotFastForward: 422,
+}
+
+// TypePrefix starts the type of every Problem.
+const TypePrefix = "urn:ostree-upload:"
+
+// ProblemType is the media type of a Problem (RFC 9457).
+const ProblemType = "application/problem+json"
+
+// Problem is an error document of RFC 9457, and the error itself on both sides.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	HintIs string `json:"hint,omitempty"`
+}
+
+// Errorf makes the Problem of a code, with the status that belongs to it.
+func Errorf(code, format string, args ...any) *Problem {
+	return &Problem{
+		Type:   TypePrefix + code,
+		Title:  titleOf(code),
+		Status: statusOf[code],
+		Detail: fmt.Sprintf(format, args...),
+	}
+}
+
+// WithHint adds what a person can do next.
+func (p *Problem) WithHint(format string, args ...any) *Problem {
+	p.HintIs = fmt.Sprintf(format, args...)
+	return p
+}
+
+// Error is the detail, or the title if there is none.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// Hint says what a person can do next, or "".
+func (p *Problem) Hint() string { return p.HintIs }
+
+// Code is the last part of the type: one of the codes above.
+func (p *Problem) Code() string {
+	if len(p.Type) > len(TypePrefix) && p.Type[:len(TypePrefix)] == TypePrefix {
+		return p.Type[len(TypePrefix):]
+	}
+	return ""
+}
+
+func titleOf(code string) string {
+	b := []byte(code)
+	for i, c := range b {
+		if c == '-' {
+			b[i] = ' '
+		}
+	}
+	return string(b)
+}

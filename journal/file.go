@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// openDB opens the database of a journal that exists. Damage can make bbolt
+// panic while it reads the tree; that is an error like any other here.
+func openDB(path string) (db *bbolt.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("the file is damaged: %v", r)
+		}
+	}()
+	db, err = bbolt.Open(path, 0o600, options())
+	if errors.Is(err, berrors.ErrTimeout) {
+		return nil, errors.New("another process holds it")
+	}
+	return db, err
+}
+
+// createFile makes an empty journal at path unless there is one. It is prepared
+// under another name: killed in the middle, bbolt would leave a file that it
+// then refuses to open.
+func createFile(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir, base := filepath.Split(path)
+	tmp, err := os.CreateTemp(filepath.Clean(dir), base+".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	if err := writeEmpty(tmp.Name()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
+		return nil // someone else was faster
+	} else if err != nil {
+		// No hard links here.
+		if err := os.Rename(tmp.Name(), path); err != nil {
+			return err
+		}
+	}
+	return syncFolder(filepath.Clean(dir))
+}
+
+func writeEmpty(path string) error {
+	db, err := bbolt.Open(path, 0o600, options())
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{
+			metaBucket, sessionsBucket, countsBucket, newestBucket, liveBucket, problemsBucket, setsBucket,
+		} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(metaBucket)
+		return errors.Join(meta.Put(versionKey, []byte(schema)), meta.Put(cleanKey, []byte{1}))
+	})
+	return errors.Join(err, db.Close())
+}
+
+// syncFolder makes the journal's name durable.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package journal records how far each push session has come: its state, the
+// refs that it moves, the objects that belong to it and what is known of each.
+// On restart it is the only authority; files in staging are evidence.
+//
+//   - A state never vouches for bytes that are not durable: callers sync what a
+//     record speaks of before they make the record.
+//   - What a method recorded is durable when it returns, whole or not at all.
+//   - A ref moves only while its session is Publishing.
+//   - Every step may be repeated: recording what is recorded changes nothing.
+//   - Counts belong to the transaction that changes what they count, so that
+//     reading them never scans a set.
+//   - After a failed commit nothing more is recorded: the disk cannot be
+//     trusted, and the process should end.
+//
+// Sizes and offsets are bytes, times are UTC. One process holds the file; its
+// goroutines may call every method at the same time. Functions that a method
+// is given run inside a transaction and must not call the journal.
+//
+// # File
+//
+// The file is a bbolt database with these buckets:
+//
+//	meta      "version", "clean"
+//	sessions  id -> JSON of record
+//	counts    id -> Counts, eight bytes each, big endian
+//	newest    creation time (ns, big endian), id -> nothing
+//	live      id of each session that is not in a final state -> nothing
+//	problems  id -> bucket: object -> code, NUL, reason
+//	sets      id -> bucket, gone once the session is released:
+//	            names       chunk number -> 33 bytes for each object: checksum, type
+//	            status      chunk number -> 1 byte for each object
+//	            commitmeta  checksum of the commit -> bytes
+//	            uploads     upload name -> bytes received, 8 bytes big endian
+//
+// The objects of a set are numbered in the order in which they came, so that
+// adding many, or recording a pack, writes a few pages only, however large the
+// set is. (Keyed by checksum, each batch would write nearly every page of it.)
+// An index in memory, 11 to 22 bytes for each object, leads from names to
+// numbers; it is made from the file at the first use of a set and dropped at its
+// release.
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+const (
+	schema      = "1"
+	lockTimeout = time.Second
+)
+
+var (
+	metaBucket     = []byte("meta")
+	sessionsBucket = []byte("sessions")
+	countsBucket   = []byte("counts")
+	newestBucket   = []byte("newest")
+	liveBucket     = []byte("live")
+	problemsBucket = []byte("problems")
+	setsBucket     = []byte("sets")
+
+	versionKey = []byte("version")
+	cleanKey   = []byte("clean")
+)
+
+// ErrNotFound is for a session that the journal does not know.
+var ErrNotFound = errors.New("no such session")
+
+// errUnchanged ends a write transaction that has nothing to write.
+var errUnchanged = errors.New("unchanged")
+
+// Journal is an open journal file.
+type Journal struct {
+	db       *bbolt.DB
+	path     string
+	wasClean bool
+	now      func() time.Time
+
+	writing sync.Mutex // held by the one writer; guards failed and closed
+	failed  error
+	closed  bool
+
+	watching sync.Mutex
+	watchers map[string]chan struct{}
+
+	indexing sync.Mutex
+	indexes  map[string]*index
+}
+
+// options: the list of free pages is rebuilt at opening rather
+// than written with each commit, and the address space is reserved at once,
+// because growing it would wait for every reader, and Each can be a long one.
+func options() *bbolt.Options {
+	reserve := 256 << 20
+	if bits.UintSize == 64 {
+		reserve = 4 << 30
+	}
+	return &bbolt.Options{
+		Timeout:         lockTimeout,
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: reserve,
+	}
+}
+
+// OpenFile opens the journal at path and makes it, mode 0600, if there is none. It
+// fails if another process holds it, and if it is of a schema that this build
+// does not know.
+func OpenFile(path string) (*Journal, error) {
+	if err := createFile(path); err != nil {
+		return nil, fmt.Errorf("journal %s: %w", path, err)
+	}
+	db, err := openDB(path)
+	if err != nil {
+		return nil, fmt.Errorf("journal %s: %w", path, err)
+	}
+	j := &Journal{
+		db: db, path: path, now: time.Now,
+		watchers: map[string]chan struct{}{},
+		indexes:  map[string]*index{},
+	}
+	if err := j.update(j.start); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
+	}
+	return j, nil
+}
+
+// start checks the schema, and marks the journal as in use until Close.
+func (j *Journal) start(tx *bbolt.Tx) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return errors.New("this is no journal of ostree-upload")
+	}
+	if v := meta.Get(versionKey); string(v) != schema {
+		return fmt.Errorf("schema version %q, this build knows %q only", v, schema)
+	}
+	j.wasClean = meta.Get(cleanKey) != nil
+	return meta.Delete(cleanKey)
+}
+
+// WasClean reports whether the last process to hold the journal closed it. A
+// new journal counts as clean.
+func (j *Journal) WasClean() bool { return j.wasClean }
+
+// Close records a clean stop and closes the file; a journal that failed to
+// commit is left as after a crash. Closing again does nothing.
+func (j *Journal) Close() error {
+	err := j.update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(metaBucket).Put(cleanKey, []byte{1})
+	})
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
+	return errors.Join(err, j.db.Close())
+}
+
+// update runs fn in a write transaction. Nothing is written if fn fails; if it
+// fails with errUnchanged, that is success.
+func (j *Journal) update(fn func(*bbolt.Tx) error) error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.failed != nil {
+		return fmt.Errorf("journal stopped after a failed commit: %w", j.failed)
+	}
+	tx, err := j.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("begin in journal: %w", err)
+	}
+	defer tx.Rollback()
+	if err := fn(tx); errors.Is(err, errUnchanged) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		j.failed = err
+		return fmt.Errorf("commit to journal: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package journal
+
+import (
+	"go.etcd.io/bbolt"
+)
+
+// Move records that a session is now in state to, and wakes who waits for that
+// (Changed). What change sets in Error, Detail and Expires is recorded with it;
+// change may be nil. A session that comes back to Open expires as after
+// activity. Recording the state that the session is in only applies change.
+// *StateError if the session may not move so.
+func (j *Journal) Move(id string, to State, change func(*Session)) (Session, error) {
+	var s Session
+	var moved bool
+	err := j.update(func(tx *bbolt.Tx) (err error) {
+		s, moved, err = j.move(tx, id, to, change)
+		return err
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	if moved {
+		j.wake(id)
+	}
+	return s, nil
+}
+
+func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session)) (s Session, moved bool, err error) {
+	r, s, err := readWhole(tx, id)
+	if err != nil {
+		return s, false, err
+	}
+	if !r.State.Can(to) {
+		return s, false, &StateError{ID: id, From: r.State, To: to}
+	}
+	moved = r.State != to
+	if moved {
+		s.State, s.Updated = to, j.clock()
+	}
+	if moved && to == Open {
+		s.Expires = s.Updated.Add(r.TTL)
+	}
+	if change != nil {
+		shown := s
+		change(&shown)
+		s.Error, s.Detail, s.Expires = shown.Error, shown.Detail, shown.Expires.UTC().Round(0)
+	}
+	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Expires.Equal(r.Expires) {
+		return s, false, errUnchanged
+	}
+	r.State, r.Updated, r.Expires, r.Error, r.Detail = s.State, s.Updated, s.Expires, s.Error, s.Detail
+	if err := r.write(tx, id); err != nil {
+		return s, false, err
+	}
+	if to.Final() {
+		err = tx.Bucket(liveBucket).Delete([]byte(id))
+	}
+	return s, moved, err
+}
+
+// readWhole reads a session's record, and the Session that it and the counts
+// and problems make.
+func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
+	r, err := readRecord(tx, id)
+	if err != nil {
+		return r, Session{}, err
+	}
+	c, err := readCounts(tx, id)
+	if err != nil {
+		return r, Session{}, err
+	}
+	s := r.session(id, c)
+	s.Problems = readProblems(tx, id)
+	return r, s, nil
+}
+
+// Changed gives a channel that is closed when the session next moves to another
+// state in this process, or is forgotten. To wait without missing a move, call
+// Changed first, then Session, then receive. All who wait for a session share
+// one channel, which the journal holds only until that move: waiters that give
+// up need not say so. The channel of a session that has ended is never closed,
+// that of an unknown one is closed already.
+func (j *Journal) Changed(id string) <-chan struct{} {
+	ch := j.watch(id)
+	var r record
+	err := j.db.View(func(tx *bbolt.Tx) (err error) {
+		r, err = readRecord(tx, id)
+		return err
+	})
+	if err != nil {
+		j.wake(id)
+	} else if r.State.Final() {
+		// Its last move is committed: nobody will close the channel, so it
+		// must not stay behind.
+		j.unwatch(id, ch)
+	}
+	return ch
+}
+
+func (j *Journal) watch(id string) chan struct{} {
+	j.watching.Lock()
+	defer j.watching.Unlock()
+	ch := j.watchers[id]
+	if ch == nil {
+		ch = make(chan struct{})
+		j.watchers[id] = ch
+	}
+	return ch
+}
+
+func (j *Journal) unwatch(id string, ch chan struct{}) {
+	j.watching.Lock()
+	defer j.watching.Unlock()
+	if j.watchers[id] == ch {
+		delete(j.watchers, id)
+	}
+}
+
+func (j *Journal) wake(id string) {
+	j.watching.Lock()
+	defer j.watching.Unlock()
+	if ch := j.watchers[id]; ch != nil {
+		delete(j.watchers, id)
+		close(ch)
+	}
+}

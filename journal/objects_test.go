@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+var (
+	file = object(1)
+	meta = ostree.Name{Checksum: file.Checksum, Type: ostree.CommitMeta}
+)
+
+// statusOf gives the status of one object, by Statuses.
+func statusOf(t testing.TB, j *Journal, id string, n ostree.Name) Status {
+	t.Helper()
+	s, err := j.Statuses(id, []ostree.Name{n})
+	ok(t, err)
+	return s[0]
+}
+
+// What becomes of each status by each of the ways to change it. 0: not in the set.
+func TestStatusChanges(t *testing.T) {
+	add := func(s Status) func(*Journal, string, ostree.Name) error {
+		return func(j *Journal, id string, n ostree.Name) error { return j.Add(id, []Entry{{n, s}}) }
+	}
+	record := func(reason string) func(*Journal, string, ostree.Name) error {
+		return func(j *Journal, id string, n ostree.Name) error {
+			return j.Record(id, Upload{Name: "pack", Objects: []Result{{Name: n, Reason: reason}}})
+		}
+	}
+	problem := func(code string) func(*Journal, string, ostree.Name) error {
+		return func(j *Journal, id string, n ostree.Name) error {
+			return j.Problem(id, []wire.ObjectProblem{{Object: n.String(), Code: code}}, nil)
+		}
+	}
+	tests := []struct {
+		name   string
+		change func(j *Journal, id string, n ostree.Name) error
+		object ostree.Name
+		after  [5]Status // by the status before: 0, Missing, Present, Staged, Rejected
+		fails  bool      // when the object is not in the set
+	}{
+		{"add missing", add(Missing), file, [5]Status{Missing, Missing, Missing, Missing, Rejected}, false},
+		{"add present", add(Present), file, [5]Status{Present, Present, Present, Present, Present}, false},
+		{"add staged", add(Staged), file, [5]Status{Staged, Staged, Staged, Staged, Staged}, false},
+		{"add rejected", add(Rejected), file, [5]Status{Rejected, Rejected, Rejected, Rejected, Rejected}, false},
+		{"add commitmeta", add(Missing), meta, [5]Status{Missing, Missing, Present, Staged, Rejected}, false},
+		{"add staged commitmeta", add(Staged), meta, [5]Status{Staged, Missing, Present, Staged, Rejected}, false},
+		{"record staged", record(""), file, [5]Status{0, Staged, Staged, Staged, Staged}, true},
+		{"record rejected", record("bad"), file, [5]Status{0, Rejected, Present, Staged, Rejected}, true},
+		{"record staged commitmeta", record(""), meta, [5]Status{0, Staged, Staged, Staged, Staged}, true},
+		{"found missing", problem(wire.MissingObjects), file, [5]Status{Missing, Missing, Missing, Missing, Missing}, false},
+		{"found bad", problem(wire.BadObjects), file, [5]Status{Rejected, Rejected, Rejected, Rejected, Rejected}, false},
+	}
+	j := newJournal(t)
+	j.db.NoSync = true
+	for _, test := range tests {
+		for before, want := range test.after {
+			t.Run(fmt.Sprintf("%s to %d", test.name, before), func(t *testing.T) {
+				id := create(t, j)
+				if before != 0 {
+					ok(t, j.Add(id, []Entry{{test.object, Status(before)}}))
+				}
+				for range 2 { // every step may be repeated
+					err := test.change(j, id, test.object)
+					if fails := before == 0 && test.fails; (err != nil) != fails {
+						t.Fatalf("error is %v", err)
+					}
+					if got := statusOf(t, j, id, test.object); got != want {
+						t.Errorf("status is %v, want %v", got, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAdd(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	ok(t, j.Add(id, objects(0, 500, Missing)))
+	ok(t, j.Add(id, append(objects(400, 600, Present), objects(550, 650, Staged)...))) // some twice
+	want := Counts{Known: 650, Present: 150, Staged: 100}
+	for range 2 {
+		if c := session(t, j, id).Counts; c != want || c.Missing() != 400 {
+			t.Errorf("counts are %+v, want %+v", c, want)
+		}
+		mustClose(t, j)
+		j = open(t, j.path)
+	}
+	got, err := j.Statuses(id, []ostree.Name{object(0), object(400), object(550), object(649), object(650), {Checksum: object(0).Checksum, Type: ostree.DirTree}})
+	ok(t, err)
+	if want := []Status{Missing, Present, Staged, Staged, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("statuses are %v, want %v", got, want)
+	}
+	if err := j.Add(id, []Entry{{file, 0}}); err == nil {
+		t.Error("status 0 was added")
+	}
+	move(t, j, id, Verifying)
+	wantStateError(t, j.Add(id, objects(0, 1, Missing)), Verifying, "")
+}
+
+// A name that is not in the set fails the whole record; nothing of it stays.
+func TestRecordIsWhole(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	ok(t, j.Add(id, objects(0, 5, Missing)))
+	err := j.Record(id, upload("pack-1", 0, 6))
+	if err == nil || !strings.Contains(err.Error(), object(5).String()) || !strings.Contains(err.Error(), "pack-1") {
+		t.Errorf("error is %v", err)
+	}
+	if c := session(t, j, id).Counts; c != (Counts{Known: 5}) {
+		t.Errorf("counts are %+v", c)
+	}
+}
+
+func TestRecordCountsBytesOnce(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	ok(t, j.Add(id, objects(0, 10, Missing)))
+	want := Counts{Known: 10, Staged: 10, Received: 120, StagedBytes: 100, Inflated: 200}
+	for range 3 {
+		ok(t, j.Record(id, upload("pack-1", 0, 10)))
+		if c := session(t, j, id).Counts; c != want {
+			t.Errorf("counts are %+v, want %+v", c, want)
+		}
+		mustClose(t, j)
+		j = open(t, j.path)
+	}
+	// The same objects in another pack: received and inflated again, staged no more.
+	ok(t, j.Record(id, upload("pack-2", 0, 10)))
+	want.Received, want.Inflated = 240, 400
+	if c := session(t, j, id).Counts; c != want {
+		t.Errorf("counts are %+v, want %+v", c, want)
+	}
+}
+
+func TestForgetUpload(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	ok(t, j.Add(id, objects(1, 2, Missing)))
+	bad := Upload{Name: file.String(), Size: 7, Objects: []Result{{Name: file, Size: 7, Inflated: 9, Reason: "cut off"}}}
+	ok(t, j.ForgetUpload(id, bad.Name))
+	ok(t, j.Record(id, bad))
+	ok(t, j.Record(id, bad))
+	ok(t, j.ForgetUpload(id, bad.Name))
+	ok(t, j.Record(id, bad))
+	if c, want := session(t, j, id).Counts, (Counts{Known: 1, Rejected: 1, Received: 14, Inflated: 18}); c != want {
+		t.Errorf("counts are %+v, want %+v", c, want)
+	}
+	move(t, j, id, Aborted)
+	ok(t, j.Release(id))
+	ok(t, j.ForgetUpload(id, bad.Name))
+}
+
+func TestProblems(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	ok(t, j.Add(id, objects(0, 3, Missing)))
+	pack := Upload{Name: "pack", Objects: []Result{{Name: object(0), Reason: "size says 10, content has 12 bytes"}, {Name: object(1)}}}
+	ok(t, j.Record(id, pack))
+	want := []wire.ObjectProblem{{Object: object(0).String(), Code: wire.BadObjects, Reason: "size says 10, content has 12 bytes"}}
+	if got := session(t, j, id).Problems; !reflect.DeepEqual(got, want) {
+		t.Errorf("problems are %v, want %v", got, want)
+	}
+	move(t, j, id, Verifying)
+	missing := wire.ObjectProblem{Object: object(9).String(), Code: wire.MissingObjects, Reason: "not sent"}
+	ok(t, j.Problem(id, []wire.ObjectProblem{missing}, []ostree.Name{object(9), object(1)}))
+	if c, want := session(t, j, id).Counts, (Counts{Known: 4, Rejected: 1}); c != want {
+		t.Errorf("counts are %+v, want %+v", c, want)
+	}
+	if got := session(t, j, id).Problems; len(got) != 2 || !slices.Contains(got, missing) {
+		t.Errorf("problems are %v", got)
+	}
+	// Good copies of both end their problems; also while verifying.
+	ok(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: object(0)}, {Name: object(9)}}}))
+	if got := session(t, j, id).Problems; got != nil {
+		t.Errorf("problems are %v", got)
+	}
+	if err := j.Problem(id, []wire.ObjectProblem{{Object: "../x"}}, nil); err == nil {
+		t.Error("a problem of no object was recorded")
+	}
+	move(t, j, id, Failed)
+	wantStateError(t, j.Problem(id, nil, nil), Failed, "")
+	wantStateError(t, j.Record(id, pack), Failed, "")
+}
+
+func TestCommitMetas(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	empty := ostree.Name{Checksum: object(2).Checksum, Type: ostree.CommitMeta}
+	withdrawn := ostree.Name{Checksum: object(3).Checksum, Type: ostree.CommitMeta}
+	ok(t, j.Add(id, []Entry{{meta, Missing}, {empty, Missing}, {withdrawn, Missing}}))
+	ok(t, j.Record(id, Upload{Name: "pack", Objects: []Result{
+		{Name: meta, CommitMeta: []byte("old")}, {Name: empty}, {Name: withdrawn, CommitMeta: []byte("bad")},
+	}}))
+	ok(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: meta, CommitMeta: []byte("new")}}}))
+	ok(t, j.Record(id, Upload{Name: "pack-3", Objects: []Result{{Name: meta, CommitMeta: []byte("bad"), Reason: "bad"}}}))
+	ok(t, j.Problem(id, nil, []ostree.Name{withdrawn}))
+	got, err := j.CommitMetas(id)
+	ok(t, err)
+	if want := map[ostree.Checksum][]byte{meta.Checksum: []byte("new"), empty.Checksum: {}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("commitmetas are %q, want %q", got, want)
+	}
+}
+
+func TestEach(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	added := append(objects(0, 700, Missing), Entry{meta, Staged}, Entry{ostree.Name{Checksum: file.Checksum, Type: ostree.DirTree}, Present})
+	ok(t, j.Add(id, added))
+	var got []Entry
+	ok(t, j.Each(id, func(n ostree.Name, s Status) error {
+		got = append(got, Entry{n, s})
+		return nil
+	}))
+	slices.SortFunc(added, func(a, b Entry) int {
+		ka, kb := keyOf(a.Name), keyOf(b.Name)
+		return slices.Compare(ka[:], kb[:])
+	})
+	if !slices.Equal(got, added) {
+		t.Errorf("%d objects, want %d, or another order", len(got), len(added))
+	}
+	stop := errors.New("stop")
+	if err := j.Each(id, func(ostree.Name, Status) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// An object is needed while any session that has it may still publish.
+func TestNeeded(t *testing.T) {
+	j := newJournal(t)
+	needed := func(want bool) {
+		t.Helper()
+		if got, err := j.Needed(file); err != nil || got != want {
+			t.Errorf("needed is %t, %v, want %t", got, err, want)
+		}
+	}
+	needed(false)
+	a, b := create(t, j), create(t, j)
+	ok(t, j.Add(a, []Entry{{file, Staged}}))
+	ok(t, j.Add(b, append(objects(2, 300, Missing), Entry{file, Present})))
+	needed(true)
+	move(t, j, a, Aborted)
+	needed(true)
+	move(t, j, b, Verifying)
+	needed(true)
+	move(t, j, b, Publishing)
+	needed(true)
+	mustClose(t, j)
+	j = open(t, j.path)
+	needed(true)
+	move(t, j, b, Published)
+	needed(false)
+}
+
+func TestRelease(t *testing.T) {
+	j := newJournal(t)
+	id, other := create(t, j), create(t, j)
+	for _, id := range []string{id, other} {
+		ok(t, j.Add(id, append(objects(0, 2000, Missing), Entry{meta, Missing})))
+		var up Upload
+		for n := range 1500 {
+			up.Objects = append(up.Objects, Result{Name: object(n), Reason: "bad"})
+		}
+		ok(t, j.Record(id, Upload{Name: "meta", Size: 5, Objects: append(up.Objects, Result{Name: meta, CommitMeta: []byte("m")})}))
+	}
+	before := session(t, j, id)
+	if len(before.Problems) != wire.MaxProblems {
+		t.Errorf("%d problems are listed", len(before.Problems))
+	}
+	wantStateError(t, j.Release(id), Open, "")
+	move(t, j, id, Aborted)
+	for range 2 {
+		ok(t, j.Release(id))
+		s := session(t, j, id)
+		if s.Counts != before.Counts || !slices.Equal(s.Problems, before.Problems) {
+			t.Errorf("counts are %+v, want %+v; or the problems differ", s.Counts, before.Counts)
+		}
+	}
+	metas, err := j.CommitMetas(id)
+	ok(t, err)
+	ok(t, j.Each(id, func(n ostree.Name, _ Status) error { return fmt.Errorf("%s is still there", n) }))
+	if statusOf(t, j, id, file) != 0 || len(metas) != 0 || len(j.indexes) != 1 {
+		t.Errorf("left: commitmetas %v, %d indexes", metas, len(j.indexes))
+	}
+	if statusOf(t, j, other, file) != Rejected {
+		t.Error("the other session lost its objects")
+	}
+}
+
+func TestTrim(t *testing.T) {
+	j := newJournal(t)
+	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	j.now = func() time.Time { return now }
+	oldOpen, oldAborted, released := create(t, j), create(t, j), create(t, j)
+	for _, id := range []string{oldOpen, oldAborted, released} {
+		ok(t, j.Add(id, objects(0, 300, Missing)))
+	}
+	ch := j.Changed(oldOpen)
+	move(t, j, oldAborted, Aborted)
+	move(t, j, released, Verifying, Failed)
+	ok(t, j.Release(released))
+	now = now.Add(time.Hour)
+	cut := now
+	young := create(t, j)
+	move(t, j, young, Aborted)
+	n, err := j.Trim(cut)
+	if n != 2 || err != nil {
+		t.Errorf("trimmed %d, %v", n, err)
+	}
+	list, err := j.Sessions(nil)
+	ok(t, err)
+	if len(list) != 2 || list[0].ID != young || list[1].ID != oldOpen || closed(ch) {
+		t.Errorf("sessions left: %v", list)
+	}
+	if _, err := j.Session(released); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a trimmed session: %v", err)
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package journal
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// problems are what is wrong with objects of one session, within a transaction.
+type problems struct {
+	bucket *bbolt.Bucket
+	none   bool // nothing to remove: spares a name in hex for each good object
+}
+
+func openProblems(tx *bbolt.Tx, id string) (*problems, error) {
+	b := tx.Bucket(problemsBucket).Bucket([]byte(id))
+	if b == nil {
+		return nil, fmt.Errorf("session %s has no list of problems", id)
+	}
+	first, _ := b.Cursor().First()
+	return &problems{bucket: b, none: first == nil}, nil
+}
+
+func (p *problems) add(problem wire.ObjectProblem) error {
+	p.none = false
+	value := append(append([]byte(problem.Code), 0), problem.Reason...)
+	return p.bucket.Put([]byte(problem.Object), value)
+}
+
+func (p *problems) remove(name ostree.Name) error {
+	if p.none {
+		return nil
+	}
+	return p.bucket.Delete([]byte(name.String()))
+}
+
+// readProblems reads the first wire.MaxProblems problems of a session.
+func readProblems(tx *bbolt.Tx, id string) []wire.ObjectProblem {
+	b := tx.Bucket(problemsBucket).Bucket([]byte(id))
+	if b == nil {
+		return nil
+	}
+	var list []wire.ObjectProblem
+	c := b.Cursor()
+	for k, v := c.First(); k != nil && len(list) < wire.MaxProblems; k, v = c.Next() {
+		code, reason, _ := bytes.Cut(v, []byte{0})
+		list = append(list, wire.ObjectProblem{Object: string(k), Code: string(code), Reason: string(reason)})
+	}
+	return list
+}
+
+// Problem records what finalize found missing or bad, in one transaction: the
+// problems, and the status of their objects and of names, which go back to
+// Rejected where the problem is bad-objects and else to Missing. Objects that
+// the set lacks are added to it. names need only hold those that no problem
+// speaks of. *StateError if the session has ended.
+func (j *Journal) Problem(id string, found []wire.ObjectProblem, names []ostree.Name) error {
+	statuses := make(map[ostree.Name]Status, len(found)+len(names))
+	for _, n := range names {
+		statuses[n] = Missing
+	}
+	for _, p := range found {
+		n, err := ostree.ParseName(p.Object)
+		if err != nil {
+			return fmt.Errorf("session %s: problem %s: %w", id, p.Code, err)
+		}
+		statuses[n] = Missing
+		if p.Code == wire.BadObjects {
+			statuses[n] = Rejected
+		}
+	}
+	return j.update(func(tx *bbolt.Tx) error {
+		e, err := j.edit(tx, id)
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			if err := e.problems.add(p); err != nil {
+				return err
+			}
+		}
+		for _, n := range slices.SortedFunc(maps.Keys(statuses), ostree.Name.Compare) {
+			if err := e.withdraw(n, statuses[n]); err != nil {
+				return err
+			}
+		}
+		return e.save()
+	})
+}
+
+// withdraw takes back what was said of an object that proved missing or bad.
+func (e *edit) withdraw(name ostree.Name, status Status) error {
+	ord, known := e.set.find(name)
+	if !known {
+		e.set.add(name, status)
+		return nil
+	}
+	e.set.change(ord, status)
+	if name.Type == ostree.CommitMeta {
+		return e.set.commitMeta.Delete(name.Checksum[:])
+	}
+	return nil
+}

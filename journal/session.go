@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package journal
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// freshness is how old a session's Updated may get before activity renews it:
+// a write for each chunk that arrives would cost more than the chunk.
+const freshness = time.Minute
+
+// Session is a push session as it was when it was read; changing it changes
+// nothing.
+type Session struct {
+	ID      string
+	State   State
+	Force   bool
+	Token   string // name of the token that opened it
+	Refs    []wire.Ref
+	Created time.Time
+	Updated time.Time // of the last activity, up to a minute late
+	Expires time.Time
+	Error   string // a code of package wire: why it is in this state, or ""
+	Detail  string // the same in words
+	// Problems are the first wire.MaxProblems objects missing or bad, by
+	// object. Sessions leaves it empty.
+	Problems []wire.ObjectProblem
+	Counts   Counts
+}
+
+// Counts are what a session's set and uploads add up to.
+type Counts struct {
+	Known    int64 // objects of the set
+	Present  int64
+	Staged   int64
+	Rejected int64
+	Received int64 // bytes of its uploads, each counted once
+	// StagedBytes are those of the objects staged, as stored, and Inflated
+	// those of all objects looked at, inflated.
+	StagedBytes int64
+	Inflated    int64
+}
+
+// Missing is how many objects of the set are neither in the repository nor
+// staged: those never received, and the rejected.
+func (c Counts) Missing() int64 { return c.Known - c.Present - c.Staged }
+
+// of is the count of a status that has one of its own, else nil.
+func (c *Counts) of(s Status) *int64 {
+	switch s {
+	case Present:
+		return &c.Present
+	case Staged:
+		return &c.Staged
+	case Rejected:
+		return &c.Rejected
+	}
+	return nil
+}
+
+func (c *Counts) move(from, to Status) {
+	if n := c.of(from); n != nil {
+		*n--
+	}
+	if n := c.of(to); n != nil {
+		*n++
+	}
+}
+
+func (c *Counts) fields() []*int64 {
+	return []*int64{&c.Known, &c.Present, &c.Staged, &c.Rejected, &c.Received, &c.StagedBytes, &c.Inflated}
+}
+
+func readCounts(tx *bbolt.Tx, id string) (Counts, error) {
+	var c Counts
+	b := tx.Bucket(countsBucket).Get([]byte(id))
+	fields := c.fields()
+	if len(b) != 8*len(fields) {
+		return c, fmt.Errorf("session %s: its counts have %d bytes", id, len(b))
+	}
+	for i, f := range fields {
+		*f = int64(binary.BigEndian.Uint64(b[8*i:]))
+	}
+	return c, nil
+}
+
+func writeCounts(tx *bbolt.Tx, id string, c Counts) error {
+	var b []byte
+	for _, f := range c.fields() {
+		b = binary.BigEndian.AppendUint64(b, uint64(*f))
+	}
+	return tx.Bucket(countsBucket).Put([]byte(id), b)
+}
+
+// record is a session as it stands in the file.
+type record struct {
+	State   State         `json:"state"`
+	Force   bool          `json:"force,omitempty"`
+	Token   string        `json:"token"`
+	Refs    []wire.Ref    `json:"refs"`
+	Created time.Time     `json:"created"`
+	Updated time.Time     `json:"updated"`
+	Expires time.Time     `json:"expires"`
+	TTL     time.Duration `json:"ttl"` // nanoseconds from activity to Expires
+	Error   string        `json:"error,omitempty"`
+	Detail  string        `json:"detail,omitempty"`
+}
+
+func readRecord(tx *bbolt.Tx, id string) (record, error) {
+	var r record
+	b := tx.Bucket(sessionsBucket).Get([]byte(id))
+	if b == nil {
+		return r, fmt.Errorf("session %.32q: %w", id, ErrNotFound)
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("session %s: its record: %w", id, err)
+	}
+	return r, nil
+}
+
+func (r *record) write(tx *bbolt.Tx, id string) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("session %s: its record: %w", id, err)
+	}
+	return tx.Bucket(sessionsBucket).Put([]byte(id), b)
+}
+
+// touch notes activity at now, and reports whether the record needs writing.
+func (r *record) touch(now time.Time, ttl time.Duration) bool {
+	stale := now.Sub(r.Updated) >= freshness || now.Add(ttl).Sub(r.Expires) >= freshness || ttl != r.TTL
+	if r.State != Open || !stale {
+		return false
+	}
+	r.Updated, r.Expires, r.TTL = now, now.Add(ttl), ttl
+	return true
+}
+
+func (r *record) session(id string, c Counts) Session {
+	return Session{
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Refs: r.Refs,
+		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
+		Error: r.Error, Detail: r.Detail, Counts: c,
+	}
+}
+
+// readSession reads all of a session but its problems.
+func readSession(tx *bbolt.Tx, id string) (Session, error) {
+	r, err := readRecord(tx, id)
+	if err != nil {
+		return Session{}, err
+	}
+	c, err := readCounts(tx, id)
+	return r.session(id, c), err
+}
+
+// Create opens a session for the Refs, Token and Force of s, which expires ttl
+// after the last activity, and returns it with its ID, State and times.
+func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
+	id := newID()
+	now := j.clock()
+	r := record{
+		State: Open, Force: s.Force, Token: s.Token, Refs: s.Refs,
+		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
+	}
+	err := j.update(func(tx *bbolt.Tx) error { return insert(tx, id, &r) })
+	if err != nil {
+		return Session{}, fmt.Errorf("create a session: %w", err)
+	}
+	return j.Session(id)
+}
+
+func insert(tx *bbolt.Tx, id string, r *record) error {
+	if tx.Bucket(sessionsBucket).Get([]byte(id)) != nil {
+		return fmt.Errorf("session %s exists", id)
+	}
+	if err := r.write(tx, id); err != nil {
+		return err
+	}
+	if err := writeCounts(tx, id, Counts{}); err != nil {
+		return err
+	}
+	if err := tx.Bucket(newestBucket).Put(newestKey(id, r), nil); err != nil {
+		return err
+	}
+	if err := tx.Bucket(liveBucket).Put([]byte(id), nil); err != nil {
+		return err
+	}
+	if _, err := tx.Bucket(problemsBucket).CreateBucket([]byte(id)); err != nil {
+		return err
+	}
+	return createSet(tx, id)
+}
+
+// newID gives 80 random bits as 16 characters of a-z2-7.
+func newID() string {
+	var b [10]byte
+	rand.Read(b[:])
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+func newestKey(id string, r *record) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(r.Created.UnixNano())), id...)
+}
+
+// Session gives one session, with its problems. An unknown or malformed id is
+// ErrNotFound.
+func (j *Journal) Session(id string) (Session, error) {
+	var s Session
+	err := j.db.View(func(tx *bbolt.Tx) (err error) {
+		_, s, err = readWhole(tx, id)
+		return err
+	})
+	return s, err
+}
+
+// Sessions lists the sessions that keep holds true for, newest first; nil keeps
+// all.
+func (j *Journal) Sessions(keep func(*Session) bool) ([]Session, error) {
+	var list []Session
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(newestBucket).Cursor()
+		for k, _ := c.Last(); k != nil; k, _ = c.Prev() {
+			s, err := readSession(tx, string(k[8:]))
+			if err != nil {
+				return err
+			}
+			if keep == nil || keep(&s) {
+				list = append(list, s)
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Touch notes activity in a session, which now expires in ttl. It is cheap: it
+// writes at most once a minute. *StateError unless the session is open.
+func (j *Journal) Touch(id string, ttl time.Duration) error {
+	now := j.clock()
+	var stale bool
+	check := func(tx *bbolt.Tx) (r record, err error) {
+		if r, err = readRecord(tx, id); err == nil && r.State != Open {
+			err = &StateError{ID: id, From: r.State}
+		}
+		stale = err == nil && r.touch(now, ttl)
+		return r, err
+	}
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		_, err := check(tx)
+		return err
+	})
+	if err != nil || !stale {
+		return err
+	}
+	return j.update(func(tx *bbolt.Tx) error {
+		r, err := check(tx)
+		if err != nil {
+			return err
+		}
+		return r.write(tx, id)
+	})
+}
+
+// clock is the time as records hold it.
+func (j *Journal) clock() time.Time { return j.now().UTC().Round(0) }

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// publish takes a session that is verifying or publishing to published. The
+// error is an *Outcome if the session is refused, libostree.ErrLocked if it
+// must be tried again.
+func (p *Publisher) publish(ctx context.Context, s *journal.Session) error {
+	if err := p.cfg.Ready(ctx, s.ID); err != nil {
+		return err
+	}
+	v, err := openView(p.cfg)
+	if err != nil {
+		return err
+	}
+	pl, err := p.verify(v, s)
+	if err != nil {
+		return err
+	}
+	// What the journal will vouch for must not be lost to a power cut.
+	if err := durable.SyncFS(p.cfg.Staged); err != nil {
+		return err
+	}
+	a := &apply{Publisher: p, view: v, plan: pl}
+	if a.dst, err = libostree.Open(p.cfg.Repo); err != nil {
+		return err
+	}
+	defer a.dst.Close()
+	if a.src, err = libostree.Open(p.cfg.Staged); err != nil {
+		return err
+	}
+	defer a.src.Close()
+	return a.run(ctx)
+}
+
+// apply is one publish of one session.
+type apply struct {
+	*Publisher
+	view     *view
+	plan     *plan
+	dst, src *libostree.Repo
+}
+
+// run holds the shared lock to the end: prune, which needs the exclusive one,
+// cannot take away what the closure found.
+func (a *apply) run(ctx context.Context) (err error) {
+	if err := a.dst.Lock(ctx, libostree.Shared); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Shared)) }()
+	imports, err := a.closure(ctx)
+	if err != nil {
+		return err
+	}
+	id := a.plan.session.ID
+	s, err := a.cfg.Journal.Move(id, journal.Publishing, nil)
+	if err != nil {
+		return err
+	}
+	a.plan.session = &s
+	// The objects without the commits: libostree makes those of a transaction
+	// visible in any order, and a commit must not be there before its tree.
+	if err := a.transaction(func() error { return a.importAll(imports) }); err != nil {
+		return err
+	}
+	if err := a.flip(ctx); err != nil {
+		return err
+	}
+	_, err = a.cfg.Journal.Move(id, journal.Published, func(s *journal.Session) { s.Error, s.Detail = "", "" })
+	return err
+}
+
+// closure checks that every object of every commit is here, and lists those
+// to import.
+func (a *apply) closure(ctx context.Context) ([]ostree.Name, error) {
+	c := newClosure(a.view)
+	for _, commit := range a.plan.commits {
+		if err := c.add(ctx, commit); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.missing) == 0 {
+		return c.imports, nil
+	}
+	return nil, a.lacking(c.missing)
+}
+
+// lacking makes the outcome of missing and bad objects. Of one that is missing
+// since it was rejected the journal says better what is wrong.
+func (a *apply) lacking(missing []wire.ObjectProblem) error {
+	names := make([]ostree.Name, len(missing))
+	for i, m := range missing {
+		n, err := ostree.ParseName(m.Object)
+		if err != nil {
+			return err
+		}
+		names[i] = n
+	}
+	statuses, err := a.cfg.Journal.Statuses(a.plan.session.ID, names)
+	if err != nil {
+		return err
+	}
+	o := &Outcome{Code: wire.MissingObjects}
+	for i, m := range missing {
+		if statuses[i] != journal.Rejected {
+			o.Problems = append(o.Problems, m)
+		}
+		if statuses[i] == journal.Rejected || m.Code == wire.BadObjects {
+			o.Code = wire.BadObjects
+		}
+	}
+	o.Detail = fmt.Sprintf("%d objects are missing or bad, one of them %s", len(missing), missing[0].Object)
+	return o
+}
+
+func (a *apply) transaction(do func() error) error {
+	if err := a.dst.Begin(); err != nil {
+		return err
+	}
+	err := do()
+	if err == nil {
+		err = a.dst.Commit()
+	}
+	if err != nil {
+		return errors.Join(err, a.dst.Abort())
+	}
+	return nil
+}
+
+func (a *apply) importAll(names []ostree.Name) error {
+	for _, n := range names {
+		if err := a.dst.Import(a.src, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flip brings in the commits and moves the refs, under the exclusive lock.
+func (a *apply) flip(ctx context.Context) (err error) {
+	if err := a.dst.Lock(ctx, libostree.Exclusive); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Exclusive)) }()
+	for _, r := range a.plan.session.Refs {
+		if err := checkMoved(a.view, a.plan.session, r); err != nil {
+			return err
+		}
+	}
+	if err := a.transaction(a.importCommits); err != nil {
+		return err
+	}
+	// Before a ref names them, whatever core.fsync says.
+	if err := durable.SyncFS(a.cfg.Repo); err != nil {
+		return err
+	}
+	if err := a.transaction(a.setRefs); err != nil {
+		return err
+	}
+	if err := a.summary(); err != nil {
+		return err
+	}
+	// libostree does not sync the rename of a ref.
+	return durable.SyncFS(a.cfg.Repo)
+}
+
+// importCommits brings in the commits with their detached metadata, and takes
+// away what says that they are deleted or incomplete.
+func (a *apply) importCommits() error {
+	metas, err := a.cfg.Journal.CommitMetas(a.plan.session.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range a.plan.commits {
+		n := ostree.Name{Checksum: c, Type: ostree.CommitObject}
+		staged, err := a.view.staged.Has(n)
+		if err != nil {
+			return err
+		}
+		if staged {
+			if err := a.dst.Import(a.src, n); err != nil {
+				return err
+			}
+		}
+		if err := a.mergeMeta(c, metas[c]); err != nil {
+			return err
+		}
+		if err := a.revive(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeMeta adds what the session brought to a commit's detached metadata.
+func (a *apply) mergeMeta(c ostree.Checksum, sent []byte) error {
+	if sent == nil {
+		return nil
+	}
+	old, err := a.view.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	merged, err := ostree.MergeCommitMeta(old, sent)
+	if err != nil {
+		return fmt.Errorf("merge the detached metadata of %s: %w", c, err)
+	}
+	if bytes.Equal(merged, old) {
+		return nil
+	}
+	return a.dst.WriteCommitMeta(c, merged)
+}
+
+// revive removes the marks of a commit that was deleted or incomplete.
+func (a *apply) revive(c ostree.Checksum) error {
+	hex := c.String()
+	tombstone := filepath.Join(a.cfg.Repo, "objects", hex[:2], hex[2:]+".tombstone-commit")
+	if err := os.Remove(tombstone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return a.dst.MarkComplete(c)
+}
+
+func (a *apply) setRefs() error {
+	for _, r := range a.plan.session.Refs {
+		c, err := ostree.ParseChecksum(r.New)
+		if err != nil {
+			return err
+		}
+		a.dst.SetRef(r.Ref, c)
+	}
+	return nil
+}

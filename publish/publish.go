@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package publish brings a session's verified objects into the repository and
+// moves its refs.
+//
+//   - A ref moves only while its session is Publishing, only from the commit
+//     that the session was opened with, and only when every object of the new
+//     commit is in the repository.
+//   - Everything that can be refused is refused before the repository changes.
+//   - Publishing rolls forward: whatever is found Publishing after a crash goes
+//     through the same steps again, each of which may be repeated.
+//
+// One Publisher works on a repository, one session at a time; each publish
+// opens the repository anew. Enqueue and Reader may be used by many
+// goroutines.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// Config says what a Publisher publishes, and where.
+type Config struct {
+	Repo    string // the production repository
+	Staged  string // the repository of verified objects (tusstore)
+	Journal *journal.Journal
+	Summary Summary
+	// Ready waits until what has arrived of a session is staged.
+	Ready func(ctx context.Context, session string) error
+	// Drop forgets the uploads of a session that has ended.
+	Drop func(session string) error
+	Log  *slog.Logger
+}
+
+// Publisher publishes sessions one after the other.
+type Publisher struct {
+	cfg  Config
+	kick chan struct{}
+}
+
+// New makes a Publisher; Run makes it work.
+func New(cfg Config) *Publisher {
+	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1)}
+}
+
+// retryAfter is how long a publish waits after a lock was not got.
+const retryAfter = time.Second
+
+// Enqueue tells Run that a session is verifying. The journal holds which.
+func (p *Publisher) Enqueue() {
+	select {
+	case p.kick <- struct{}{}:
+	default: // one wake-up is on its way; it will see this session too
+	}
+}
+
+// Recover puts the sessions that the process before left in mid-air where this
+// one can go on: verifying ones back to open. Those that are publishing are
+// finished by Run, before anything else.
+func (p *Publisher) Recover() error {
+	list, err := p.cfg.Journal.Sessions(inState(journal.Verifying))
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		_, err := p.cfg.Journal.Move(s.ID, journal.Open, func(s *journal.Session) {
+			s.Error, s.Detail = "", "the server stopped while it verified; finalize again"
+		})
+		if err != nil {
+			return err
+		}
+		p.cfg.Log.Info("session was being verified at the last stop; it is open again", "session", s.ID)
+	}
+	return nil
+}
+
+func inState(states ...journal.State) func(*journal.Session) bool {
+	return func(s *journal.Session) bool {
+		for _, st := range states {
+			if s.State == st {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// Run publishes what the journal shows as publishing or verifying, then waits
+// for Enqueue, until ctx ends. A publish under way is completed first.
+func (p *Publisher) Run(ctx context.Context) error {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.kick:
+		case <-again.C:
+		}
+		retry, err := p.pass(ctx)
+		if err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+		if retry {
+			again.Reset(retryAfter)
+		}
+	}
+}
+
+// pass handles each session that waits, oldest first and those publishing
+// before all others. An error means that the journal cannot be used.
+func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
+	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
+		list, err := p.cfg.Journal.Sessions(inState(state))
+		if err != nil {
+			return retry, err
+		}
+		for i := len(list) - 1; i >= 0 && ctx.Err() == nil; i-- {
+			again, err := p.session(ctx, list[i])
+			if err != nil {
+				return retry, err
+			}
+			retry = retry || again
+		}
+	}
+	return retry, nil
+}
+
+// session takes one session to its outcome.
+func (p *Publisher) session(ctx context.Context, s journal.Session) (retry bool, err error) {
+	log := p.cfg.Log.With("session", s.ID)
+	start := time.Now()
+	err = p.publish(ctx, &s)
+	var outcome *Outcome
+	var closed *journal.StateError
+	switch {
+	case err == nil:
+		log.Info("published", "refs", len(s.Refs), "took", time.Since(start))
+		return false, p.end(s.ID)
+	case errors.As(err, &closed):
+		return false, nil // aborted meanwhile
+	case errors.As(err, &outcome):
+		log.Warn("not published", "code", outcome.Code, "err", outcome)
+		return p.settle(s.ID, outcome)
+	case errors.Is(err, libostree.ErrLocked):
+		log.Info("the repository is locked, trying again", "err", err)
+		return true, nil
+	case ctx.Err() != nil:
+		return false, nil
+	}
+	log.Error("cannot publish", "err", err)
+	return p.settle(s.ID, internal(err))
+}
+
+// Outcome is why a session is not published: one of wire's codes, in words,
+// with the objects that are missing or bad.
+type Outcome struct {
+	Code     string
+	Detail   string
+	Problems []wire.ObjectProblem
+}
+
+func (o *Outcome) Error() string { return o.Detail }
+
+func outcomef(code, format string, args ...any) *Outcome {
+	return &Outcome{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// open tells whether the session can go on: the client may still send what is
+// missing.
+func (o *Outcome) open() bool {
+	switch o.Code {
+	case wire.MissingObjects, wire.BadObjects, wire.InsufficientStorage, wire.Internal:
+		return true
+	}
+	return false
+}
+
+// settle records an outcome: back to open, or failed for good. A session of
+// which a ref has moved cannot go back; it stays publishing and is tried again.
+func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
+	s, err := p.cfg.Journal.Session(id)
+	if err != nil {
+		return false, err
+	}
+	if s.State == journal.Publishing && o.open() {
+		if moved, err := p.anyRefMoved(&s); err != nil || moved {
+			return true, nil
+		}
+	}
+	if len(o.Problems) > 0 {
+		if err := p.cfg.Journal.Problem(id, o.Problems, nil); err != nil {
+			return false, err
+		}
+	}
+	to := journal.Failed
+	if o.open() {
+		to = journal.Open
+	}
+	_, err = p.cfg.Journal.Move(id, to, func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail })
+	if err != nil || to == journal.Open {
+		return false, err
+	}
+	return false, p.end(id)
+}
+
+// internal makes an outcome of an error of the server itself.
+func internal(cause error) *Outcome {
+	code := wire.Internal
+	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
+		code = wire.InsufficientStorage
+	}
+	return &Outcome{Code: code, Detail: cause.Error()}
+}
+
+// end releases what an ended session held.
+func (p *Publisher) end(id string) error {
+	if err := p.cfg.Journal.Release(id); err != nil {
+		return err
+	}
+	return p.cfg.Drop(id)
+}

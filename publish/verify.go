@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// plan is what a session will publish.
+type plan struct {
+	session *journal.Session
+	commits []ostree.Checksum // each whole: the refs' new commits and those between old and new
+}
+
+// verify checks everything that needs no lock: the refs, the commits' bindings
+// and their history. The error is an *Outcome if the session is refused.
+func (p *Publisher) verify(v *view, s *journal.Session) (*plan, error) {
+	if err := checkRefs(v, s); err != nil {
+		return nil, err
+	}
+	pl := &plan{session: s}
+	for _, r := range s.Refs {
+		if err := checkMoved(v, s, r); err != nil {
+			return nil, err
+		}
+		commits, err := p.history(v, s, r)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range commits {
+			if !slices.Contains(pl.commits, c) {
+				pl.commits = append(pl.commits, c)
+			}
+		}
+	}
+	return pl, nil
+}
+
+// checkRefs refuses names that cannot be written beside those that exist.
+func checkRefs(v *view, s *journal.Session) error {
+	existing, err := v.repo.Refs()
+	if err != nil {
+		return err
+	}
+	names := make([]string, 0, len(existing)+len(s.Refs))
+	for name := range existing {
+		names = append(names, name)
+	}
+	for _, r := range s.Refs {
+		if err := ostree.ValidateRef(r.Ref); err != nil {
+			return outcomef(wire.Policy, "%v", err)
+		}
+		if _, ok := existing[r.Ref]; !ok {
+			names = append(names, r.Ref)
+		}
+	}
+	if a, b, found := ostree.ConflictingRef(names); found {
+		return outcomef(wire.RefConflict, "ref %s cannot be beside ref %s: one is a folder of the other", a, b)
+	}
+	return nil
+}
+
+// checkMoved refuses a ref that someone else moved. While publishing, a ref
+// may have been moved by this session itself.
+func checkMoved(v *view, s *journal.Session, r wire.Ref) error {
+	is, err := v.ref(r.Ref)
+	if err != nil || is == r.Old || s.State == journal.Publishing && is == r.New {
+		return err
+	}
+	return outcomef(wire.RefMoved, "ref %s is at %s, this push expected %s", r.Ref, orNone(is), orNone(r.Old))
+}
+
+func orNone(commit string) string {
+	if commit == "" {
+		return "no commit"
+	}
+	return commit
+}
+
+// anyRefMoved tells whether a ref of the session is no longer at its old commit.
+func (p *Publisher) anyRefMoved(s *journal.Session) (bool, error) {
+	v, err := openView(p.cfg)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range s.Refs {
+		is, err := v.ref(r.Ref)
+		if err != nil || is != r.Old {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// history lists the commits that a ref's move brings: the new one, and its
+// ancestors down to the old one as far as this session has sent them. It
+// refuses a move that is no fast-forward, unless the session may force it.
+func (p *Publisher) history(v *view, s *journal.Session, r wire.Ref) ([]ostree.Checksum, error) {
+	at, err := ostree.ParseChecksum(r.New)
+	if err != nil {
+		return nil, err
+	}
+	commit, err := v.commit(at)
+	if errors.Is(err, errAbsent) {
+		o := outcomef(wire.MissingObjects, "commit %s is missing", at)
+		o.Problems = append(o.Problems, lacking(ostree.Name{Checksum: at, Type: ostree.CommitObject}))
+		return nil, o
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkBindings(v, r.Ref, commit); err != nil {
+		return nil, err
+	}
+	commits := []ostree.Checksum{at}
+	for at.String() != r.Old && commit.HasParent {
+		at = commit.Parent
+		commit, err = v.commit(at)
+		if errors.Is(err, errAbsent) {
+			break // history that is not here: a shallow push
+		}
+		if err != nil {
+			return nil, err
+		}
+		sent, err := p.sent(s.ID, at)
+		if err != nil {
+			return nil, err
+		}
+		if sent {
+			commits = append(commits, at)
+		} else if r.Old == "" {
+			break // nothing to reach
+		}
+	}
+	if r.Old != "" && at.String() != r.Old && !s.Force {
+		return nil, outcomef(wire.NotFastForward, "ref %s: commit %s does not descend from %s, which the ref names", r.Ref, r.New, r.Old)
+	}
+	return commits, nil
+}
+
+// sent tells whether a commit is in the session's object set and was not in
+// the repository when it was asked for.
+func (p *Publisher) sent(id string, c ostree.Checksum) (bool, error) {
+	statuses, err := p.cfg.Journal.Statuses(id, []ostree.Name{{Checksum: c, Type: ostree.CommitObject}})
+	return err == nil && statuses[0] == journal.Staged, err
+}
+
+// checkBindings refuses a commit that names other refs or another collection
+// (ostree.ref-binding, ostree.collection-binding).
+func checkBindings(v *view, ref string, c *ostree.Commit) error {
+	if c.HasRefBindings && !slices.Contains(c.RefBindings, ref) {
+		return outcomef(wire.Policy, "ref %s: the commit is bound to refs %q only", ref, c.RefBindings)
+	}
+	if id := v.repo.CollectionID(); id != "" && c.CollectionID != "" && id != c.CollectionID {
+		return outcomef(wire.Policy, "ref %s: the commit is bound to collection %q, the repository is %q", ref, c.CollectionID, id)
+	}
+	return nil
+}

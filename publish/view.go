@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// view is what a commit's objects may be in: the staging and the repository.
+type view struct {
+	staged, repo *ostree.Repo
+}
+
+func openView(cfg Config) (*view, error) {
+	staged, err := ostree.OpenRepo(cfg.Staged)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := ostree.OpenRepo(cfg.Repo)
+	if err != nil {
+		return nil, err
+	}
+	return &view{staged: staged, repo: repo}, nil
+}
+
+// errAbsent says that a metadata object is in neither place.
+var errAbsent = errors.New("object is neither staged nor in the repository")
+
+// metadata reads a metadata object. Staged ones were verified; one of the
+// repository may be anything, so the caller parses it strictly.
+func (v *view) metadata(n ostree.Name) ([]byte, error) {
+	b, err := v.staged.Metadata(n)
+	if errors.Is(err, fs.ErrNotExist) {
+		b, err = v.repo.Metadata(n)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", n, errAbsent)
+	}
+	return b, err
+}
+
+// commit reads a commit object; the error is errAbsent if there is none.
+func (v *view) commit(c ostree.Checksum) (*ostree.Commit, error) {
+	n := ostree.Name{Checksum: c, Type: ostree.CommitObject}
+	b, err := v.metadata(n)
+	if err != nil {
+		return nil, err
+	}
+	commit, err := ostree.ParseCommit(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n, err)
+	}
+	return commit, nil
+}
+
+// ref is the commit that a ref of the repository names, or "".
+func (v *view) ref(name string) (string, error) {
+	c, err := v.repo.Ref(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return c.String(), nil
+}

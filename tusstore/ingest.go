@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package tusstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// worker ingests one upload after the other. Its buffer holds a whole pack.
+type worker struct {
+	*Store
+	verifier *ostree.Verifier
+	pack     []byte
+}
+
+func (s *Store) work(ctx context.Context) {
+	w := &worker{Store: s, verifier: ostree.NewVerifier(s.cfg.MaxObjectSize)}
+	for {
+		j, ok := s.queue.pop(ctx)
+		if !ok {
+			return
+		}
+		err := w.ingest(j)
+		if err != nil {
+			// The upload stays complete and not done: the next Wait for its
+			// session tries it again and tells the client when it fails.
+			s.cfg.Log.Error("cannot ingest an upload", "session", j.session, "upload", j.name, "err", err)
+		}
+		s.queue.finish(j, err)
+	}
+}
+
+// Wait returns when every upload of a session that is complete at the call is
+// ingested. It tries those again that failed before, and returns the error of
+// one that fails again.
+func (s *Store) Wait(ctx context.Context, session string) error {
+	failed, err := s.queue.wait(ctx, session)
+	if err != nil || len(failed) == 0 {
+		return err
+	}
+	for j := range failed {
+		s.queue.push(j)
+	}
+	if failed, err = s.queue.wait(ctx, session); err != nil {
+		return err
+	}
+	for j, err := range failed {
+		return fmt.Errorf("ingest upload %s of session %s: %w", j.name, j.session, err)
+	}
+	return nil
+}
+
+// ingest turns a complete upload into staged objects and notes what came of it.
+func (w *worker) ingest(j job) error {
+	u, err := w.upload(j.session, j.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the session has ended meanwhile
+	}
+	if err != nil || u.info.Done {
+		return err
+	}
+	if n, ok := u.object(); ok {
+		return w.ingestObject(u, n)
+	}
+	return w.ingestPack(u)
+}
+
+// finish records what came of an upload, then marks it done, then drops its
+// bytes: killed between any two, the next ingest does the rest.
+func (w *worker) finish(u *upload, results []journal.Result) error {
+	err := w.cfg.Journal.Record(u.session, journal.Upload{Name: u.name, Size: u.info.Size, Objects: results})
+	if err != nil {
+		return err
+	}
+	if u.info.Salvaged {
+		return w.remove(u.session, u.name)
+	}
+	u.info.Done = true
+	if err := u.writeInfo(os.Rename); err != nil {
+		return err
+	}
+	w.setDone(u.session, u.name)
+	return removeIfThere(w.dataPath(u.session, u.name))
+}
+
+// ingestObject verifies a single-object upload where it lies and moves it.
+func (w *worker) ingestObject(u *upload, n ostree.Name) error {
+	path := w.dataPath(u.session, u.name)
+	result := journal.Result{Name: n, Size: u.info.Size}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && u.info.Size > 0 {
+		// Moved by an ingest that was killed before it recorded this. The
+		// object was verified again since, if the stop was unclean.
+		return w.finish(u, []journal.Result{result})
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return w.reject(u, result, "an empty upload is no object")
+	}
+	if err != nil {
+		return err
+	}
+	result.Inflated, err = w.verifier.Verify(n, f)
+	if err == nil && n.Type == ostree.CommitMeta {
+		result.CommitMeta, err = readAt(f, u.info.Size)
+	}
+	err = errors.Join(err, f.Close())
+	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
+		return w.reject(u, result, bad.Reason)
+	}
+	if err != nil {
+		return err
+	}
+	if n.Type != ostree.CommitMeta {
+		if err := w.staged.move(n, path); err != nil {
+			return err
+		}
+	}
+	return w.finish(u, []journal.Result{result})
+}
+
+func readAt(f *os.File, size int64) ([]byte, error) {
+	b := make([]byte, size)
+	_, err := f.ReadAt(b, 0)
+	return b, err
+}
+
+// reject records why an object is refused and forgets its upload, so that it
+// can be created again.
+func (w *worker) reject(u *upload, result journal.Result, reason string) error {
+	w.cfg.Log.Warn("object rejected", "session", u.session, "object", result.Name, "err", reason)
+	result.Reason = reason
+	err := w.cfg.Journal.Record(u.session, journal.Upload{Name: u.name, Size: u.info.Size, Objects: []journal.Result{result}})
+	if err == nil {
+		err = w.cfg.Journal.ForgetUpload(u.session, u.name)
+	}
+	if err != nil {
+		return err
+	}
+	return w.remove(u.session, u.name)
+}
+
+// ingestPack verifies and stages the objects of a pack.
+func (w *worker) ingestPack(u *upload) error {
+	b, err := w.readPack(u)
+	if err != nil {
+		return err
+	}
+	pack, err := wire.ReadPack(b)
+	if err != nil {
+		w.cfg.Log.Warn("pack refused", "session", u.session, "upload", u.name, "err", err)
+		return w.finish(u, nil)
+	}
+	frames, err := w.wanted(u, pack)
+	if err != nil {
+		return err
+	}
+	results := make([]journal.Result, 0, len(frames))
+	for _, f := range frames {
+		r, err := w.stage(u, f)
+		if err != nil {
+			return err
+		}
+		results = append(results, r)
+	}
+	return w.finish(u, results)
+}
+
+// readPack reads an upload's bytes into the worker's buffer.
+func (w *worker) readPack(u *upload) ([]byte, error) {
+	f, err := os.Open(w.dataPath(u.session, u.name))
+	if errors.Is(err, fs.ErrNotExist) && u.info.Size == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if int64(cap(w.pack)) < u.info.Size {
+		w.pack = make([]byte, u.info.Size)
+	}
+	b := w.pack[:u.info.Size]
+	_, err = io.ReadFull(f, b)
+	return b, errors.Join(err, f.Close())
+}
+
+// wanted lists the frames of a pack whose objects are in the session's set.
+func (w *worker) wanted(u *upload, pack *wire.PackReader) ([]wire.Frame, error) {
+	var frames []wire.Frame
+	var names []ostree.Name
+	for {
+		f, ok := pack.Next()
+		if !ok {
+			break
+		}
+		frames = append(frames, f)
+		names = append(names, f.Name)
+	}
+	if err := pack.Err(); err != nil {
+		w.cfg.Log.Warn("pack ends early", "session", u.session, "upload", u.name, "err", err)
+	}
+	statuses, err := w.cfg.Journal.Statuses(u.session, names)
+	if err != nil {
+		return nil, err
+	}
+	kept := frames[:0]
+	for i, f := range frames {
+		if statuses[i] == 0 {
+			w.cfg.Log.Warn("object refused: it is not in the session's set", "session", u.session, "upload", u.name, "object", f.Name)
+			continue
+		}
+		kept = append(kept, f)
+	}
+	return kept, nil
+}
+
+// stage verifies one object of a pack and writes it. A bad object is a result;
+// an error is the server's own.
+func (w *worker) stage(u *upload, f wire.Frame) (journal.Result, error) {
+	r := journal.Result{Name: f.Name, Size: int64(len(f.Payload))}
+	if f.Encoding != wire.EncodingArchive {
+		r.Reason = fmt.Sprintf("unknown encoding %d", f.Encoding)
+	} else {
+		var err error
+		r.Inflated, err = w.verifier.Verify(f.Name, bytes.NewReader(f.Payload))
+		if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
+			r.Reason = bad.Reason
+		} else if err != nil {
+			return r, err
+		}
+	}
+	switch {
+	case r.Reason != "":
+		w.cfg.Log.Warn("object rejected", "session", u.session, "upload", u.name, "object", f.Name, "err", r.Reason)
+		return r, nil
+	case f.Name.Type == ostree.CommitMeta:
+		r.CommitMeta = bytes.Clone(f.Payload)
+		return r, nil
+	}
+	return r, w.staged.put(f.Name, f.Payload)
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package tusstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// objectMode is what an object file is, whatever the umask says: it will be
+// hard-linked into a repository that a web server reads.
+const objectMode = 0o644
+
+// staged is the repository of verified objects. The descriptors of its 256
+// object folders stay open, which makes each of 50,000 writes cheaper.
+type staged struct {
+	path    string
+	dirs    [256]int
+	temps   atomic.Int64
+	noTmpfs atomic.Bool // the file system has no O_TMPFILE
+}
+
+const stagedConfig = "[core]\nrepo_version=1\nmode=archive-z2\n"
+
+// openStaged opens the archive repository at path and makes what is missing:
+// what ostree_repo_create makes, without libostree.
+func openStaged(path string) (*staged, error) {
+	s := &staged{path: path}
+	for i := range s.dirs {
+		s.dirs[i] = -1
+	}
+	for _, dir := range []string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"} {
+		if err := os.MkdirAll(filepath.Join(path, dir), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(path, "config"), []byte(stagedConfig), 0o644); err != nil {
+		return nil, err
+	}
+	for i := range s.dirs {
+		if err := s.openDir(i); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+func (s *staged) openDir(i int) error {
+	dir := filepath.Join(s.path, "objects", fmt.Sprintf("%02x", i))
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	s.dirs[i] = fd
+	return nil
+}
+
+func (s *staged) close() error {
+	var errs []error
+	for i, fd := range s.dirs {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+			s.dirs[i] = -1
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// place is the folder descriptor of an object and its name in that folder.
+func (s *staged) place(n ostree.Name) (fd int, file string) {
+	return s.dirs[n.Checksum[0]], n.String()[2:]
+}
+
+func (s *staged) objectPath(n ostree.Name) string {
+	return filepath.Join(s.path, "objects", n.Path())
+}
+
+func (s *staged) has(n ostree.Name) (bool, error) {
+	fd, file := s.place(n)
+	err := unix.Faccessat(fd, file, unix.F_OK, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// put stages a verified object from memory. One that is there stays.
+func (s *staged) put(n ostree.Name, b []byte) error {
+	there, err := s.has(n)
+	if err != nil || there {
+		return err
+	}
+	if !s.noTmpfs.Load() {
+		err = s.putUnnamed(n, b)
+		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
+			return wrap("stage", n, err)
+		}
+		s.noTmpfs.Store(true)
+	}
+	return wrap("stage", n, s.putTemp(n, b))
+}
+
+// putUnnamed writes a file without a name and links it: a kill in the middle
+// leaves nothing.
+func (s *staged) putUnnamed(n ostree.Name, b []byte) (err error) {
+	dir, file := s.place(n)
+	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, objectMode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	if err := fill(fd, b); err != nil {
+		return err
+	}
+	err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, file, unix.AT_SYMLINK_FOLLOW)
+	if errors.Is(err, unix.EEXIST) {
+		return nil // another upload brought the same object
+	}
+	return err
+}
+
+// putTemp does the same where there is no O_TMPFILE. What a kill leaves behind
+// is a name that is no object's.
+func (s *staged) putTemp(n ostree.Name, b []byte) error {
+	dir, file := s.place(n)
+	tmp := tempPrefix + strconv.FormatInt(s.temps.Add(1), 10)
+	fd, err := unix.Openat(dir, tmp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, objectMode)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(fill(fd, b), unix.Close(fd))
+	if err == nil {
+		err = unix.Renameat(dir, tmp, dir, file)
+	}
+	if err != nil {
+		return errors.Join(err, unix.Unlinkat(dir, tmp, 0))
+	}
+	return nil
+}
+
+const tempPrefix = ".tmp-"
+
+// fill writes all of b and sets the mode.
+func fill(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		b = b[max(n, 0):]
+	}
+	return unix.Fchmod(fd, objectMode)
+}
+
+// move stages the verified file at path by renaming it. An object that is
+// there is as good: the same bytes hash to its name.
+func (s *staged) move(n ostree.Name, path string) error {
+	if err := os.Chmod(path, objectMode); err != nil {
+		return wrap("stage", n, err)
+	}
+	dir, file := s.place(n)
+	return wrap("stage", n, unix.Renameat(unix.AT_FDCWD, path, dir, file))
+}
+
+func wrap(what string, n ostree.Name, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", what, n, err)
+	}
+	return nil
+}
+
+// verifyStaged checks every staged object after an unclean stop and deletes
+// those that are not what their name says: a power cut may have kept a file's
+// name and lost its bytes.
+func (s *Store) verifyStaged(ctx context.Context) error {
+	s.cfg.Log.Info("unclean stop: verifying all staged objects")
+	g, ctx := errgroup.WithContext(ctx)
+	next := make(chan int)
+	g.Go(func() error {
+		defer close(next)
+		for i := range s.staged.dirs {
+			select {
+			case next <- i:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range s.cfg.Workers {
+		g.Go(func() error {
+			v := ostree.NewVerifier(s.cfg.MaxObjectSize)
+			for i := range next {
+				if err := s.verifyDir(v, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (s *Store) verifyDir(v *ostree.Verifier, i int) error {
+	prefix := fmt.Sprintf("%02x", i)
+	dir := filepath.Join(s.staged.path, "objects", prefix)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := s.verifyFile(v, prefix, filepath.Join(dir, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) verifyFile(v *ostree.Verifier, prefix, path string) error {
+	n, err := ostree.ParseName(prefix + filepath.Base(path))
+	if err == nil {
+		var f *os.File
+		if f, err = os.Open(path); err != nil {
+			return err
+		}
+		_, err = v.Verify(n, f)
+		if err := errors.Join(err, f.Close()); err == nil {
+			return nil
+		}
+		if bad := new(ostree.BadObjectError); !errors.As(err, &bad) {
+			return err
+		}
+	}
+	s.cfg.Log.Warn("deleting a staged file that does not verify", "object", prefix+filepath.Base(path), "err", err)
+	return os.Remove(path)
+}

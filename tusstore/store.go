@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package tusstore is the staging of a push: it takes the bytes of tus uploads
+// and turns complete ones into verified objects.
+//
+//   - An upload exists when its .info file does. Its offset is the length of
+//     its data file, or its whole size once it is done.
+//   - staged/ is an archive-mode OSTree repository. An object gets there whole
+//     and verified or not at all, and is never changed there.
+//   - Every complete upload is ingested, by this process or by the next one:
+//     split, verified, staged, recorded in the journal, marked done, in this
+//     order. Each step may be repeated.
+//   - Nothing here is synced to the disk: publishing makes staged objects
+//     durable before a ref names them, and what a power cut takes from an
+//     upload is sent again.
+//
+// Sizes and offsets are bytes. A Store may be used by many goroutines.
+package tusstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/tus/tusd/v2/pkg/memorylocker"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// Config says where a Store works and how.
+type Config struct {
+	Dir           string           // the state folder; uploads/ and staged/ are made in it
+	Journal       *journal.Journal // knows the sessions and their object sets
+	Workers       int              // uploads that are ingested at a time
+	MaxObjectSize int64            // of a content object, inflated; 0 for no limit
+	Log           *slog.Logger
+}
+
+// Store holds uploads and staged objects. It is the tus server's DataStore.
+type Store struct {
+	cfg     Config
+	uploads string
+	staged  *staged
+	queue   *queue
+	locker  *memorylocker.MemoryLocker
+
+	mu     sync.Mutex
+	active map[string]map[string]int64 // session, upload name: size of those not done
+}
+
+// Open opens the store in cfg.Dir and makes what is missing of it. After an
+// unclean stop of the process before, it verifies every staged object again.
+// Uploads that were complete wait for Run.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s := &Store{
+		cfg:     cfg,
+		uploads: filepath.Join(cfg.Dir, "uploads"),
+		queue:   newQueue(),
+		locker:  memorylocker.New(),
+		active:  make(map[string]map[string]int64),
+	}
+	if err := os.MkdirAll(s.uploads, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.staged, err = openStaged(filepath.Join(cfg.Dir, "staged")); err != nil {
+		return nil, err
+	}
+	if !cfg.Journal.WasClean() {
+		err = s.verifyStaged(ctx)
+	}
+	if err == nil {
+		err = s.recoverUploads()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.staged.close())
+	}
+	return s, nil
+}
+
+// Run ingests complete uploads until ctx ends; an upload being ingested then
+// is finished first.
+func (s *Store) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for range s.cfg.Workers {
+		g.Go(func() error {
+			s.work(ctx)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Close ends the use of the store, after Run.
+func (s *Store) Close() error { return s.staged.close() }
+
+// StagedPath is the repository of verified objects.
+func (s *Store) StagedPath() string { return s.staged.path }
+
+// Has tells whether a verified object is staged, by whatever session.
+func (s *Store) Has(n ostree.Name) (bool, error) { return s.staged.has(n) }
+
+// Locker is the lock of each upload, for the tus server.
+func (s *Store) Locker() *memorylocker.MemoryLocker { return s.locker }
+
+// Uploads lists the uploads of a session that are not done.
+func (s *Store) Uploads(session string) []wire.Upload {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]wire.Upload, 0, len(s.active[session]))
+	for name, size := range s.active[session] {
+		offset := int64(0)
+		// Never through HEAD: that would cut a writer off.
+		if st, err := os.Stat(s.dataPath(session, name)); err == nil {
+			offset = st.Size()
+		}
+		list = append(list, wire.Upload{Name: name, Offset: offset, Size: size})
+	}
+	return list
+}
+
+// Drop forgets all uploads of a session that has ended.
+func (s *Store) Drop(session string) error {
+	s.mu.Lock()
+	delete(s.active, session)
+	s.mu.Unlock()
+	s.queue.forget(session)
+	return os.RemoveAll(filepath.Join(s.uploads, session))
+}
+
+func (s *Store) setActive(session, name string, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active[session] == nil {
+		s.active[session] = make(map[string]int64)
+	}
+	s.active[session][name] = size
+}
+
+func (s *Store) setDone(session, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.active[session], name)
+}
+
+// recoverUploads puts the uploads that the process before left behind where
+// this one expects them: complete ones into the queue, those of sessions that
+// have ended away.
+func (s *Store) recoverUploads() error {
+	sessions, err := os.ReadDir(s.uploads)
+	if err != nil {
+		return err
+	}
+	for _, dir := range sessions {
+		session, err := s.cfg.Journal.Session(dir.Name())
+		switch {
+		case errors.Is(err, journal.ErrNotFound), err == nil && session.State.Final():
+			s.cfg.Log.Info("dropping uploads of a session that has ended", "session", dir.Name())
+			err = s.Drop(dir.Name())
+		case err == nil:
+			err = s.recoverSession(dir.Name())
+		}
+		if err != nil {
+			return fmt.Errorf("recover uploads of session %s: %w", dir.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) recoverSession(session string) error {
+	files, err := os.ReadDir(filepath.Join(s.uploads, session))
+	if err != nil {
+		return err
+	}
+	infos := make(map[string]bool)
+	for _, f := range files {
+		if name, ok := uploadOfInfo(f.Name()); ok {
+			infos[name] = true
+		}
+	}
+	for _, f := range files {
+		name, isInfo := uploadOfInfo(f.Name())
+		if isInfo || infos[f.Name()] {
+			if isInfo {
+				if err := s.recoverUpload(session, name); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		s.cfg.Log.Warn("dropping a file that belongs to no upload", "session", session, "upload", f.Name())
+		if err := os.Remove(filepath.Join(s.uploads, session, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) recoverUpload(session, name string) error {
+	u, err := s.upload(session, name)
+	if err != nil {
+		s.cfg.Log.Warn("dropping an upload whose .info cannot be read", "session", session, "upload", name, "err", err)
+		return s.remove(session, name)
+	}
+	if u.info.Done {
+		return removeIfThere(s.dataPath(session, name))
+	}
+	s.setActive(session, name, u.info.Size)
+	if u.offset == u.info.Size {
+		s.queue.push(job{session, name})
+	}
+	return nil
+}
+
+// remove forgets one upload.
+func (s *Store) remove(session, name string) error {
+	s.setDone(session, name)
+	// The data first: an .info without data is an upload at offset 0, data
+	// without an .info is a file that nobody asks for.
+	return errors.Join(removeIfThere(s.dataPath(session, name)), removeIfThere(s.infoPath(session, name)))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package tusstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/tus/tusd/v2/pkg/handler"
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+const (
+	infoSuffix = ".info"
+	tempSuffix = ".tmp"
+)
+
+// ErrExists is the tus server's answer to a second creation of an upload.
+var ErrExists = handler.NewError("ERR_UPLOAD_EXISTS", "the upload exists already; HEAD tells its offset", http.StatusConflict)
+
+// errNoSpace is its answer when the disk is full.
+var errNoSpace = handler.NewError("ERR_INSUFFICIENT_STORAGE", "no space left on the server", http.StatusInsufficientStorage)
+
+// errIngesting refuses to end an upload whose bytes are just being verified.
+var errIngesting = handler.NewError("ERR_UPLOAD_LOCKED", "the upload is complete and being verified", http.StatusLocked)
+
+// info is the content of an .info file: tusd's record, and whether the upload
+// was ingested.
+type info struct {
+	handler.FileInfo
+	Done     bool `json:",omitempty"` // its data is gone, its objects are staged or rejected
+	Salvaged bool `json:",omitempty"` // closed at its offset; goes once ingested
+}
+
+// upload is one upload as it was when it was looked up.
+type upload struct {
+	store         *Store
+	session, name string
+	info          info
+	offset        int64
+}
+
+// ID makes the tus upload ID of a name within a session.
+func ID(session, name string) string { return session + "/" + name }
+
+// SplitID takes an upload ID apart. It is false for anything but a session's
+// ID, a slash and an object or pack name.
+func SplitID(id string) (session, name string, ok bool) {
+	session, name, ok = strings.Cut(id, "/")
+	return session, name, ok && wire.IsSessionID(session) && isUploadName(name)
+}
+
+func isUploadName(name string) bool {
+	if wire.IsPackName(name) {
+		return true
+	}
+	_, err := ostree.ParseName(name)
+	return err == nil
+}
+
+func uploadOfInfo(file string) (name string, ok bool) {
+	name, ok = strings.CutSuffix(file, infoSuffix)
+	return name, ok && isUploadName(name)
+}
+
+func (s *Store) dataPath(session, name string) string { return filepath.Join(s.uploads, session, name) }
+func (s *Store) infoPath(session, name string) string { return s.dataPath(session, name) + infoSuffix }
+
+// NewUpload creates the upload fi.ID, which the caller has checked. It
+// implements handler.DataStore; the error is ErrExists if it is there.
+func (s *Store) NewUpload(_ context.Context, fi handler.FileInfo) (handler.Upload, error) {
+	session, name, ok := SplitID(fi.ID)
+	if !ok {
+		return nil, handler.ErrNotFound
+	}
+	if err := os.Mkdir(filepath.Join(s.uploads, session), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, storageError(err)
+	}
+	u := &upload{store: s, session: session, name: name, info: info{FileInfo: fi}}
+	if err := u.writeInfo(os.Link); errors.Is(err, fs.ErrExist) {
+		return nil, ErrExists
+	} else if err != nil {
+		return nil, storageError(err)
+	}
+	s.setActive(session, name, fi.Size)
+	return u, nil
+}
+
+// GetUpload finds an upload. It implements handler.DataStore.
+func (s *Store) GetUpload(_ context.Context, id string) (handler.Upload, error) {
+	session, name, ok := SplitID(id)
+	if !ok {
+		return nil, handler.ErrNotFound
+	}
+	u, err := s.upload(session, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, handler.ErrNotFound
+	}
+	return u, err
+}
+
+// AsTerminatableUpload implements handler.TerminaterDataStore.
+func (s *Store) AsTerminatableUpload(u handler.Upload) handler.TerminatableUpload { return u.(*upload) }
+
+// upload reads an upload from the disk.
+func (s *Store) upload(session, name string) (*upload, error) {
+	b, err := os.ReadFile(s.infoPath(session, name))
+	if err != nil {
+		return nil, err
+	}
+	u := &upload{store: s, session: session, name: name}
+	if err := json.Unmarshal(b, &u.info); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.infoPath(session, name), err)
+	}
+	u.offset, err = s.offset(u)
+	return u, err
+}
+
+// offset tells how many bytes of an upload the server has.
+func (s *Store) offset(u *upload) (int64, error) {
+	if u.info.Done {
+		return u.info.Size, nil
+	}
+	st, err := os.Stat(s.dataPath(u.session, u.name))
+	if err == nil {
+		return st.Size(), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	// A killed ingest moved the object to its place and recorded nothing.
+	if n, ok := u.object(); ok && n.Type != ostree.CommitMeta {
+		if there, err := s.staged.has(n); err != nil || there {
+			return u.info.Size, err
+		}
+	}
+	return 0, nil
+}
+
+// object is the object that travels in this upload, unless it is a pack.
+func (u *upload) object() (ostree.Name, bool) {
+	n, err := ostree.ParseName(u.name)
+	return n, err == nil
+}
+
+// writeInfo writes the .info file under a temporary name and lets place give
+// it its own: os.Link to create it, os.Rename to replace it.
+func (u *upload) writeInfo(place func(old, new string) error) error {
+	b, err := json.Marshal(u.info)
+	if err != nil {
+		return err
+	}
+	path := u.store.infoPath(u.session, u.name)
+	tmp, err := os.CreateTemp(filepath.Dir(path), "*"+tempSuffix)
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(b)
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = place(tmp.Name(), path)
+	}
+	return errors.Join(err, removeIfThere(tmp.Name()))
+}
+
+// GetInfo implements handler.Upload.
+func (u *upload) GetInfo(context.Context) (handler.FileInfo, error) {
+	fi := u.info.FileInfo
+	fi.Offset = u.offset
+	return fi, nil
+}
+
+// copyBuffers bounds what a chunk costs in memory: one buffer a connection.
+var copyBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// WriteChunk appends to the data file. It implements handler.Upload: it
+// returns how many bytes are in the file even when it fails.
+func (u *upload) WriteChunk(_ context.Context, offset int64, src io.Reader) (int64, error) {
+	path := u.store.dataPath(u.session, u.name)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, storageError(err)
+	}
+	buf := copyBuffers.Get().(*[256 << 10]byte)
+	defer copyBuffers.Put(buf)
+	// Hiding the file's ReadFrom, which would bring a buffer of its own.
+	n, err := io.CopyBuffer(io.NewOffsetWriter(f, offset), src, buf[:])
+	return n, storageError(errors.Join(err, f.Close()))
+}
+
+// storageError gives a full disk its own status.
+func storageError(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errNoSpace
+	}
+	return err
+}
+
+// GetReader implements handler.Upload; uploads cannot be downloaded.
+func (u *upload) GetReader(context.Context) (io.ReadCloser, error) {
+	return nil, handler.ErrNotImplemented
+}
+
+// FinishUpload hands a complete upload to the workers. It implements
+// handler.Upload and runs under the upload's lock, so it does not wait.
+func (u *upload) FinishUpload(context.Context) error {
+	u.store.queue.push(job{u.session, u.name})
+	return nil
+}
+
+// Terminate forgets the upload, unless it is being ingested.
+func (u *upload) Terminate(context.Context) error {
+	if u.store.queue.has(job{u.session, u.name}) {
+		return errIngesting
+	}
+	if err := u.store.cfg.Journal.ForgetUpload(u.session, u.name); err != nil {
+		return err
+	}
+	return u.store.remove(u.session, u.name)
+}
+
+// Salvage closes every unfinished pack of a session at the bytes that arrived,
+// cutting off a writer that is still connected, and has their whole objects
+// ingested like those of complete packs.
+func (s *Store) Salvage(ctx context.Context, session string) error {
+	for _, up := range s.Uploads(session) {
+		if wire.IsPackName(up.Name) {
+			if err := s.salvage(ctx, session, up.Name); err != nil {
+				return fmt.Errorf("salvage upload %s: %w", up.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) salvage(ctx context.Context, session, name string) error {
+	lock, err := s.locker.NewLock(ID(session, name))
+	if err != nil {
+		return err
+	}
+	if err := lock.Lock(ctx, func() {}); err != nil {
+		return err
+	}
+	defer lock.Unlock() //nolint:errcheck // the memory locker never fails
+	u, err := s.upload(session, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case u.info.Done || u.offset == u.info.Size:
+		return nil // complete: the workers have it already
+	case u.offset == 0:
+		return s.remove(session, name)
+	}
+	u.info.Size, u.info.Salvaged = u.offset, true
+	if err := u.writeInfo(os.Rename); err != nil {
+		return err
+	}
+	s.queue.push(job{session, name})
+	return nil
+}
