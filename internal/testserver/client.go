@@ -79,7 +79,12 @@ func (c *Client) Want(status int, method, path string, body []byte, headers ...s
 // Open opens a session for refs.
 func (c *Client) Open(refs ...wire.Ref) wire.Session {
 	c.t.Helper()
-	b, err := json.Marshal(wire.OpenRequest{Refs: refs})
+	return c.open(wire.OpenRequest{Refs: refs})
+}
+
+func (c *Client) open(req wire.OpenRequest) wire.Session {
+	c.t.Helper()
+	b, err := json.Marshal(req)
 	Must(c.t, err)
 	return c.session(c.Want(201, "POST", "/api/v1/sessions", b))
 }
@@ -197,11 +202,21 @@ func (c *Client) Finalize(id string) wire.Session {
 // Push sends a commit in one pack and publishes it, and returns the session.
 func (c *Client) Push(repo string, ref wire.Ref) wire.Session {
 	c.t.Helper()
-	commit, err := ostree.ParseChecksum(ref.New)
+	return c.push(repo, wire.OpenRequest{Refs: []wire.Ref{ref}})
+}
+
+// PushForced is Push with force.
+func (c *Client) PushForced(repo string, ref wire.Ref) wire.Session {
+	c.t.Helper()
+	return c.push(repo, wire.OpenRequest{Refs: []wire.Ref{ref}, Force: true})
+}
+
+func (c *Client) push(repo string, req wire.OpenRequest) wire.Session {
+	c.t.Helper()
+	commit, err := ostree.ParseChecksum(req.Refs[0].New)
 	Must(c.t, err)
-	s := c.Open(ref)
-	lacking := c.Negotiate(s.ID, Objects(c.t, repo, commit)...)
-	if len(lacking) > 0 {
+	s := c.open(req)
+	if lacking := c.Negotiate(s.ID, Objects(c.t, repo, commit)...); len(lacking) > 0 {
 		c.Upload(s.ID, "all", Pack(c.t, repo, lacking...))
 	}
 	return c.Finalize(s.ID)
