@@ -3,16 +3,20 @@ module github.com/lirios/ostree-upload
 go 1.26.0
 
 require (
+	github.com/alecthomas/kong v1.17.0
+	github.com/eventials/go-tus v0.0.0-20220610120217-05d0564bb571
+	github.com/klauspost/compress v1.20.3
+	github.com/ostreedev/ostree-go v0.0.0-20210805093236-719684c64e4f
+	github.com/rogpeppe/go-internal v1.16.0
+	github.com/tus/tusd/v2 v2.9.1
+	go.etcd.io/bbolt v1.5.0
+	golang.org/x/exp v0.0.0-20250106191152-7588d65b2ba8
+	golang.org/x/sync v0.24.0
+	golang.org/x/sys v0.49.0
+	gopkg.in/yaml.v3 v3.0.1
+)
+
+require (
 	github.com/14rcole/gopopulate v0.0.0-20180821133914-b175b219e774 // indirect
-	github.com/alecthomas/kong v1.17.0 // indirect
-	github.com/eventials/go-tus v0.0.0-20220610120217-05d0564bb571 // indirect
-	github.com/klauspost/compress v1.20.3 // indirect
-	github.com/ostreedev/ostree-go v0.0.0-20210805093236-719684c64e4f // indirect
-	github.com/rogpeppe/go-internal v1.16.0 // indirect
-	github.com/tus/tusd/v2 v2.9.1 // indirect
-	go.etcd.io/bbolt v1.5.0 // indirect
-	golang.org/x/exp v0.0.0-20250106191152-7588d65b2ba8 // indirect
-	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
-	gopkg.in/yaml.v3 v3.0.1 // indirect
+	golang.org/x/tools v0.36.0 // indirect
 )

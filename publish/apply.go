@@ -68,6 +68,9 @@ func (a *apply) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.checkTarget(imports); err != nil {
+		return err
+	}
 	id := a.plan.session.ID
 	s, err := a.cfg.Journal.Move(id, journal.Publishing, nil)
 	if err != nil {

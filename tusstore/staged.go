@@ -85,10 +85,6 @@ func (s *staged) place(n ostree.Name) (fd int, file string) {
 	return s.dirs[n.Checksum[0]], n.String()[2:]
 }
 
-func (s *staged) objectPath(n ostree.Name) string {
-	return filepath.Join(s.path, "objects", n.Path())
-}
-
 func (s *staged) has(n ostree.Name) (bool, error) {
 	fd, file := s.place(n)
 	err := unix.Faccessat(fd, file, unix.F_OK, 0)

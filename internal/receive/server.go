@@ -126,8 +126,8 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			s.healthz(w, r)
 			return
 		}
-		bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok {
+		scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
 			s.unauthorized(w, r, errors.New("no bearer token was sent"))
 			return
 		}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"os"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// checkTarget refuses content that the repository's mode cannot hold, before
+// anything changes. An archive holds everything.
+func (a *apply) checkTarget(imports []ostree.Name) error {
+	mode := a.view.repo.Mode()
+	if mode == ostree.ModeArchive {
+		return nil
+	}
+	if mode == ostree.ModeBare && os.Geteuid() != 0 {
+		return outcomef(wire.Policy, "a bare repository can only be written by root")
+	}
+	for _, n := range imports {
+		if n.Type != ostree.File {
+			continue
+		}
+		h, err := a.view.staged.FileHeader(n)
+		if err != nil {
+			return err
+		}
+		if err := h.StorableIn(mode); err != nil {
+			return outcomef(wire.Policy, "object %s: %v", n, err)
+		}
+	}
+	return nil
+}
