@@ -25,6 +25,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) error {
 	if err := p.cfg.Ready(ctx, s.ID); err != nil {
 		return err
 	}
+	defer p.cfg.Hold()()
 	v, err := openView(p.cfg)
 	if err != nil {
 		return err

@@ -39,6 +39,8 @@ type Config struct {
 	Ready func(ctx context.Context, session string) error
 	// Drop forgets the uploads of a session that has ended.
 	Drop func(session string) error
+	// Hold keeps staged objects where they are until the returned release.
+	Hold func() (release func())
 	Log  *slog.Logger
 }
 
@@ -65,9 +67,18 @@ func (p *Publisher) Enqueue() {
 }
 
 // Recover puts the sessions that the process before left in mid-air where this
-// one can go on: verifying ones back to open. Those that are publishing are
-// finished by Run, before anything else.
+// one can go on: verifying ones back to open, what ended ones still hold
+// released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
+	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
+	if err != nil {
+		return err
+	}
+	for _, s := range ended {
+		if err := p.end(s.ID); err != nil {
+			return err
+		}
+	}
 	list, err := p.cfg.Journal.Sessions(inState(journal.Verifying))
 	if err != nil {
 		return err

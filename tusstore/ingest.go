@@ -62,6 +62,7 @@ func (s *Store) Wait(ctx context.Context, session string) error {
 
 // ingest turns a complete upload into staged objects and notes what came of it.
 func (w *worker) ingest(j job) error {
+	defer w.Hold()()
 	u, err := w.upload(j.session, j.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the session has ended meanwhile

@@ -52,6 +52,8 @@ type Store struct {
 	queue   *queue
 	locker  *memorylocker.MemoryLocker
 
+	cleaning sync.RWMutex // held for writing while staged objects are deleted
+
 	mu     sync.Mutex
 	active map[string]map[string]int64 // session, upload name: size of those not done
 }

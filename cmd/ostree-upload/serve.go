@@ -64,7 +64,7 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 		return err
 	}
 	app.Log.Info("receiving", "address", listener.Addr().String(), "repo", settings.Repo, "mode", repo.Mode(), "version", versionOf())
-	return errors.Join(a.run(ctx, listener, &settings), a.close())
+	return errors.Join(a.run(ctx, listener, &settings, file, app.Log), a.close())
 }
 
 func (c *ReceiveCmd) override(s *config.Config) error {
@@ -137,7 +137,7 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 	warnOfSummary(s, log)
 	a.publisher = publish.New(publish.Config{
 		Repo: s.Repo, Staged: a.store.StagedPath(), Journal: a.journal, Log: log,
-		Summary: publish.Summary(s.Summary), Ready: a.store.Wait, Drop: a.store.Drop,
+		Summary: publish.Summary(s.Summary), Ready: a.store.Wait, Drop: a.store.Drop, Hold: a.store.Hold,
 	})
 	if err = a.publisher.Recover(); err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 }
 
 // run serves until ctx ends, then stops in the order in which bytes flow.
-func (a *assembly) run(ctx context.Context, l net.Listener, s *config.Config) error {
+func (a *assembly) run(ctx context.Context, l net.Listener, s *config.Config, file *config.File, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ingest, stopIngest := context.WithCancel(context.WithoutCancel(ctx))
 	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
@@ -163,6 +163,10 @@ func (a *assembly) run(ctx context.Context, l net.Listener, s *config.Config) er
 		return a.store.Run(ingest)
 	})
 	g.Go(func() error { return a.publisher.Run(publishing) })
+	g.Go(func() error {
+		a.janitor(ctx, file.Current, log)
+		return nil
+	})
 	return g.Wait()
 }
 

@@ -116,6 +116,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) error {
 	if err := s.cfg.Store.Wait(r.Context(), session.ID); err != nil {
 		return err
 	}
+	defer s.cfg.Store.Hold()()
 	entries, lacking, err := s.look(names)
 	if err != nil {
 		return err

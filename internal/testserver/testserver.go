@@ -73,7 +73,7 @@ func (s *Server) Run() {
 	Must(s.t, err)
 	p := publish.New(publish.Config{
 		Repo: s.Repo, Staged: store.StagedPath(), Journal: j, Log: log,
-		Summary: publish.Auto, Ready: store.Wait, Drop: store.Drop,
+		Summary: publish.Auto, Ready: store.Wait, Drop: store.Drop, Hold: store.Hold,
 	})
 	Must(s.t, p.Recover())
 	repo, err := ostree.OpenRepo(s.Repo)
