@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -21,6 +22,7 @@ type worker struct {
 	*Store
 	verifier *ostree.Verifier
 	pack     []byte
+	room     int64 // bytes that the session's objects may still inflate to
 }
 
 func (s *Store) work(ctx context.Context) {
@@ -70,10 +72,34 @@ func (w *worker) ingest(j job) error {
 	if err != nil || u.info.Done {
 		return err
 	}
+	session, err := w.cfg.Journal.Session(j.session)
+	if err != nil {
+		return err
+	}
+	if session.State.Final() {
+		return nil
+	}
+	w.room = math.MaxInt64
+	if w.cfg.MaxInflated > 0 {
+		w.room = w.cfg.MaxInflated - session.Counts.Inflated
+	}
 	if n, ok := u.object(); ok {
 		return w.ingestObject(u, n)
 	}
 	return w.ingestPack(u)
+}
+
+// verify checks an object and counts what it inflates to. Why it is bad is the
+// result's; an error is the server's own.
+func (w *worker) verify(result *journal.Result, r io.Reader) (err error) {
+	result.Inflated, err = w.verifier.Verify(result.Name, r)
+	w.room -= result.Inflated
+	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
+		result.Reason, err = bad.Reason, nil
+	} else if err == nil && w.room < 0 {
+		result.Reason = fmt.Sprintf("with it the session's objects inflate to more than %d bytes (max-session-size)", w.cfg.MaxInflated)
+	}
+	return err
 }
 
 // finish records what came of an upload, then marks it done, then drops its
@@ -110,16 +136,15 @@ func (w *worker) ingestObject(u *upload, n ostree.Name) error {
 	if err != nil {
 		return err
 	}
-	result.Inflated, err = w.verifier.Verify(n, f)
+	err = w.verify(&result, f)
 	if err == nil && n.Type == ostree.CommitMeta {
 		result.CommitMeta, err = readAt(f, u.info.Size)
 	}
-	err = errors.Join(err, f.Close())
-	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
-		return w.reject(u, result, bad.Reason)
-	}
-	if err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
+	}
+	if result.Reason != "" {
+		return w.reject(u, result, result.Reason)
 	}
 	if n.Type != ostree.CommitMeta {
 		if err := w.staged.move(n, path); err != nil {
@@ -229,14 +254,8 @@ func (w *worker) stage(u *upload, f wire.Frame) (journal.Result, error) {
 	r := journal.Result{Name: f.Name, Size: int64(len(f.Payload))}
 	if f.Encoding != wire.EncodingArchive {
 		r.Reason = fmt.Sprintf("unknown encoding %d", f.Encoding)
-	} else {
-		var err error
-		r.Inflated, err = w.verifier.Verify(f.Name, bytes.NewReader(f.Payload))
-		if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
-			r.Reason = bad.Reason
-		} else if err != nil {
-			return r, err
-		}
+	} else if err := w.verify(&r, bytes.NewReader(f.Payload)); err != nil {
+		return r, err
 	}
 	switch {
 	case r.Reason != "":

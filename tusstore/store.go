@@ -23,12 +23,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/tus/tusd/v2/pkg/memorylocker"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -41,6 +44,7 @@ type Config struct {
 	Journal       *journal.Journal // knows the sessions and their object sets
 	Workers       int              // uploads that are ingested at a time
 	MaxObjectSize int64            // of a content object, inflated; 0 for no limit
+	MaxInflated   int64            // of all objects of a session, inflated; 0 for no limit
 	Log           *slog.Logger
 }
 
@@ -129,6 +133,29 @@ func (s *Store) Uploads(session string) []wire.Upload {
 	return list
 }
 
+// Free is how many bytes the file system has left for others than root, less
+// those that the uploads under way will still take.
+func (s *Store) Free() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.uploads, &st); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", s.uploads, err)
+	}
+	free := int64(st.Bavail) * st.Bsize
+	for _, session := range s.sessions() {
+		for _, u := range s.Uploads(session) {
+			free -= u.Size - u.Offset
+		}
+	}
+	return free, nil
+}
+
+// sessions lists those with uploads under way.
+func (s *Store) sessions() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.active))
+}
+
 // Drop forgets all uploads of a session that has ended.
 func (s *Store) Drop(session string) error {
 	s.mu.Lock()
@@ -151,6 +178,9 @@ func (s *Store) setDone(session, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.active[session], name)
+	if len(s.active[session]) == 0 {
+		delete(s.active, session)
+	}
 }
 
 // recoverUploads puts the uploads that the process before left behind where

@@ -112,9 +112,10 @@ type assembly struct {
 
 func assemble(ctx context.Context, s *config.Config, file *config.File, repo *ostree.Repo, log *slog.Logger) (a *assembly, err error) {
 	a = &assembly{}
+	parts := a // `return nil, err` sets a before the deferred call
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.close())
+			err = errors.Join(err, parts.close())
 		}
 	}()
 	if a.lock, err = lockRepo(s.Repo); err != nil {
@@ -129,7 +130,7 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 	}
 	a.store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: state, Journal: a.journal, Log: log,
-		Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize),
+		Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize), MaxInflated: int64(s.Limits.MaxSessionSize),
 	})
 	if err != nil {
 		return nil, err

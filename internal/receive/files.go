@@ -132,10 +132,39 @@ func (s *Server) checkCreation(r *http.Request) error {
 	} else {
 		err = s.checkObject(r, session.ID, meta["object"])
 	}
+	if err == nil {
+		err = s.checkSpace(r, &session)
+	}
 	if err != nil {
 		return err
 	}
 	return s.touch(session.ID)
+}
+
+// checkSpace refuses an upload for which there is no room: in the session's
+// share, or on the disk, before it is full.
+func (s *Server) checkSpace(r *http.Request, session *journal.Session) error {
+	length, err := strconv.ParseInt(r.Header.Get("Upload-Length"), 10, 64)
+	if err != nil {
+		return nil // tusd says what is wrong with it
+	}
+	limits := s.cfg.Settings().Limits
+	total := session.Counts.Received + length
+	for _, u := range s.cfg.Store.Uploads(session.ID) {
+		total += u.Size
+	}
+	if limit := int64(limits.MaxSessionSize); limit > 0 && total > limit {
+		return wire.Errorf(wire.TooLarge, "session %s may have %d bytes in all (max-session-size), with this upload it would have %d", session.ID, limit, total)
+	}
+	free, err := s.cfg.Store.Free()
+	if err != nil {
+		return err
+	}
+	if free-length < int64(limits.MinFreeSpace) {
+		return wire.Errorf(wire.InsufficientStorage, "%d bytes are free on the server, and %d are to stay so (min-free-space)", max(free, 0), int64(limits.MinFreeSpace)).
+			WithHint("free some on the server, then resume session %s", session.ID)
+	}
+	return nil
 }
 
 func isDigest(s string) bool {
