@@ -57,6 +57,7 @@ func BenchmarkVerify(b *testing.B) {
 func BenchmarkVerifyParallel(b *testing.B) {
 	names, objects, total := benchObjects(b)
 	b.SetBytes(total / int64(len(objects)))
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		v := NewVerifier(0)
 		for i := 0; pb.Next(); i++ {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // maxTarget is the longest target that a Linux symlink can have.
@@ -17,6 +18,40 @@ type FileHeader struct {
 	UID, GID, Mode, Rdev uint32 // Mode with its file type
 	Target               string // of a symlink, "" for a regular file
 	Xattrs               []Xattr
+}
+
+// readFilezHeader reads and checks what stands before the deflate stream. It puts
+// the serialised header into buf, which it returns grown. An error that is not
+// r's says what is wrong with the object.
+func readFilezHeader(r io.Reader, buf []byte) (h FileHeader, raw []byte, err error) {
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return h, buf, errShort(err, "it ends before its header")
+	}
+	if !allZero(head[4:]) {
+		return h, buf, errors.New("the padding before its header is not zero")
+	}
+	length := be32(head[:])
+	if length > MaxMetadata {
+		return h, buf, fmt.Errorf("its header of %d bytes is too large", length)
+	}
+	raw, err = readAtMost(buf[:0], r, int(length))
+	if err != nil {
+		return h, raw, err
+	}
+	if len(raw) < int(length) {
+		return h, raw, errors.New("it ends within its header")
+	}
+	h, err = parseFileHeader(raw)
+	return h, raw, err
+}
+
+// errShort puts a reason in place of the io package's words for an early end.
+func errShort(err error, reason string) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New(reason)
+	}
+	return err
 }
 
 // parseFileHeader reads a filez header, without the length before it. An error

@@ -13,12 +13,7 @@ import (
 // seed adds the objects of that type of a real repository, and what the builder
 // makes.
 func seed(f *testing.F, typ Type, more ...[]byte) {
-	r := newRepo(f, ModeArchive)
-	if typ == CommitMeta {
-		c, err := r.Ref("os/test")
-		must(f, err)
-		ostree(f, "sign", "--repo="+r.Path(), "--sign-type=dummy", c.String(), "key")
-	}
+	r := sharedRepo(f)
 	for _, n := range objects(f, r) {
 		if n.Type != typ {
 			continue
@@ -32,12 +27,16 @@ func seed(f *testing.F, typ Type, more ...[]byte) {
 	}
 }
 
+// fuzzVerifier is reused, as a server's worker does, so that what one object
+// leaves behind meets the next. A fuzz target runs on one goroutine.
+var fuzzVerifier = NewVerifier(1 << 24)
+
 // agree checks what must hold for any bytes: the verifier and the parser agree,
 // however the bytes come, and a refusal is a *BadObjectError.
 func agree(t *testing.T, n Name, b []byte, parsed error) {
 	t.Helper()
-	_, err := NewVerifier(1<<24).Verify(n, bytes.NewReader(b))
-	_, half := NewVerifier(1<<24).Verify(n, iotest.HalfReader(bytes.NewReader(b)))
+	_, err := fuzzVerifier.Verify(n, bytes.NewReader(b))
+	_, half := fuzzVerifier.Verify(n, iotest.HalfReader(bytes.NewReader(b)))
 	if (err == nil) != (parsed == nil) || (half == nil) != (parsed == nil) {
 		t.Errorf("parser: %v, verifier: %v, in pieces: %v", parsed, err, half)
 	}
@@ -148,8 +147,7 @@ func FuzzCommitMeta(f *testing.F) {
 func FuzzFilez(f *testing.F) {
 	seed(f, File)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		v := NewVerifier(1 << 24)
-		_, err := v.Verify(Name{Type: File}, bytes.NewReader(b))
+		_, err := fuzzVerifier.Verify(Name{Type: File}, bytes.NewReader(b))
 		var bad *BadObjectError
 		if !errors.As(err, &bad) {
 			t.Fatalf("got %v", err)

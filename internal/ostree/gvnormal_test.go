@@ -48,3 +48,46 @@ func TestNormalAsGLib(t *testing.T) {
 		t.Errorf("only %d lines", lines)
 	}
 }
+
+// TestTypeStrings pins which type strings a variant may have.
+func TestTypeStrings(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"y": true, "a{sv}": true, "(a{sv}aya(say)sstayay)": true, "()": true, "mma(sv)": true, "{sv}": true,
+		strings.Repeat("a", 63) + "y": true, strings.Repeat("(", 62) + "yy" + strings.Repeat(")", 62): true,
+		"": false, "r": false, "*": false, "?": false, "a": false, "m": false, "(": false, ")": false, "(y": false,
+		"{vs}": false, "{s}": false, "{sss}": false, "{": false, "{s": false, "{sv": false, "a{": false, "yy": false,
+		strings.Repeat("a", 64) + "y": false, strings.Repeat("(", 100_000): false, strings.Repeat("y", 100_000): false,
+		"(" + strings.Repeat("y", maxTypeString) + ")": false,
+	} {
+		if _, got := parseGVType(s); got != ok {
+			t.Errorf("parseGVType(%q) = %v", clip(s), got)
+		}
+	}
+}
+
+// TestLargeHostileValues pins that checking is linear in the input: were it
+// not, these 10 MiB values would take minutes and the test would time out.
+func TestLargeHostileValues(t *testing.T) {
+	zeros := make([]byte, MaxMetadata)
+	variants := make([][]byte, 100_000)
+	for i := range variants {
+		variants[i] = writeVariant(strings.Repeat("a", 60)+"y", nil)
+	}
+	wrapped := func(s string) string { return "a" + strings.Repeat("(", 55) + s + strings.Repeat(")", 55) }
+	for _, tt := range []struct {
+		typ string
+		b   []byte
+	}{
+		{"ab", zeros},
+		{wrapped("b"), zeros},
+		{wrapped("as"), zeros},
+		{"a" + strings.Repeat("m", 55) + "as", zeros},
+		{strings.Repeat("a", 60) + "s", zeros},
+		{"av", writeArray(7, variants)},
+	} {
+		typ, ok := parseGVType(tt.typ)
+		if !ok || !normal(typ, tt.b) {
+			t.Errorf("a value of type %s is refused", tt.typ)
+		}
+	}
+}

@@ -19,8 +19,7 @@ func (r *Repo) FileHeader(n Name) (FileHeader, error) {
 		return FileHeader{}, err
 	}
 	defer f.Close()
-	v := Verifier{chunk: make([]byte, 8)}
-	h, err := v.readHeader(f)
+	h, _, err := readFilezHeader(f, nil)
 	if err != nil {
 		return h, fmt.Errorf("object %s: %w", n, err)
 	}

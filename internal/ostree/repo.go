@@ -215,13 +215,20 @@ func (r *Repo) commit(c Checksum) (*Commit, error) {
 	return commit, nil
 }
 
-// IsPartial reports whether the repository marks a commit as incomplete: pulled
-// in part, or with objects that fsck deleted.
+// IsPartial reports whether a commit is marked as incomplete, by the repository
+// that it is in: pulled in part, or with objects that fsck deleted.
 func (r *Repo) IsPartial(commit Checksum) (bool, error) {
-	return r.exists(filepath.Join("state", commit.String()+".commitpartial"))
+	at, _, _, err := r.find(Name{commit, CommitObject})
+	if errors.Is(err, fs.ErrNotExist) {
+		at, err = r, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return at.exists(filepath.Join("state", commit.String()+".commitpartial"))
 }
 
-// isTombstone reports whether the repository deleted a commit on purpose.
+// isTombstone reports whether a commit was deleted on purpose.
 func (r *Repo) isTombstone(commit Checksum) (bool, error) {
 	return r.exists(filepath.Join("objects", loosePath(Name{Checksum: commit}, "tombstone-commit")))
 }

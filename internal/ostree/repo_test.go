@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 )
@@ -293,4 +294,34 @@ func TestCommitView(t *testing.T) {
 			t.Errorf("IsAncestor(%s, %s) = %v, %v", tt.a, tt.b, got, err)
 		}
 	}
+}
+
+// TestConcurrentUse lets goroutines share one Repo, under the race detector in
+// `make race`.
+func TestConcurrentUse(t *testing.T) {
+	r := newRepo(t, ModeBareUser)
+	names := objects(t, r)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			v := NewVerifier(0)
+			for _, n := range names {
+				o, err := r.Object(n)
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				f, err := o.Open()
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				if _, err := v.Verify(n, f); err != nil {
+					t.Error(err)
+				}
+				_ = f.Close()
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -66,22 +66,38 @@ func commitTree(t testing.TB, repo, mode, tree, ref string, more ...string) Chec
 	return c
 }
 
+// shared is made once, by the first test that asks, and only read.
 var shared struct {
-	once sync.Once
-	tree string
+	treeOnce, repoOnce sync.Once
+	tree, repo         string
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	os.RemoveAll(shared.tree)
+	for _, dir := range []string{shared.tree, shared.repo} {
+		_ = os.RemoveAll(dir)
+	}
 	os.Exit(code)
 }
 
-// sampleTree is a folder with one of each kind of file that matters here. Tests
-// share it and leave it alone.
+// sharedRepo is an archive repository with a signed commit of the sample tree.
+func sharedRepo(t testing.TB) *Repo {
+	t.Helper()
+	shared.repoOnce.Do(func() {
+		dir, err := os.MkdirTemp("", "ostree-repo")
+		must(t, err)
+		shared.repo = dir
+		ostree(t, "init", "--repo="+dir, "--mode=archive")
+		c := commitTree(t, dir, ModeArchive, sampleTree(t), "os/test")
+		ostree(t, "sign", "--repo="+dir, "--sign-type=dummy", c.String(), "key")
+	})
+	return openedRepo(t, shared.repo)
+}
+
+// sampleTree is a folder with one of each kind of file that matters here.
 func sampleTree(t testing.TB) string {
 	t.Helper()
-	shared.once.Do(func() {
+	shared.treeOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "ostree-sample")
 		must(t, err)
 		shared.tree = dir

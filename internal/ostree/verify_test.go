@@ -49,9 +49,9 @@ func TestHostileFiles(t *testing.T) {
 		"padding":           {func(f *builtFile) { f.padding[3] = 1 }, "padding"},
 		"trailing byte":     {func(f *builtFile) { f.deflated = append(f.deflated, 0) }, "follows its deflate stream"},
 		"two streams":       {func(f *builtFile) { f.deflated = append(f.deflated, f.deflated...) }, "follows its deflate stream"},
-		"cut":               {func(f *builtFile) { f.deflated = f.deflated[:len(f.deflated)-1] }, "damaged or cut short"},
-		"no content":        {func(f *builtFile) { f.deflated = nil }, "damaged or cut short"},
-		"zlib wrapper":      {func(f *builtFile) { f.deflated = append([]byte{0x78, 0x9c}, f.deflated...) }, "damaged or cut short"},
+		"cut":               {func(f *builtFile) { f.deflated = f.deflated[:len(f.deflated)-1] }, "its deflate stream is"},
+		"no content":        {func(f *builtFile) { f.deflated = nil }, "its deflate stream is"},
+		"zlib wrapper":      {func(f *builtFile) { f.deflated = append([]byte{0x78, 0x9c}, f.deflated...) }, "its deflate stream is"},
 		"fifo":              {func(f *builtFile) { f.mode = 0o010644 }, "neither a regular file's nor a symlink's"},
 		"device":            {func(f *builtFile) { f.mode = 0o060644 }, "neither a regular file's nor a symlink's"},
 		"directory":         {func(f *builtFile) { f.mode = 0o040755 }, "neither a regular file's nor a symlink's"},
@@ -77,10 +77,10 @@ func TestHostileFiles(t *testing.T) {
 		"header cut":        {func(f *builtFile) { f.header = wide[:20] }, "normal form"},
 		"empty stored":      {func(f *builtFile) { f.size, f.content, f.deflated = 0, nil, []byte{1, 0, 0, 0xff, 0xff} }, "size says 0, but"},
 		"empty tail":        {func(f *builtFile) { f.size, f.content, f.deflated = 0, nil, []byte{3, 0, 0} }, "follows"},
-		"empty cut":         {func(f *builtFile) { f.size, f.content, f.deflated = 0, nil, []byte{3} }, "ends before its content"},
+		"empty cut":         {func(f *builtFile) { f.size, f.content, f.deflated = 0, nil, []byte{3} }, "cut short"},
 		"other content":     {func(f *builtFile) { f.deflated = deflated("hallo") }, "its content checksum is"},
 		"other owner":       {func(f *builtFile) { f.header = withUID(7) }, "its content checksum is"},
-		"nested into other": {func(f *builtFile) { f.deflated = soundBytes }, "damaged or cut short"},
+		"nested into other": {func(f *builtFile) { f.deflated = soundBytes }, "its deflate stream is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := soundFile("hello")
@@ -196,13 +196,13 @@ func deepVariant(levels int) gv {
 
 // TestOneByteChanges pins that no byte of a real object can change. Of a filez,
 // bytes of the deflate stream may differ as long as it inflates to the same:
-// each compressor writes its own.
+// each compressor writes its own. Detached metadata has no checksum.
 func TestOneByteChanges(t *testing.T) {
-	r := newRepo(t, ModeArchive)
+	r := sharedRepo(t)
 	v := NewVerifier(0)
 	for _, n := range objects(t, r) {
 		b := load(t, r, n)
-		if len(b) > 3000 {
+		if n.Type == CommitMeta || len(b) > 3000 {
 			continue
 		}
 		for i := range b {
