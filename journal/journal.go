@@ -164,6 +164,18 @@ func (j *Journal) Close() error {
 	return errors.Join(err, j.db.Close())
 }
 
+// Abandon closes the file as a crash would: the next process to hold it does not
+// count this stop as a clean one.
+func (j *Journal) Abandon() error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
+	return j.db.Close()
+}
+
 // update runs fn in a write transaction. Nothing is written if fn fails; if it
 // fails with errUnchanged, that is success.
 func (j *Journal) update(fn func(*bbolt.Tx) error) error {

@@ -242,6 +242,9 @@ func (s *Store) recoverUpload(session, name string) error {
 		s.cfg.Log.Warn("dropping an upload whose .info cannot be read", "session", session, "upload", name, "err", err)
 		return s.remove(session, name)
 	}
+	if lost, err := s.lostObject(u); err != nil || lost {
+		return errors.Join(err, s.cfg.Journal.ForgetUpload(session, name), s.remove(session, name))
+	}
 	if u.info.Done {
 		return removeIfThere(s.dataPath(session, name))
 	}
@@ -265,4 +268,15 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
+}
+
+// lostObject tells whether u brought an object that is staged no more: it did
+// not verify after an unclean stop, so that the upload must be possible again.
+func (s *Store) lostObject(u *upload) (bool, error) {
+	n, err := ostree.ParseName(u.name)
+	if err != nil || !u.info.Done || n.Type == ostree.CommitMeta {
+		return false, nil
+	}
+	there, err := s.Has(n)
+	return !there, err
 }

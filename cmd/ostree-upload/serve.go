@@ -23,6 +23,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
 	"github.com/lirios/ostree-upload/tusstore"
@@ -47,6 +48,9 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 		}
 	}
 	repo, err := ostree.OpenRepo(settings.Repo)
+	if errors.Is(err, ostree.ErrNoRepo) {
+		return wire.Errorf(wire.NotFound, "%v", err).WithHint("name it with --repo, or create it with --init")
+	}
 	if err != nil {
 		return err
 	}
@@ -115,6 +119,9 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 	parts := a // `return nil, err` sets a before the deferred call
 	defer func() {
 		if err != nil {
+			if parts.journal != nil && !parts.journal.WasClean() {
+				err = errors.Join(err, parts.journal.Abandon()) // what is staged may not be verified yet
+			}
 			err = errors.Join(err, parts.close())
 		}
 	}()

@@ -97,15 +97,15 @@ func (p *Proxy) Set(f Faults) {
 	p.down.set(f.Rate)
 }
 
-// Delivered is how much went to the server, Returned how much to the client.
+// Delivered is how much went to the server.
 func (p *Proxy) Delivered() int64 { return p.delivered.Load() }
 
 // Returned is how much went to the client.
 func (p *Proxy) Returned() int64 { return p.returned.Load() }
 
-// At calls f once, when n bytes in all were delivered to the server. The link
-// delivers nothing more until f returns. A second At replaces the first, which
-// must not be done from within f.
+// At calls f once, when n bytes in all were delivered to the server. Until f
+// returns the link delivers nothing more, but for a chunk of each connection
+// that was under way. A second At replaces the first; f itself must not call it.
 func (p *Proxy) At(n int64, f func()) { p.hook.set(n, f) }
 
 // BlackHole on swallows all that both sides send, on connections that there are
@@ -208,18 +208,19 @@ func (p *Proxy) join(client *net.TCPConn) {
 		c.server.SetWriteBuffer(buffer)
 		c.server.SetReadBuffer(buffer)
 	}
-	c.black.Store(p.black.Load())
+	defer p.remove(c)
 	if !p.add(c) || c.server == nil {
 		c.end(Reset) // nobody is there: as close to a refusal as is left
-		p.remove(c)
 		return
+	}
+	if p.black.Load() { // after add, so that BlackHole or this sees it
+		c.black.Store(true)
 	}
 	if faults.CutEvery > 0 {
 		timer := time.AfterFunc(faults.CutEvery, func() { c.end(faults.CutBy) })
 		defer timer.Stop()
 	}
 	c.run()
-	p.remove(c)
 }
 
 func (p *Proxy) add(c *pair) bool {

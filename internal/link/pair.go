@@ -151,29 +151,30 @@ func (c *pair) bringBack(b []byte) error {
 
 // A hook is called when so much was delivered.
 type hook struct {
-	still sync.RWMutex // writers share it; whoever calls f has it alone
-	at    int64
-	f     func()
+	mu sync.Mutex // held while f runs: the link stands still
+	at int64
+	f  func()
 }
 
 func (h *hook) set(n int64, f func()) {
-	h.still.Lock()
-	defer h.still.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.at, h.f = n, f
+}
+
+// await waits for a hook that runs.
+func (h *hook) await() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 }
 
 // deliver writes, adds to the count, and calls the hook if its time has come.
 func (h *hook) deliver(count *atomic.Int64, write func() (int, error)) error {
-	h.still.RLock()
+	h.await()
 	n, err := write()
-	due := count.Add(int64(n)) >= h.at && h.f != nil
-	h.still.RUnlock()
-	if !due {
-		return err
-	}
-	h.still.Lock()
-	defer h.still.Unlock()
-	if f := h.f; f != nil && count.Load() >= h.at {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.f; count.Add(int64(n)) >= h.at && f != nil {
 		h.f = nil
 		f()
 	}

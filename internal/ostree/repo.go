@@ -36,6 +36,9 @@ type Repo struct {
 	converters sync.Pool // of *converter
 }
 
+// ErrNoRepo is wrapped by OpenRepo's error for a path that is no repository.
+var ErrNoRepo = errors.New("no OSTree repository")
+
 // OpenRepo opens the repository at path. The error says what is missing, and
 // wraps fs.ErrNotExist if it is path itself.
 func OpenRepo(path string) (*Repo, error) { return openRepo(path, 0) }
@@ -45,9 +48,9 @@ func openRepo(path string, depth int) (*Repo, error) {
 		return nil, fmt.Errorf("repository %s: more than %d parents, core.parent may run in a circle", path, maxParents)
 	}
 	if info, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("no OSTree repository at %s: %w", path, rootCause(err))
+		return nil, fmt.Errorf("%w at %s: %w", ErrNoRepo, path, rootCause(err))
 	} else if !info.IsDir() {
-		return nil, fmt.Errorf("no OSTree repository at %s: it is not a folder", path)
+		return nil, fmt.Errorf("%w at %s: it is not a folder", ErrNoRepo, path)
 	}
 	for _, part := range []string{"config", "objects"} {
 		if _, err := os.Stat(filepath.Join(path, part)); err != nil {
@@ -66,9 +69,9 @@ func openRepo(path string, depth int) (*Repo, error) {
 // else.
 func missingPart(path, part string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no OSTree repository at %s: it has no %q", path, part)
+		return fmt.Errorf("%w at %s: it has no %q", ErrNoRepo, path, part)
 	}
-	return fmt.Errorf("no OSTree repository at %s: %w", path, err)
+	return fmt.Errorf("%w at %s: %w", ErrNoRepo, path, err)
 }
 
 // rootCause drops the operation and path that a *fs.PathError repeats.

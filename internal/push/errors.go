@@ -63,13 +63,19 @@ func ended(ctx context.Context, err error, resume string) *Error {
 		}
 		return &e
 	case errors.As(err, &gaveUp):
-		return &Error{Exit: ExitForNow, Code: "gave-up", Err: err, HintText: resumeHint(resume)}
+		hint := resumeHint(resume)
+		if hint == "" {
+			hint = "is the server running, and is the address right?"
+		}
+		return &Error{Exit: ExitForNow, Code: "gave-up", Err: err, HintText: hint}
 	case errors.As(err, &problem):
 		e := &Error{Exit: problemExit(problem), Code: problem.Code(), Err: err, HintText: problem.Hint()}
 		if e.Exit == ExitForNow {
 			e.HintText = resumeHint(resume)
 		}
 		return e
+	case errors.Is(err, ostree.ErrNoRepo):
+		return &Error{Exit: ExitFailed, Err: err, HintText: "name the build repository with --repo"}
 	case errors.As(err, &bad):
 		return &Error{Exit: ExitFailed, Code: wire.BadObjects, Err: err}
 	}

@@ -31,7 +31,8 @@ func problemOf(err error) *wire.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &closed):
-		return wire.Errorf(wire.SessionClosed, "%v", err)
+		return wire.Errorf(wire.SessionClosed, "%v", err).
+			WithHint("nothing more can be done with it; a new push opens a new session")
 	case errors.Is(err, journal.ErrNotFound):
 		return wire.Errorf(wire.NotFound, "%v", err)
 	case errors.As(err, &tooLarge):

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/config"
+)
+
+// TestGentoken pins that stdout is the token and nothing else, that it works,
+// and that it is not in the file.
+func TestGentoken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	var stdout, stderr strings.Builder
+	exit := run([]string{"gentoken", "-c", path, "--name", "ci", "--ref", "os/**", "--ref", "x",
+		"--scope", "push", "--scope", "force", "--expires", "1d"}, &stdout, &stderr)
+	plain, _, ended := strings.Cut(stdout.String(), "\n")
+	if exit != 0 || !ended || len(plain) != 64 || stdout.Len() != 65 {
+		t.Fatalf("exit %d, stdout %q, stderr %q", exit, stdout.String(), stderr.String())
+	}
+	if strings.Contains(stderr.String(), plain) || !strings.Contains(stderr.String(), "added token ci") {
+		t.Errorf("stderr %q", stderr.String())
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := c.Authenticate(plain, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !token.MayPush("os/a/b") || !token.MayPush("x") || token.MayPush("y") || !token.May(config.ScopeForce) {
+		t.Errorf("%+v", token)
+	}
+	if _, err := c.Authenticate(plain, time.Now().Add(25*time.Hour)); err == nil {
+		t.Error("does not expire")
+	}
+}
+
+func TestGentokenRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	for _, tt := range []struct {
+		args   string
+		exit   int
+		stderr string
+	}{
+		{"--name ci", 0, "added token ci"},
+		{"--name ci", 1, "there is a token ci already\nhint: choose another --name"},
+		{"--name a/b", 2, "not a token name"},
+		{"--ref os/[ab]", 2, "glob"},
+		{"--scope all", 2, "is not one of push"},
+		{"--expires tomorrow", 2, "not a duration"},
+		{"--expires=-1h", 2, "not a duration"},
+	} {
+		var stdout, stderr strings.Builder
+		exit := run(append([]string{"gentoken", "-c", path}, strings.Fields(tt.args)...), &stdout, &stderr)
+		if exit != tt.exit || !strings.Contains(stderr.String(), tt.stderr) {
+			t.Errorf("%q: exit %d, stderr %q", tt.args, exit, stderr.String())
+		}
+		if exit != 0 && stdout.Len() > 0 {
+			t.Errorf("%q: stdout %q", tt.args, stdout.String())
+		}
+	}
+}
