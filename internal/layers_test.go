@@ -60,6 +60,19 @@ func TestImportsPointOneWay(t *testing.T) {
 	}
 }
 
+// TestHelpersOfTests pins that what stands in for a bad link or makes hostile
+// objects is in no binary.
+func TestHelpersOfTests(t *testing.T) {
+	helpers := []string{"internal/testserver", "internal/link", "internal/ostreetest"}
+	for pkg, imported := range ourImports(t) {
+		for _, helper := range helpers {
+			if slices.Contains(imported, helper) && !slices.Contains(helpers, pkg) {
+				t.Errorf("%s imports %s", pkg, helper)
+			}
+		}
+	}
+}
+
 // TestOnlyOneCgo pins that all C is in one small package: the rest builds and
 // runs without libostree.
 func TestOnlyOneCgo(t *testing.T) {
