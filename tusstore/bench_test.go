@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,9 +102,13 @@ func chunks(names []ostree.Name, n int) func(func([]journal.Entry) bool) {
 func benchPacks(b *testing.B) (packs [][]byte, names []ostree.Name, size int64) {
 	b.Helper()
 	repo := filepath.Join(b.TempDir(), "repo")
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
 	for _, args := range [][]string{
 		{"ostree", "init", "--repo=" + repo, "--mode=archive"},
-		{"ostree", "commit", "--repo=" + repo, "-b", "x", filepath.Join(runtime.GOROOT(), "src")},
+		{"ostree", "commit", "--repo=" + repo, "-b", "x", filepath.Join(strings.TrimSpace(string(goroot)), "src")},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			b.Fatalf("%v: %v\n%s", args, err, out)
