@@ -10,6 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
@@ -147,13 +151,21 @@ func (a *apply) transaction(do func() error) error {
 	return nil
 }
 
+// importAll imports objects by several threads, as ostree pull does too.
 func (a *apply) importAll(names []ostree.Name) error {
-	for _, n := range names {
-		if err := a.dst.Import(a.src, n); err != nil {
-			return err
-		}
+	var g errgroup.Group
+	share := len(names)/runtime.GOMAXPROCS(0) + 1
+	for part := range slices.Chunk(names, share) {
+		g.Go(func() error {
+			for _, n := range part {
+				if err := a.dst.Import(a.src, n); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // flip brings in the commits and moves the refs, under the exclusive lock.

@@ -109,6 +109,7 @@ func (w *worker) finish(u *upload, results []journal.Result) error {
 	if err != nil {
 		return err
 	}
+	w.stagedBytes(u.info.Size)
 	if u.info.Salvaged {
 		return w.remove(u.session, u.name)
 	}

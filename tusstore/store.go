@@ -10,9 +10,9 @@
 //   - Every complete upload is ingested, by this process or by the next one:
 //     split, verified, staged, recorded in the journal, marked done, in this
 //     order. Each step may be repeated.
-//   - Nothing here is synced to the disk: publishing makes staged objects
-//     durable before a ref names them, and what a power cut takes from an
-//     upload is sent again.
+//   - Nothing here waits for the disk: publishing makes staged objects durable
+//     before a ref names them, and what a power cut takes from an upload is
+//     sent again.
 //
 // Sizes and offsets are bytes. A Store may be used by many goroutines.
 package tusstore
@@ -28,11 +28,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tus/tusd/v2/pkg/memorylocker"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -58,6 +60,9 @@ type Store struct {
 
 	cleaning sync.RWMutex // held for writing while staged objects are deleted
 
+	unsynced atomic.Int64  // bytes staged since the last early sync began
+	toSync   chan struct{} // wakes it
+
 	mu     sync.Mutex
 	active map[string]map[string]int64 // session, upload name: size of those not done
 }
@@ -71,6 +76,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		uploads: filepath.Join(cfg.Dir, "uploads"),
 		queue:   newQueue(),
 		locker:  memorylocker.New(),
+		toSync:  make(chan struct{}),
 		active:  make(map[string]map[string]int64),
 	}
 	if err := os.MkdirAll(s.uploads, 0o700); err != nil {
@@ -93,16 +99,48 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 // Run ingests complete uploads until ctx ends; an upload being ingested then
-// is finished first.
+// is finished first. An error means that the disk cannot be trusted.
 func (s *Store) Run(ctx context.Context) error {
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
 	for range s.cfg.Workers {
 		g.Go(func() error {
 			s.work(ctx)
 			return nil
 		})
 	}
+	g.Go(func() error { return s.syncEarly(ctx) })
 	return g.Wait()
+}
+
+// syncEvery is how many bytes are staged between two early syncs.
+const syncEvery = 32 << 20
+
+// syncEarly makes staged objects durable while others still arrive, so that
+// publishing, which has to wait for that, finds little left to do.
+func (s *Store) syncEarly(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.toSync:
+		}
+		// Never tried again: a sync that failed may have dropped the bytes.
+		if err := durable.SyncFS(s.staged.path); err != nil {
+			return fmt.Errorf("make staged objects durable: %w", err)
+		}
+	}
+}
+
+// stagedBytes counts what was staged and wakes syncEarly when it is much.
+func (s *Store) stagedBytes(n int64) {
+	if s.unsynced.Add(n) < syncEvery {
+		return
+	}
+	select {
+	case s.toSync <- struct{}{}:
+		s.unsynced.Store(0)
+	default: // one is under way; the next pack asks again
+	}
 }
 
 // Close ends the use of the store, after Run.

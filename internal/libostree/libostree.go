@@ -4,9 +4,10 @@
 // libostree and ostree-go lacks. It works on the OstreeRepo that ostree-go
 // opened.
 //
-// A Repo serves one publish, in one goroutine at a time: threads that share an
-// OstreeRepo do not exclude each other through its lock. Whatever is imported
-// must have been verified before; nothing here checks an object's content.
+// A Repo serves one publish, in one goroutine at a time but for Import: threads
+// that share an OstreeRepo do not exclude each other through its lock. Whatever
+// is imported must have been verified before; nothing here checks an object's
+// content.
 package libostree
 
 /*
@@ -179,7 +180,8 @@ func (r *Repo) Abort() error {
 
 // Import brings the verified object n from another repository into the
 // transaction: by hard link where both are archives of one owner on one file
-// system (ostree_repo_import_object_from_with_trust).
+// system (ostree_repo_import_object_from_with_trust). Several goroutines may
+// import at a time, as libostree's own pull does from its threads.
 func (r *Repo) Import(from *Repo, n ostree.Name) error {
 	sum := C.CString(n.Checksum.String())
 	defer C.free(unsafe.Pointer(sum))

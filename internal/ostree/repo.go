@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Modes of a repository, as core.mode names them.
@@ -144,13 +146,20 @@ func (r *Repo) find(n Name) (at *Repo, path string, info fs.FileInfo, err error)
 	return nil, "", nil, fmt.Errorf("object %s is not in repository %s: %w", n, r.path, fs.ErrNotExist)
 }
 
-// Has reports whether the repository or one of its parents has the object.
+// Has reports whether the repository or one of its parents has the object. It
+// is asked for each object of a push, so it makes no error for one that is not.
 func (r *Repo) Has(n Name) (bool, error) {
-	_, _, _, err := r.find(n)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	for at := r; at != nil; at = at.parent {
+		var st unix.Stat_t
+		switch err := unix.Lstat(at.objectPath(n), &st); err {
+		case nil:
+			return true, nil
+		case unix.ENOENT:
+		default:
+			return false, fmt.Errorf("object %s: %w", n, err)
+		}
 	}
-	return err == nil, err
+	return false, nil
 }
 
 // Metadata reads a commit, dirtree, dirmeta or commitmeta, at most MaxMetadata
