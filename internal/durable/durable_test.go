@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"testing"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file system is synced by any path on it; none is an error.
+func TestSyncFS(t *testing.T) {
+	must(t, SyncFS(t.TempDir()))
+	if err := SyncFS(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("sync of nothing: %v", err)
+	}
+}
+
+// A lock excludes other holders until it is closed.
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	held, err := Lock(path)
+	must(t, err)
+	if _, err := Lock(path); !errors.Is(err, ErrLocked) {
+		t.Errorf("second holder: %v", err)
+	}
+	must(t, held.Close())
+	again, err := Lock(path)
+	must(t, err)
+	must(t, again.Close())
+}
