@@ -128,6 +128,15 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
+// Finish publishes what waits for it, once, for who does not Run.
+func (p *Publisher) Finish(ctx context.Context) error {
+	retry, err := p.pass(ctx)
+	if err == nil && retry {
+		err = errors.New("a session could not be published now; see the log")
+	}
+	return err
+}
+
 // pass handles each session that waits, oldest first and those publishing
 // before all others. An error means that the journal cannot be used.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {

@@ -3,7 +3,6 @@
 package tusstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -174,70 +172,4 @@ func wrap(what string, n ostree.Name, err error) error {
 		return fmt.Errorf("%s %s: %w", what, n, err)
 	}
 	return nil
-}
-
-// verifyStaged checks every staged object after an unclean stop and deletes
-// those that are not what their name says: a power cut may have kept a file's
-// name and lost its bytes.
-func (s *Store) verifyStaged(ctx context.Context) error {
-	s.cfg.Log.Info("unclean stop: verifying all staged objects")
-	g, ctx := errgroup.WithContext(ctx)
-	next := make(chan int)
-	g.Go(func() error {
-		defer close(next)
-		for i := range s.staged.dirs {
-			select {
-			case next <- i:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range s.cfg.Workers {
-		g.Go(func() error {
-			v := ostree.NewVerifier(s.cfg.MaxObjectSize)
-			for i := range next {
-				if err := s.verifyDir(v, i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-func (s *Store) verifyDir(v *ostree.Verifier, i int) error {
-	prefix := fmt.Sprintf("%02x", i)
-	dir := filepath.Join(s.staged.path, "objects", prefix)
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if err := s.verifyFile(v, prefix, filepath.Join(dir, f.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) verifyFile(v *ostree.Verifier, prefix, path string) error {
-	n, err := ostree.ParseName(prefix + filepath.Base(path))
-	if err == nil {
-		var f *os.File
-		if f, err = os.Open(path); err != nil {
-			return err
-		}
-		_, err = v.Verify(n, f)
-		if err := errors.Join(err, f.Close()); err == nil {
-			return nil
-		}
-		if bad := new(ostree.BadObjectError); !errors.As(err, &bad) {
-			return err
-		}
-	}
-	s.cfg.Log.Warn("deleting a staged file that does not verify", "object", prefix+filepath.Base(path), "err", err)
-	return os.Remove(path)
 }

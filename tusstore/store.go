@@ -47,6 +47,7 @@ type Config struct {
 	Workers       int              // uploads that are ingested at a time
 	MaxObjectSize int64            // of a content object, inflated; 0 for no limit
 	MaxInflated   int64            // of all objects of a session, inflated; 0 for no limit
+	Verify        bool             // all staged objects, even after a clean stop
 	Log           *slog.Logger
 }
 
@@ -86,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.staged, err = openStaged(filepath.Join(cfg.Dir, "staged")); err != nil {
 		return nil, err
 	}
-	if !cfg.Journal.WasClean() {
+	if cfg.Verify || !cfg.Journal.WasClean() {
 		err = s.verifyStaged(ctx)
 	}
 	if err == nil {

@@ -116,16 +116,24 @@ func (s *Store) AsTerminatableUpload(u handler.Upload) handler.TerminatableUploa
 
 // upload reads an upload from the disk.
 func (s *Store) upload(session, name string) (*upload, error) {
-	b, err := os.ReadFile(s.infoPath(session, name))
+	fi, err := s.readInfo(session, name)
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{store: s, session: session, name: name}
-	if err := json.Unmarshal(b, &u.info); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.infoPath(session, name), err)
-	}
+	u := &upload{store: s, session: session, name: name, info: fi}
 	u.offset, err = s.offset(u)
 	return u, err
+}
+
+func (s *Store) readInfo(session, name string) (fi info, err error) {
+	b, err := os.ReadFile(s.infoPath(session, name))
+	if err != nil {
+		return fi, err
+	}
+	if err := json.Unmarshal(b, &fi); err != nil {
+		return fi, fmt.Errorf("its .info: %w", err)
+	}
+	return fi, nil
 }
 
 // offset tells how many bytes of an upload the server has.

@@ -30,6 +30,7 @@ type cli struct {
 	Receive  ReceiveCmd  `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
 	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
+	Check    CheckCmd    `cmd:"" help:"Compare the state folder, the journal and the repository."`
 }
 
 // App is what every command gets: where results go, where all else goes.

@@ -63,7 +63,7 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	if err := becomeOwner(settings.Repo, app.Log); err != nil {
 		return err
 	}
-	a, err := assemble(ctx, &settings, file, repo, app.Log)
+	a, err := assemble(ctx, &settings, file, repo, app.Log, false)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ type assembly struct {
 	server    *receive.Server
 }
 
-func assemble(ctx context.Context, s *config.Config, file *config.File, repo *ostree.Repo, log *slog.Logger) (a *assembly, err error) {
+func assemble(ctx context.Context, s *config.Config, file *config.File, repo *ostree.Repo, log *slog.Logger, verify bool) (a *assembly, err error) {
 	a = &assembly{}
 	parts := a // `return nil, err` sets a before the deferred call
 	defer func() {
@@ -136,7 +136,7 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 		return nil, err
 	}
 	a.store, err = tusstore.Open(ctx, tusstore.Config{
-		Dir: state, Journal: a.journal, Log: log,
+		Dir: state, Journal: a.journal, Log: log, Verify: verify,
 		Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize), MaxInflated: int64(s.Limits.MaxSessionSize),
 	})
 	if err != nil {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package tusstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// verifyStaged checks every staged object after an unclean stop and deletes
+// those that are not what their name says: a power cut may have kept a file's
+// name and lost its bytes.
+func (s *Store) verifyStaged(ctx context.Context) error {
+	s.cfg.Log.Info("unclean stop: verifying all staged objects")
+	return verifyAll(ctx, s.cfg, s.staged.path, func(file string, err error) error {
+		s.cfg.Log.Warn("deleting a staged file that does not verify", "object", file, "err", err)
+		return os.Remove(filepath.Join(s.staged.path, "objects", file))
+	})
+}
+
+// verifyAll checks every file of the staging at path and calls bad, from
+// several goroutines, for each that is no good object.
+func verifyAll(ctx context.Context, cfg Config, path string, bad func(file string, err error) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	dirs := make(chan string)
+	g.Go(func() error {
+		defer close(dirs)
+		for i := range 256 {
+			select {
+			case dirs <- fmt.Sprintf("%02x", i):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range cfg.Workers {
+		g.Go(func() error {
+			v := ostree.NewVerifier(cfg.MaxObjectSize)
+			for dir := range dirs {
+				if err := verifyDir(v, path, dir, bad); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func verifyDir(v *ostree.Verifier, path, dir string, bad func(string, error) error) error {
+	files, err := os.ReadDir(filepath.Join(path, "objects", dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range files {
+		wrong, err := verifyFile(v, filepath.Join(path, "objects", dir, f.Name()), dir+f.Name())
+		if err == nil && wrong != nil {
+			err = bad(filepath.Join(dir, f.Name()), wrong)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyFile tells what is wrong with a staged file; an error means that it
+// cannot be read.
+func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
+	n, wrong := ostree.ParseName(name)
+	if wrong != nil {
+		return wrong, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	_, err = v.Verify(n, f)
+	err = errors.Join(err, f.Close())
+	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
+		return bad, nil
+	}
+	return nil, err
+}
+
+// Inspect reads the store in cfg.Dir, which no process has open, and tells what
+// is wrong: findings need an operator, or --repair; notes the next start sees
+// to by itself.
+func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
+	report := make(chan string)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for f := range report {
+			findings = append(findings, f)
+		}
+	}()
+	err = verifyAll(ctx, cfg, filepath.Join(cfg.Dir, "staged"), func(file string, wrong error) error {
+		report <- fmt.Sprintf("staged file %s: %v", file, wrong)
+		return nil
+	})
+	close(report)
+	<-done
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Store{cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads")}
+	sessions, err := os.ReadDir(s.uploads)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	for _, dir := range sessions {
+		session, err := cfg.Journal.Session(dir.Name())
+		switch {
+		case errors.Is(err, journal.ErrNotFound), err == nil && session.State.Final():
+			notes = append(notes, fmt.Sprintf("uploads of session %s, which has ended, are still there", dir.Name()))
+		case err != nil:
+			return nil, nil, err
+		default:
+			f, err := s.inspectSession(dir.Name())
+			if err != nil {
+				return nil, nil, err
+			}
+			findings = append(findings, f...)
+		}
+	}
+	return findings, notes, nil
+}
+
+// inspectSession looks at the .info files of a session that is alive.
+func (s *Store) inspectSession(session string) (findings []string, err error) {
+	files, err := os.ReadDir(filepath.Join(s.uploads, session))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		name, isInfo := uploadOfInfo(f.Name())
+		if !isInfo {
+			continue
+		}
+		fi, err := s.readInfo(session, name)
+		if err != nil {
+			findings = append(findings, fmt.Sprintf("upload %s of session %s: %v", name, session, err))
+			continue
+		}
+		st, err := os.Stat(s.dataPath(session, name))
+		if err == nil && st.Size() > fi.Size {
+			findings = append(findings, fmt.Sprintf("upload %s of session %s has %d bytes, more than its %d", name, session, st.Size(), fi.Size))
+		}
+	}
+	return findings, nil
+}
