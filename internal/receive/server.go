@@ -74,6 +74,7 @@ func (s *Server) Handler() http.Handler {
 		mux.Handle(pattern, s.route(h))
 	}
 	mux.HandleFunc(uploadsPath, s.files)
+	mux.HandleFunc("/files", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notRouted(mux, r)) }) // not a redirect
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notRouted(mux, r)) })
 	return s.authenticate(mux)
 }

@@ -154,9 +154,25 @@ func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := wire.SessionList{Sessions: make([]wire.Session, len(sessions))}
 	for i := range sessions {
+		if err := s.withProblems(&sessions[i]); err != nil {
+			return err
+		}
 		list.Sessions[i] = s.document(&sessions[i], false)
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+// withProblems fills in what the journal leaves out of a list.
+func (s *Server) withProblems(session *journal.Session) error {
+	if session.Error == "" && session.Counts.Rejected == 0 {
+		return nil
+	}
+	whole, err := s.cfg.Journal.Session(session.ID)
+	if errors.Is(err, journal.ErrNotFound) {
+		return nil // forgotten just now
+	}
+	session.Problems = whole.Problems
+	return err
 }
 
 // getSession is GET /api/v1/sessions/{id}, with ?wait= until its next change
@@ -253,6 +269,9 @@ func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 		},
 		Bytes:    wire.Bytes{Received: j.Counts.Received, Staged: j.Counts.StagedBytes},
 		Problems: j.Problems, Error: j.Error, Detail: j.Detail,
+	}
+	if d.Problems == nil {
+		d.Problems = []wire.ObjectProblem{} // [] and not null
 	}
 	uploads := s.cfg.Store.Uploads(j.ID)
 	for _, u := range uploads {

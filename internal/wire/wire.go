@@ -71,8 +71,8 @@ type Session struct {
 	Expires  time.Time       `json:"expires"`
 	Objects  Objects         `json:"objects"`
 	Bytes    Bytes           `json:"bytes"`
-	Uploads  []Upload        `json:"uploads,omitempty"`
-	Problems []ObjectProblem `json:"problems,omitempty"`
+	Uploads  []Upload        `json:"uploads,omitzero"` // nil, and so left out, in a list
+	Problems []ObjectProblem `json:"problems"`
 	Error    string          `json:"error"`
 	Detail   string          `json:"detail"`
 }
