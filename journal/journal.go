@@ -45,11 +45,13 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/bits"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -73,6 +75,10 @@ var (
 // ErrNotFound is for a session that the journal does not know.
 var ErrNotFound = errors.New("no such session")
 
+// ErrStopped is for every write after a commit that failed: the disk cannot be
+// trusted any more.
+var ErrStopped = errors.New("the journal stopped after a failed commit")
+
 // errUnchanged ends a write transaction that has nothing to write.
 var errUnchanged = errors.New("unchanged")
 
@@ -86,6 +92,7 @@ type Journal struct {
 	writing sync.Mutex // held by the one writer; guards failed and closed
 	failed  error
 	closed  bool
+	stopped chan struct{} // closed once failed is set
 
 	watching sync.Mutex
 	watchers map[string]chan struct{}
@@ -123,8 +130,8 @@ func OpenFile(path string) (*Journal, error) {
 	}
 	j := &Journal{
 		db: db, path: path, now: time.Now,
-		watchers: map[string]chan struct{}{},
-		indexes:  map[string]*index{},
+		watchers: map[string]chan struct{}{}, stopped: make(chan struct{}),
+		indexes: map[string]*index{},
 	}
 	if err := j.update(j.start); err != nil {
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
@@ -182,7 +189,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) error {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	if j.failed != nil {
-		return fmt.Errorf("journal stopped after a failed commit: %w", j.failed)
+		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 	}
 	tx, err := j.db.Begin(true)
 	if err != nil {
@@ -195,8 +202,34 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) error {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		j.failed = err
+		if !harmless(err) {
+			j.failed = err
+			close(j.stopped)
+		}
 		return fmt.Errorf("commit to journal: %w", err)
 	}
 	return nil
+}
+
+// harmless tells whether a commit failed only because a write found no space:
+// bbolt writes all pages before the one that makes them count, and nothing was
+// lost. A sync that fails, for whatever reason, is another matter.
+func harmless(err error) bool {
+	var failed *fs.PathError
+	return errors.As(err, &failed) && failed.Op == "write" &&
+		(errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
+}
+
+// Failed is closed when the journal stops: nothing more can be recorded, and
+// the process should end.
+func (j *Journal) Failed() <-chan struct{} { return j.stopped }
+
+// Err tells why the journal cannot be used, or nil.
+func (j *Journal) Err() error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.failed != nil {
+		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
+	}
+	return j.db.View(func(*bbolt.Tx) error { return nil })
 }

@@ -139,7 +139,8 @@ func (r *record) write(tx *bbolt.Tx, id string) error {
 
 // touch notes activity at now, and reports whether the record needs writing.
 func (r *record) touch(now time.Time, ttl time.Duration) bool {
-	stale := now.Sub(r.Updated) >= freshness || now.Add(ttl).Sub(r.Expires) >= freshness || ttl != r.TTL
+	fresh := min(freshness, ttl/10)
+	stale := now.Sub(r.Updated) >= fresh || now.Add(ttl).Sub(r.Expires) >= fresh || ttl != r.TTL
 	if r.State != Open || !stale {
 		return false
 	}

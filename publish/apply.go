@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -60,6 +61,13 @@ type apply struct {
 	view     *view
 	plan     *plan
 	dst, src *libostree.Repo
+	warnings []string // what the session is to know although it is published
+}
+
+func (a *apply) warn(format string, args ...any) {
+	w := fmt.Sprintf(format, args...)
+	a.cfg.Log.Warn(w, "session", a.plan.session.ID)
+	a.warnings = append(a.warnings, w)
 }
 
 // run holds the shared lock to the end: prune, which needs the exclusive one,
@@ -90,7 +98,9 @@ func (a *apply) run(ctx context.Context) (err error) {
 	if err := a.flip(ctx); err != nil {
 		return err
 	}
-	_, err = a.cfg.Journal.Move(id, journal.Published, func(s *journal.Session) { s.Error, s.Detail = "", "" })
+	_, err = a.cfg.Journal.Move(id, journal.Published, func(s *journal.Session) {
+		s.Error, s.Detail = "", strings.Join(a.warnings, "; ")
+	})
 	return err
 }
 
@@ -190,7 +200,9 @@ func (a *apply) flip(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.summary(); err != nil {
-		return err
+		// The refs have moved: whatever is wrong with the summary, such as a ref of
+		// others to a commit that is not there, would be wrong again and again.
+		a.warn("the summary could not be written: %v", err)
 	}
 	// libostree does not sync the rename of a ref.
 	return durable.SyncFS(a.cfg.Repo)
@@ -214,10 +226,16 @@ func (a *apply) importCommits() error {
 				return err
 			}
 		}
-		if err := a.mergeMeta(c, metas[c]); err != nil {
+		if err := a.revive(c); err != nil {
 			return err
 		}
-		if err := a.revive(c); err != nil {
+	}
+	for c, meta := range metas {
+		if !slices.Contains(a.plan.path, c) {
+			a.warn("detached metadata of commit %s was left out: no ref of this session leads to it", c)
+			continue
+		}
+		if err := a.mergeMeta(c, meta); err != nil {
 			return err
 		}
 	}
@@ -226,9 +244,6 @@ func (a *apply) importCommits() error {
 
 // mergeMeta adds what the session brought to a commit's detached metadata.
 func (a *apply) mergeMeta(c ostree.Checksum, sent []byte) error {
-	if sent == nil {
-		return nil
-	}
 	old, err := a.view.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -48,15 +48,20 @@ type Config struct {
 type Publisher struct {
 	cfg  Config
 	kick chan struct{}
+	wait time.Duration // before what could not be finished is tried again
 }
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
-	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1)}
+	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter}
 }
 
-// retryAfter is how long a publish waits after a lock was not got.
-const retryAfter = time.Second
+// A publish that could not be finished, for a lock not got or an error of the
+// server's own, is tried again after a time that doubles.
+const (
+	retryAfter  = time.Second
+	retryAtMost = time.Minute
+)
 
 // Enqueue tells Run that a session is verifying. The journal holds which.
 func (p *Publisher) Enqueue() {
@@ -122,9 +127,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
-		if retry {
-			again.Reset(retryAfter)
+		if !retry {
+			p.wait = retryAfter
+			continue
 		}
+		again.Reset(p.wait)
+		p.wait = min(2*p.wait, retryAtMost)
 	}
 }
 
@@ -146,7 +154,7 @@ func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 			return retry, err
 		}
 		for i := len(list) - 1; i >= 0 && ctx.Err() == nil; i-- {
-			again, err := p.session(ctx, list[i])
+			again, err := p.session(ctx, list[i].ID)
 			if err != nil {
 				return retry, err
 			}
@@ -156,11 +164,24 @@ func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	return retry, nil
 }
 
-// session takes one session to its outcome.
-func (p *Publisher) session(ctx context.Context, s journal.Session) (retry bool, err error) {
+// session takes one session to its outcome. One that was aborted, and perhaps
+// forgotten, while others were published is none of our business any more.
+func (p *Publisher) session(ctx context.Context, id string) (retry bool, err error) {
+	s, err := p.cfg.Journal.Session(id)
+	if err == nil && (s.State == journal.Verifying || s.State == journal.Publishing) {
+		retry, err = p.outcome(ctx, &s)
+	}
+	var closed *journal.StateError
+	if errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
+		return false, nil
+	}
+	return retry, err
+}
+
+func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
 	log := p.cfg.Log.With("session", s.ID)
 	start := time.Now()
-	err = p.publish(ctx, &s)
+	err = p.publish(ctx, s)
 	var outcome *Outcome
 	var closed *journal.StateError
 	switch {
@@ -168,7 +189,7 @@ func (p *Publisher) session(ctx context.Context, s journal.Session) (retry bool,
 		log.Info("published", "refs", len(s.Refs), "took", time.Since(start))
 		return false, p.end(s.ID)
 	case errors.As(err, &closed):
-		return false, nil // aborted meanwhile
+		return false, err
 	case errors.As(err, &outcome):
 		log.Warn("not published", "code", outcome.Code, "err", outcome)
 		return p.settle(s.ID, outcome)
@@ -214,8 +235,15 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 		return false, err
 	}
 	if s.State == journal.Publishing && o.open() {
-		if moved, err := p.anyRefMoved(&s); err != nil || moved {
-			return true, nil
+		moved, err := p.anyRefMoved(&s)
+		if err != nil {
+			p.cfg.Log.Error("cannot tell which refs have moved", "session", id, "err", err)
+		}
+		if err != nil || moved {
+			_, err := p.cfg.Journal.Move(id, journal.Publishing, func(s *journal.Session) {
+				s.Detail = "publishing is not finished and will be tried again: " + o.Detail
+			})
+			return true, err
 		}
 	}
 	if len(o.Problems) > 0 {

@@ -14,7 +14,8 @@ import (
 // plan is what a session will publish.
 type plan struct {
 	session *journal.Session
-	commits []ostree.Checksum // each whole: the refs' new commits and those between old and new
+	commits []ostree.Checksum // each whole: the refs' new commits and those sent between old and new
+	path    []ostree.Checksum // all from new to old, also those that were there
 }
 
 // verify checks everything that needs no lock: the refs, the commits' bindings
@@ -28,14 +29,8 @@ func (p *Publisher) verify(v *view, s *journal.Session) (*plan, error) {
 		if err := checkMoved(v, s, r); err != nil {
 			return nil, err
 		}
-		commits, err := p.history(v, s, r)
-		if err != nil {
+		if err := p.history(v, pl, r); err != nil {
 			return nil, err
-		}
-		for _, c := range commits {
-			if !slices.Contains(pl.commits, c) {
-				pl.commits = append(pl.commits, c)
-			}
 		}
 	}
 	return pl, nil
@@ -97,50 +92,66 @@ func (p *Publisher) anyRefMoved(s *journal.Session) (bool, error) {
 	return false, nil
 }
 
-// history lists the commits that a ref's move brings: the new one, and its
-// ancestors down to the old one as far as this session has sent them. It
-// refuses a move that is no fast-forward, unless the session may force it.
-func (p *Publisher) history(v *view, s *journal.Session, r wire.Ref) ([]ostree.Checksum, error) {
+// history adds to the plan the commits that a ref's move brings: the new one,
+// and its ancestors down to the old one as far as this session has sent them.
+// It refuses a move that is no fast-forward, unless the session may force it.
+func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
 	at, err := ostree.ParseChecksum(r.New)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	commit, err := v.commit(at)
 	if errors.Is(err, errAbsent) {
-		o := outcomef(wire.MissingObjects, "commit %s is missing", at)
-		o.Problems = append(o.Problems, lacking(ostree.Name{Checksum: at, Type: ostree.CommitObject}))
-		return nil, o
+		return absent(at, "commit %s is missing", at)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := checkBindings(v, r.Ref, commit); err != nil {
-		return nil, err
+		return err
 	}
-	commits := []ostree.Checksum{at}
+	pl.add(at, true)
 	for at.String() != r.Old && commit.HasParent {
 		at = commit.Parent
 		commit, err = v.commit(at)
 		if errors.Is(err, errAbsent) {
-			break // history that is not here: a shallow push
+			if r.Old == "" || pl.session.Force {
+				return nil // history that is not here: a shallow push
+			}
+			return absent(at, "ref %s: commit %s is missing, which may lie between %s, which the ref names, and %s", r.Ref, at, r.Old, r.New)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		sent, err := p.sent(s.ID, at)
+		sent, err := p.sent(pl.session.ID, at)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if sent {
-			commits = append(commits, at)
-		} else if r.Old == "" {
-			break // nothing to reach
+		if !sent && r.Old == "" {
+			return nil // nothing to reach
 		}
+		pl.add(at, sent)
 	}
-	if r.Old != "" && at.String() != r.Old && !s.Force {
-		return nil, outcomef(wire.NotFastForward, "ref %s: commit %s does not descend from %s, which the ref names", r.Ref, r.New, r.Old)
+	if r.Old != "" && at.String() != r.Old && !pl.session.Force {
+		return outcomef(wire.NotFastForward, "ref %s: commit %s does not descend from %s, which the ref names", r.Ref, r.New, r.Old)
 	}
-	return commits, nil
+	return nil
+}
+
+func (pl *plan) add(c ostree.Checksum, brought bool) {
+	if !slices.Contains(pl.path, c) {
+		pl.path = append(pl.path, c)
+	}
+	if brought && !slices.Contains(pl.commits, c) {
+		pl.commits = append(pl.commits, c)
+	}
+}
+
+// absent is the outcome of a session that lacks a commit.
+func absent(c ostree.Checksum, format string, args ...any) *Outcome {
+	o := outcomef(wire.MissingObjects, format, args...)
+	o.Problems = append(o.Problems, lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject}))
+	return o
 }
 
 // sent tells whether a commit is in the session's object set and was not in

@@ -33,6 +33,9 @@ func (s *Store) work(ctx context.Context) {
 			return
 		}
 		err := w.ingest(j)
+		if closed := new(journal.StateError); errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
+			err = nil // the session has ended meanwhile
+		}
 		if err != nil {
 			// The upload stays complete and not done: the next Wait for its
 			// session tries it again and tells the client when it fails.
@@ -92,12 +95,19 @@ func (w *worker) ingest(j job) error {
 // verify checks an object and counts what it inflates to. Why it is bad is the
 // result's; an error is the server's own.
 func (w *worker) verify(result *journal.Result, r io.Reader) (err error) {
+	if w.room <= 0 {
+		result.Reason = fmt.Sprintf("the session's objects may inflate to %d bytes in all (max-session-size)", w.cfg.MaxInflated)
+		return nil
+	}
+	limit := w.cfg.MaxObjectSize
+	if limit == 0 || w.room < limit {
+		limit = w.room
+	}
+	w.verifier.Limit(limit)
 	result.Inflated, err = w.verifier.Verify(result.Name, r)
 	w.room -= result.Inflated
 	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
 		result.Reason, err = bad.Reason, nil
-	} else if err == nil && w.room < 0 {
-		result.Reason = fmt.Sprintf("with it the session's objects inflate to more than %d bytes (max-session-size)", w.cfg.MaxInflated)
 	}
 	return err
 }
@@ -111,7 +121,8 @@ func (w *worker) finish(u *upload, results []journal.Result) error {
 	}
 	w.stagedBytes(u.info.Size)
 	if u.info.Salvaged {
-		return w.remove(u.session, u.name)
+		// Another pack may come under its name, and counts again.
+		return errors.Join(w.cfg.Journal.ForgetUpload(u.session, u.name), w.remove(u.session, u.name))
 	}
 	u.info.Done = true
 	if err := u.writeInfo(os.Rename); err != nil {
@@ -239,12 +250,19 @@ func (w *worker) wanted(u *upload, pack *wire.PackReader) ([]wire.Frame, error) 
 		return nil, err
 	}
 	kept := frames[:0]
+	refused := 0
 	for i, f := range frames {
-		if statuses[i] == 0 {
-			w.cfg.Log.Warn("object refused: it is not in the session's set", "session", u.session, "upload", u.name, "object", f.Name)
+		if statuses[i] != 0 {
+			kept = append(kept, f)
 			continue
 		}
-		kept = append(kept, f)
+		if refused == 0 {
+			w.cfg.Log.Warn("objects refused: not in the session's set", "session", u.session, "upload", u.name, "object", f.Name)
+		}
+		refused++
+	}
+	if refused > 1 {
+		w.cfg.Log.Warn("more objects refused", "session", u.session, "upload", u.name, "objects", refused)
 	}
 	return kept, nil
 }

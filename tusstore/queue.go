@@ -20,23 +20,30 @@ type queue struct {
 	changed *sync.Cond // something was pushed, ended, or a waiter gave up
 	waiting []job
 	open    map[job]uint64 // waiting or being worked on: its number
+	again   map[job]bool   // pushed once more while it was worked on
 	failed  map[job]error  // ended with an error, not pushed again since
 	last    uint64         // number of the last job pushed
 }
 
 func newQueue() *queue {
-	q := &queue{open: make(map[job]uint64), failed: make(map[job]error)}
+	q := &queue{open: make(map[job]uint64), again: make(map[job]bool), failed: make(map[job]error)}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
 
-// push adds a job, unless it is there.
+// push adds a job. One that is being worked on comes once more after that: its
+// upload was rejected and made anew meanwhile.
 func (q *queue) push(j job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.open[j] != 0 {
+		q.again[j] = !slices.Contains(q.waiting, j)
 		return
 	}
+	q.add(j)
+}
+
+func (q *queue) add(j job) {
 	q.last++
 	q.open[j] = q.last
 	delete(q.failed, j)
@@ -67,6 +74,10 @@ func (q *queue) finish(j job, err error) {
 	delete(q.open, j)
 	if err != nil {
 		q.failed[j] = err
+	}
+	if q.again[j] {
+		delete(q.again, j)
+		q.add(j)
 	}
 	q.changed.Broadcast()
 }

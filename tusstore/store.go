@@ -24,11 +24,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tus/tusd/v2/pkg/memorylocker"
 	"golang.org/x/sync/errgroup"
@@ -43,6 +46,7 @@ import (
 // Config says where a Store works and how.
 type Config struct {
 	Dir           string           // the state folder; uploads/ and staged/ are made in it
+	Repo          string           // the repository, which must have room for what is staged
 	Journal       *journal.Journal // knows the sessions and their object sets
 	Workers       int              // uploads that are ingested at a time
 	MaxObjectSize int64            // of a content object, inflated; 0 for no limit
@@ -169,17 +173,22 @@ func (s *Store) Uploads(session string) []wire.Upload {
 		}
 		list = append(list, wire.Upload{Name: name, Offset: offset, Size: size})
 	}
+	slices.SortFunc(list, func(a, b wire.Upload) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
-// Free is how many bytes the file system has left for others than root, less
-// those that the uploads under way will still take.
+// Free is how many bytes are left for others than root on the file system of
+// the store, or that of the repository if it has fewer, less those that the
+// uploads under way will still take.
 func (s *Store) Free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.uploads, &st); err != nil {
-		return 0, fmt.Errorf("statfs %s: %w", s.uploads, err)
+	free := int64(math.MaxInt64)
+	for _, path := range []string{s.uploads, s.cfg.Repo} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(path, &st); err != nil {
+			return 0, fmt.Errorf("statfs %s: %w", path, err)
+		}
+		free = min(free, int64(st.Bavail)*st.Bsize)
 	}
-	free := int64(st.Bavail) * st.Bsize
 	for _, session := range s.sessions() {
 		for _, u := range s.Uploads(session) {
 			free -= u.Size - u.Offset
@@ -195,13 +204,36 @@ func (s *Store) sessions() []string {
 	return slices.Collect(maps.Keys(s.active))
 }
 
-// Drop forgets all uploads of a session that has ended.
+// Drop forgets all uploads of a session that has ended. It cuts off those who
+// are still sending.
 func (s *Store) Drop(session string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), dropTime)
+	defer cancel()
+	for _, u := range s.Uploads(session) {
+		if unlock, err := s.lock(ctx, session, u.Name); err == nil {
+			unlock()
+		} // else its bytes go on into a file without a name
+	}
 	s.mu.Lock()
 	delete(s.active, session)
 	s.mu.Unlock()
 	s.queue.forget(session)
 	return os.RemoveAll(filepath.Join(s.uploads, session))
+}
+
+// dropTime bounds the wait for those who are cut off.
+const dropTime = 5 * time.Second
+
+// lock takes the lock of an upload, cutting off a writer that holds it.
+func (s *Store) lock(ctx context.Context, session, name string) (unlock func(), err error) {
+	l, err := s.locker.NewLock(ID(session, name))
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Lock(ctx, func() {}); err != nil {
+		return nil, err
+	}
+	return func() { _ = l.Unlock() }, nil // the memory locker's never fails
 }
 
 func (s *Store) setActive(session, name string, size int64) {

@@ -64,7 +64,7 @@ func (f *fixture) open() {
 	must(f.t, err)
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
 	ctx, cancel := context.WithCancel(context.Background())
-	f.Store, err = Open(ctx, Config{Dir: f.dir, Journal: j, Workers: 2, Log: log})
+	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: f.dir, Journal: j, Workers: 2, Log: log})
 	must(f.t, err)
 	done := make(chan error)
 	store := f.Store

@@ -95,6 +95,10 @@ func (s *Store) NewUpload(_ context.Context, fi handler.FileInfo) (handler.Uploa
 		return nil, storageError(err)
 	}
 	s.setActive(session, name, fi.Size)
+	// The session may have ended, and been dropped, since the caller looked.
+	if now, err := s.cfg.Journal.Session(session); err != nil || now.State.Final() {
+		return nil, errors.Join(handler.ErrNotFound, s.Drop(session))
+	}
 	return u, nil
 }
 
@@ -253,14 +257,11 @@ func (s *Store) Salvage(ctx context.Context, session string) error {
 }
 
 func (s *Store) salvage(ctx context.Context, session, name string) error {
-	lock, err := s.locker.NewLock(ID(session, name))
+	unlock, err := s.lock(ctx, session, name)
 	if err != nil {
 		return err
 	}
-	if err := lock.Lock(ctx, func() {}); err != nil {
-		return err
-	}
-	defer lock.Unlock() //nolint:errcheck // the memory locker never fails
+	defer unlock()
 	u, err := s.upload(session, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -138,5 +138,5 @@ func repair(ctx context.Context, s *config.Config, file *config.File, app *App) 
 	if err == nil {
 		_, err = a.store.Clean(ctx)
 	}
-	return errors.Join(err, a.close())
+	return errors.Join(err, a.close(err == nil))
 }

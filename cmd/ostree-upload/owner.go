@@ -10,15 +10,20 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // becomeOwner makes the process run as the owner of the repository: libostree
-// links only files of one owner, and what it writes must stay theirs.
-func becomeOwner(repo string, log *slog.Logger) error {
+// links only files of one owner, and what it writes must stay theirs. A
+// repository that is still to be made is its maker's.
+func becomeOwner(repo, configuration string, log *slog.Logger) error {
 	uid, gid, err := ownerOf(repo)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -34,7 +39,13 @@ func becomeOwner(repo string, log *slog.Logger) error {
 		return fmt.Errorf("become user %d: %w", uid, err)
 	}
 	log.Info("running as the owner of the repository", "uid", uid, "gid", gid)
-	return nil
+	// Else a token that is taken away would go on working.
+	f, err := os.Open(configuration)
+	if err != nil {
+		return wire.Errorf(wire.Policy, "user %d, who owns the repository, cannot read the configuration %s", uid, configuration).
+			WithHint("chgrp %d %s && chmod 640 %s", gid, configuration, configuration)
+	}
+	return f.Close()
 }
 
 func ownerOf(path string) (uid, gid int, err error) {
@@ -49,7 +60,8 @@ func ownerOf(path string) (uid, gid int, err error) {
 // openState makes the state folder, for its owner alone, and refuses one that
 // somebody else may have prepared.
 func openState(dir, repo string, log *slog.Logger) error {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	dir = filepath.Clean(dir) // with a slash at its end Lstat would follow a link
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
 	st, err := os.Lstat(dir)

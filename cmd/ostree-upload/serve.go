@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
@@ -42,25 +44,27 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	if len(settings.Tokens) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
+	// What must be secret has its own mode; a web server reads the rest.
+	unix.Umask(0o022)
+	// A port below 1024 and a private key need root's privileges.
+	listener, err := listen(&settings)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() //nolint:errcheck // Serve closes it; here only if it was never reached
+	if err := becomeOwner(settings.Repo, c.Config, app.Log); err != nil {
+		return err
+	}
 	if c.Init {
 		if err := initRepo(settings.Repo); err != nil {
-			return err
+			return fmt.Errorf("--init: %w", err)
 		}
 	}
 	repo, err := ostree.OpenRepo(settings.Repo)
 	if errors.Is(err, ostree.ErrNoRepo) {
-		return wire.Errorf(wire.NotFound, "%v", err).WithHint("name it with --repo, or create it with --init")
+		return wire.Errorf(wire.NotFound, "%v", err).WithHint("name a repository with --repo, or create one with --init where nothing is")
 	}
 	if err != nil {
-		return err
-	}
-	// Before privileges are dropped, which a port below 1024 needs.
-	listener, err := net.Listen("tcp", settings.Address)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", settings.Address, err)
-	}
-	defer listener.Close() //nolint:errcheck // Serve closes it; here only if it was never reached
-	if err := becomeOwner(settings.Repo, app.Log); err != nil {
 		return err
 	}
 	a, err := assemble(ctx, &settings, file, repo, app.Log, false)
@@ -68,7 +72,25 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 		return err
 	}
 	app.Log.Info("receiving", "address", listener.Addr().String(), "repo", settings.Repo, "mode", repo.Mode(), "version", versionOf())
-	return errors.Join(a.run(ctx, listener, &settings, file, app.Log), a.close())
+	err = a.run(ctx, listener, &settings, file, app.Log)
+	return errors.Join(err, a.close(err == nil))
+}
+
+// listen opens the port, for HTTPS if there is a certificate.
+func listen(s *config.Config) (net.Listener, error) {
+	l, err := net.Listen("tcp", s.Address)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, wire.Errorf(wire.Internal, "listen on %s: %v", s.Address, unix.EADDRINUSE).
+			WithHint("stop what listens there, or name another address with --address")
+	}
+	if err != nil || s.TLS.Cert == "" {
+		return l, err
+	}
+	cert, err := tls.LoadX509KeyPair(s.TLS.Cert, s.TLS.Key)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the certificate: %w", err), l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}), nil
 }
 
 func (c *ReceiveCmd) override(s *config.Config) error {
@@ -119,10 +141,8 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 	parts := a // `return nil, err` sets a before the deferred call
 	defer func() {
 		if err != nil {
-			if parts.journal != nil && !parts.journal.WasClean() {
-				err = errors.Join(err, parts.journal.Abandon()) // what is staged may not be verified yet
-			}
-			err = errors.Join(err, parts.close())
+			// If the last stop was unclean, what is staged may not be verified yet.
+			err = errors.Join(err, parts.close(parts.journal != nil && parts.journal.WasClean()))
 		}
 	}()
 	if a.lock, err = lockRepo(s.Repo); err != nil {
@@ -136,7 +156,7 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 		return nil, err
 	}
 	a.store, err = tusstore.Open(ctx, tusstore.Config{
-		Dir: state, Journal: a.journal, Log: log, Verify: verify,
+		Dir: state, Repo: s.Repo, Journal: a.journal, Log: log, Verify: verify,
 		Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize), MaxInflated: int64(s.Limits.MaxSessionSize),
 	})
 	if err != nil {
@@ -164,7 +184,7 @@ func (a *assembly) run(ctx context.Context, l net.Listener, s *config.Config, fi
 	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
 		defer stopIngest()
-		return a.server.Serve(ctx, l, &s.TLS, time.Duration(s.Grace))
+		return a.server.Serve(ctx, l, time.Duration(s.Grace))
 	})
 	g.Go(func() error {
 		defer stopPublishing()
@@ -172,16 +192,34 @@ func (a *assembly) run(ctx context.Context, l net.Listener, s *config.Config, fi
 	})
 	g.Go(func() error { return a.publisher.Run(publishing) })
 	g.Go(func() error {
+		select {
+		case <-a.journal.Failed():
+			return a.journal.Err() // nothing more can be recorded
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	g.Go(func() error {
 		a.janitor(ctx, file.Current, log)
 		return nil
 	})
 	return g.Wait()
 }
 
-func (a *assembly) close() error {
+// close closes the parts. A clean stop vouches for what is staged, so that is
+// made durable before; an unclean one leaves the next start to verify it.
+func (a *assembly) close(clean bool) error {
 	var errs []error
 	if a.store != nil {
+		if clean {
+			err := durable.SyncFS(a.store.StagedPath())
+			clean = err == nil
+			errs = append(errs, err)
+		}
 		errs = append(errs, a.store.Close())
+	}
+	if a.journal != nil && !clean {
+		errs = append(errs, a.journal.Abandon())
 	}
 	if a.journal != nil {
 		errs = append(errs, a.journal.Close())
@@ -196,7 +234,8 @@ func (a *assembly) close() error {
 func lockRepo(repo string) (*os.File, error) {
 	f, err := durable.Lock(filepath.Join(repo, ".ostree-upload.lock"))
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, fmt.Errorf("another ostree-upload serves %s: %w", repo, err)
+		return nil, wire.Errorf(wire.Exists, "another ostree-upload serves %s: %v", repo, err).
+			WithHint("one server serves a repository; stop the other one first")
 	}
 	return f, err
 }

@@ -257,7 +257,7 @@ func failed(what string, cerr *C.GError) error {
 	switch {
 	case C.would_block(cerr) != 0:
 		return fmt.Errorf("%s: %w", what, ErrLocked)
-	case C.no_space(cerr) != 0:
+	case C.no_space(cerr) != 0, strings.Contains(C.GoString(cerr.message), "min-free-space"):
 		return fmt.Errorf("%s: %s: %w", what, C.GoString(cerr.message), unix.ENOSPC)
 	}
 	return fmt.Errorf("%s: %s", what, C.GoString(cerr.message))

@@ -165,9 +165,10 @@ func TestAtCuts(t *testing.T) {
 	p, _ := open(t)
 	var calls atomic.Int64
 	p.At(200_000, func() { calls.Add(1); p.Cut(Reset) })
-	_, err := exchange(t, dial(t, p), random(4<<20))
-	if !errors.Is(err, syscall.ECONNRESET) || calls.Load() != 1 {
-		t.Errorf("%v, %d calls", err, calls.Load())
+	const all = 4 << 20
+	// The way back may end before the reset arrives, but not with everything.
+	if back, err := exchange(t, dial(t, p), random(all)); len(back) == all || calls.Load() != 1 {
+		t.Errorf("%d bytes, %v, %d calls", len(back), err, calls.Load())
 	}
 	if n := p.Delivered(); n < 200_000 || n > 200_000+2*chunk {
 		t.Errorf("delivered %d", n)

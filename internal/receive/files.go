@@ -61,9 +61,9 @@ func (s *Server) files(w http.ResponseWriter, r *http.Request) {
 	case id == "" && r.Method == http.MethodPost:
 		err = s.checkCreation(r)
 	case id == "":
-		err = notAllowed(r)
+		err = notAllowed(w, r, http.MethodPost)
 	default:
-		err = s.checkUpload(r, id)
+		err = s.checkUpload(w, r, id)
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -76,7 +76,8 @@ func (s *Server) files(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func notAllowed(r *http.Request) error {
+func notAllowed(w http.ResponseWriter, r *http.Request, methods ...string) error {
+	w.Header().Set("Allow", strings.Join(methods, ", "))
 	p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)
 	p.Status = http.StatusMethodNotAllowed
 	return p
@@ -84,7 +85,7 @@ func notAllowed(r *http.Request) error {
 
 // checkUpload lets a request through to an upload of a session of its token.
 // Only its offset can still be asked for once the session is no longer open.
-func (s *Server) checkUpload(r *http.Request, id string) error {
+func (s *Server) checkUpload(w http.ResponseWriter, r *http.Request, id string) error {
 	sessionID, _, ok := tusstore.SplitID(id)
 	if !ok {
 		return wire.Errorf(wire.NotFound, "there is no upload %.200q", id)
@@ -98,7 +99,7 @@ func (s *Server) checkUpload(r *http.Request, id string) error {
 		return nil
 	case http.MethodPatch, http.MethodDelete:
 	default:
-		return notAllowed(r)
+		return notAllowed(w, r, http.MethodHead, http.MethodPatch, http.MethodDelete)
 	}
 	if session.State != journal.Open {
 		return closed(&session)
@@ -141,6 +142,10 @@ func (s *Server) checkCreation(r *http.Request) error {
 	return s.touch(session.ID)
 }
 
+// maxUploads is how many uploads of a session may be under way: each reserves
+// its size on the disk.
+const maxUploads = 256
+
 // checkSpace refuses an upload for which there is no room: in the session's
 // share, or on the disk, before it is full.
 func (s *Server) checkSpace(r *http.Request, session *journal.Session) error {
@@ -150,8 +155,13 @@ func (s *Server) checkSpace(r *http.Request, session *journal.Session) error {
 	}
 	limits := s.cfg.Settings().Limits
 	total := session.Counts.Received + length
-	for _, u := range s.cfg.Store.Uploads(session.ID) {
+	uploads := s.cfg.Store.Uploads(session.ID)
+	for _, u := range uploads {
 		total += u.Size
+	}
+	if len(uploads) >= maxUploads {
+		return wire.Errorf(wire.Quota, "session %s has %d uploads under way", session.ID, len(uploads)).
+			WithHint("finish or terminate some first")
 	}
 	if limit := int64(limits.MaxSessionSize); limit > 0 && total > limit {
 		return wire.Errorf(wire.TooLarge, "session %s may have %d bytes in all (max-session-size), with this upload it would have %d", session.ID, limit, total)
@@ -250,6 +260,7 @@ var codes = map[int]string{
 	http.StatusInsufficientStorage:   wire.InsufficientStorage,
 	http.StatusLocked:                "locked",
 	http.StatusPreconditionFailed:    "tus-version",
+	http.StatusNotImplemented:        wire.BadRequest,
 }
 
 // problem gives an error of tusd ("ERR_CODE: words") the common form, with its

@@ -37,7 +37,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 
 // refs is GET /api/v1/refs: those that the token may push.
 func (s *Server) refs(w http.ResponseWriter, r *http.Request) error {
-	all, err := s.cfg.Repo.Refs()
+	all, err := s.currentRefs()
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *Server) commitMeta(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) isNamed(r *http.Request, commit ostree.Checksum) (bool, error) {
-	all, err := s.cfg.Repo.Refs()
+	all, err := s.currentRefs()
 	if err != nil {
 		return false, err
 	}
@@ -117,7 +117,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer s.cfg.Store.Hold()()
-	entries, lacking, err := s.look(names)
+	entries, lacking, err := s.look(session.ID, names)
 	if err != nil {
 		return err
 	}
@@ -138,10 +138,13 @@ func readNames(r *http.Request) ([]ostree.Name, error) {
 	}
 	names, err := wire.ParseNames(body, wire.MaxNames)
 	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
-		return nil, wire.Errorf(wire.BadRequest, "%v", err)
+	switch {
+	case err == nil, errors.As(err, &tooLarge):
+		return names, err
+	case errors.Is(err, wire.ErrTooManyNames):
+		return nil, wire.Errorf(wire.TooLarge, "%v", err).WithHint("send them in several requests")
 	}
-	return names, err
+	return nil, wire.Errorf(wire.BadRequest, "%v", err)
 }
 
 // limited fails, where io.LimitReader would end, once n bytes were read.
@@ -159,11 +162,16 @@ func (l *limited) Read(b []byte) (int, error) {
 }
 
 // look finds where each object is. Detached metadata is always lacking: it is
-// not content-addressed, so no copy elsewhere can stand for it.
-func (s *Server) look(names []ostree.Name) (entries []journal.Entry, lacking []ostree.Name, err error) {
+// not content-addressed, so no copy elsewhere can stand for it. So is what
+// finalize found bad in the repository, until a good copy is staged.
+func (s *Server) look(session string, names []ostree.Name) (entries []journal.Entry, lacking []ostree.Name, err error) {
+	known, err := s.cfg.Journal.Statuses(session, names)
+	if err != nil {
+		return nil, nil, err
+	}
 	entries = make([]journal.Entry, len(names))
 	for i, n := range names {
-		status, err := s.status(n)
+		status, err := s.status(n, known[i] == journal.Rejected)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -175,12 +183,14 @@ func (s *Server) look(names []ostree.Name) (entries []journal.Entry, lacking []o
 	return entries, lacking, nil
 }
 
-func (s *Server) status(n ostree.Name) (journal.Status, error) {
+func (s *Server) status(n ostree.Name, rejected bool) (journal.Status, error) {
 	if n.Type == ostree.CommitMeta {
 		return journal.Missing, nil
 	}
-	if there, err := s.cfg.Repo.Has(n); err != nil || there {
-		return journal.Present, err
+	if !rejected {
+		if there, err := s.cfg.Repo.Has(n); err != nil || there {
+			return journal.Present, err
+		}
 	}
 	if there, err := s.cfg.Store.Has(n); err != nil || there {
 		return journal.Staged, err

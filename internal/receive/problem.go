@@ -17,7 +17,9 @@ import (
 // what went wrong here is.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	if p.Status >= 500 {
+	if r.Context().Err() != nil {
+		s.cfg.Log.Debug("request cut off", "method", r.Method, "path", r.URL.Path, "err", err)
+	} else if p.Status >= 500 {
 		s.cfg.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	writeProblem(w, r, p)
@@ -31,8 +33,9 @@ func problemOf(err error) *wire.Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &closed):
-		return wire.Errorf(wire.SessionClosed, "%v", err).
-			WithHint("nothing more can be done with it; a new push opens a new session")
+		return closedProblem(closed)
+	case errors.Is(err, journal.ErrStopped):
+		return wire.Errorf(wire.Internal, "%v", err).WithHint("restart the server; its log says what happened")
 	case errors.Is(err, journal.ErrNotFound):
 		return wire.Errorf(wire.NotFound, "%v", err)
 	case errors.As(err, &tooLarge):
@@ -42,6 +45,14 @@ func problemOf(err error) *wire.Problem {
 			WithHint("free some on the server, then resume the session")
 	}
 	return wire.Errorf(wire.Internal, "%v", err).WithHint("the server's log may say more")
+}
+
+func closedProblem(e *journal.StateError) *wire.Problem {
+	p := wire.Errorf(wire.SessionClosed, "%v", e)
+	if e.From.Final() {
+		return p.WithHint("nothing more can be done with it; a new push opens a new session")
+	}
+	return p.WithHint("look again when it has its outcome: ostree-upload sessions show %s", e.ID)
 }
 
 func writeProblem(w http.ResponseWriter, r *http.Request, p *wire.Problem) {

@@ -128,7 +128,7 @@ func TestRefusals(t *testing.T) {
 		{"bad state filter", c, "GET", "/api/v1/sessions?state=shut", "", 400, wire.BadRequest, nil},
 		{"bad wait", c, "GET", id + "?wait=soon", "", 400, wire.BadRequest, nil},
 		{"bad object name", c, "POST", id + "/objects", "x\n", 400, wire.BadRequest, nil},
-		{"too many names", c, "POST", id + "/objects", strings.Repeat(sum+".filez\n", wire.MaxNames+1), 400, wire.BadRequest, nil},
+		{"too many names", c, "POST", id + "/objects", strings.Repeat(sum+".filez\n", wire.MaxNames+1), 413, wire.TooLarge, nil},
 		{"body too large", c, "POST", id + "/objects", strings.Repeat("\n", 3<<20), 413, wire.TooLarge, nil},
 		{"body too large inflated", c, "POST", id + "/objects", zip.String(), 413, wire.TooLarge, []string{"Content-Encoding", "gzip"}},
 		{"no gzip", c, "POST", id + "/objects", "plain", 400, wire.BadRequest, []string{"Content-Encoding", "gzip"}},

@@ -8,13 +8,17 @@
 package receive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -74,8 +78,9 @@ func (s *Server) Handler() http.Handler {
 		mux.Handle(pattern, s.route(h))
 	}
 	mux.HandleFunc(uploadsPath, s.files)
-	mux.HandleFunc("/files", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notRouted(mux, r)) }) // not a redirect
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notRouted(mux, r)) })
+	other := func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notRouted(mux, w, r)) }
+	mux.HandleFunc("/files", other) // else a redirect
+	mux.HandleFunc("/", other)
 	return s.authenticate(mux)
 }
 
@@ -84,33 +89,51 @@ type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 
 func (s *Server) route(h handlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// tusd leaves a write deadline on the connection.
-		if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			s.fail(w, r, err)
-			return
+		err := readBody(w, r)
+		if err == nil {
+			err = h(w, r)
 		}
-		if r.Body != nil {
-			r.Body = http.MaxBytesReader(w, r.Body, wire.MaxBody)
-		}
-		if err := h(w, r); err != nil {
+		if err != nil {
 			s.fail(w, r, err)
 		}
 	})
 }
 
+// readBody reads the whole body, which is small, within bodyTime: a client that
+// sends it slowly must not hold up a stop. tusd leaves a write deadline on the
+// connection, which is lifted.
+func readBody(w http.ResponseWriter, r *http.Request) error {
+	c := http.NewResponseController(w)
+	if err := errors.Join(c.SetReadDeadline(time.Now().Add(bodyTime)), c.SetWriteDeadline(time.Time{})); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return errors.Join(err, c.SetReadDeadline(time.Time{}))
+}
+
+// bodyTime is how long a request's body may take to arrive, uploads apart.
+const bodyTime = time.Minute
+
 // methods are those that a path may be asked with.
 var methods = []string{"GET", "POST", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
-func notRouted(mux *http.ServeMux, r *http.Request) error {
+func notRouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
+	var allowed []string
 	for _, m := range methods {
 		other := r.Clone(r.Context())
 		other.Method = m
-		if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
-			p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)
-			p.Status = http.StatusMethodNotAllowed
-			return p
+		if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
+			allowed = append(allowed, m)
 		}
+	}
+	if len(allowed) > 0 {
+		return notAllowed(w, r, allowed...)
 	}
 	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path)
 }
@@ -156,21 +179,36 @@ func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request, err error)
 
 // healthz is 200 while the repository and the journal can be used.
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
-	_, err := s.cfg.Repo.Refs()
-	if err == nil {
-		_, err = s.cfg.Journal.Sessions(func(*journal.Session) bool { return false })
-	}
+	err := errors.Join(s.repoThere(), s.cfg.Journal.Err())
 	if err != nil {
 		s.cfg.Log.Error("not healthy", "err", err)
-		http.Error(w, "the repository or the journal cannot be used; the server's log says why", http.StatusServiceUnavailable)
+		p := wire.Errorf(wire.Internal, "the repository or the journal cannot be used").WithHint("the server's log says why")
+		p.Status = http.StatusServiceUnavailable
+		writeProblem(w, r, p)
 		return
 	}
 	fmt.Fprintln(w, "ok")
 }
 
+// repoThere tells whether the repository is still where it was: one that was
+// moved away would look like one without refs.
+func (s *Server) repoThere() error {
+	_, err := os.Stat(filepath.Join(s.cfg.Repo.Path(), "refs", "heads"))
+	return err
+}
+
+// currentRefs reads the refs of the repository.
+func (s *Server) currentRefs() (map[string]ostree.Checksum, error) {
+	if err := s.repoThere(); err != nil {
+		return nil, err
+	}
+	return s.cfg.Repo.Refs()
+}
+
 // Serve answers requests on the listener until ctx ends. Then it cuts uploads
-// at a byte that is safe and gives other requests the grace period to end.
-func (s *Server) Serve(ctx context.Context, l net.Listener, tls *config.TLS, grace time.Duration) error {
+// at a byte that is safe, gives other requests the grace period to end, and
+// cuts those that do not.
+func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
 	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	srv := &http.Server{
@@ -188,19 +226,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, tls *config.TLS, gra
 		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		err := srv.Shutdown(graceful)
-		if err != nil {
-			err = errors.Join(fmt.Errorf("requests did not end within %s: %w", grace, err), srv.Close())
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.cfg.Log.Warn("cutting requests that did not end in the grace period", "grace", grace)
+			err = srv.Close()
 		}
 		stopped <- err
 	})
 	defer stop()
-	var err error
-	if tls != nil && tls.Cert != "" {
-		err = srv.ServeTLS(l, tls.Cert, tls.Key)
-	} else {
-		err = srv.Serve(l)
-	}
-	if !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return <-stopped

@@ -94,7 +94,7 @@ func checkRef(token *config.Token, ref wire.Ref) error {
 }
 
 func (s *Server) checkConflicts(refs []wire.Ref) error {
-	existing, err := s.cfg.Repo.Refs()
+	existing, err := s.currentRefs()
 	if err != nil {
 		return err
 	}
@@ -244,6 +244,9 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request) error {
 	case journal.Aborted, journal.Expired:
 		return closed(&session)
 	case journal.Open:
+		if err := s.checkRights(tokenOf(r), &session); err != nil {
+			return err
+		}
 		session, err = s.cfg.Journal.Move(session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })
 		if err != nil {
 			return err
@@ -253,16 +256,29 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusAccepted, s.document(&session, true))
 }
 
+// checkRights checks again what the token may: it may have changed since the
+// session was opened.
+func (s *Server) checkRights(token *config.Token, session *journal.Session) error {
+	if session.Force && !token.May(config.ScopeForce) {
+		return wire.Errorf(wire.Forbidden, "token %s may not force", token.Name)
+	}
+	for _, ref := range session.Refs {
+		if !token.MayPush(ref.Ref) {
+			return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", token.Name, ref.Ref)
+		}
+	}
+	return nil
+}
+
 func closed(session *journal.Session) error {
-	return wire.Errorf(wire.SessionClosed, "session %s is %s", session.ID, session.State).
-		WithHint("start a new push")
+	return closedProblem(&journal.StateError{ID: session.ID, From: session.State})
 }
 
 // document is a session as the API shows it.
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	d := wire.Session{
 		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token, Refs: j.Refs,
-		Created: j.Created, Updated: j.Updated, Expires: j.Expires,
+		Created: j.Created.Truncate(time.Second), Updated: j.Updated.Truncate(time.Second), Expires: j.Expires.Truncate(time.Second),
 		Objects: wire.Objects{
 			Known: j.Counts.Known, Missing: j.Counts.Missing(),
 			Staged: j.Counts.Staged, Rejected: j.Counts.Rejected,

@@ -69,7 +69,7 @@ func (s *Server) Run() {
 	j, err := journal.OpenFile(filepath.Join(s.State, "journal.db"))
 	Must(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	store, err := tusstore.Open(ctx, tusstore.Config{Dir: s.State, Journal: j, Workers: 2, MaxObjectSize: 8 << 30, Log: log})
+	store, err := tusstore.Open(ctx, tusstore.Config{Dir: s.State, Repo: s.Repo, Journal: j, Workers: 2, MaxObjectSize: 8 << 30, Log: log})
 	Must(s.t, err)
 	p := publish.New(publish.Config{
 		Repo: s.Repo, Staged: store.StagedPath(), Journal: j, Log: log,

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 
@@ -19,6 +20,9 @@ func FormatNames(names []ostree.Name) []byte {
 	}
 	return b
 }
+
+// ErrTooManyNames says that an object list is longer than was asked for.
+var ErrTooManyNames = errors.New("too many object names")
 
 // ParseNames reads an object list of at most max names. Empty lines and a
 // missing last newline are allowed; anything else that is no name is an error
@@ -36,11 +40,13 @@ func ParseNames(r io.Reader, max int) ([]ostree.Name, error) {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
 		if len(names) == max {
-			return nil, fmt.Errorf("more than %d object names", max)
+			return nil, fmt.Errorf("%w: more than %d", ErrTooManyNames, max)
 		}
 		names = append(names, n)
 	}
-	if err := lines.Err(); err != nil {
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("line %d: too long for an object name", len(names)+1)
+	} else if err != nil {
 		return nil, fmt.Errorf("read object names: %w", err)
 	}
 	return names, nil
