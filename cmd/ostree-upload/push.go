@@ -43,7 +43,7 @@ type PushCmd struct {
 
 // Run pushes and prints the result.
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
-	opt, err := c.options(app)
+	opt, err := c.options()
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		}
 	}
 	boundHeap()
-	result, err := push.Run(ctx, opt)
+	result, err := c.push(ctx, app, opt)
 	if c.JSON && result != nil {
 		if failed := printJSON(app, result); failed != nil && err == nil {
 			err = failed
@@ -66,8 +66,18 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 	return err
 }
 
+// push pushes and shows how far it is.
+func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.Result, error) {
+	opt.Progress = new(push.Progress)
+	shown, stop := showProgress(app, opt.Progress)
+	defer stop()
+	opt.Log = shown.Log
+	opt.OnSession = func(s wire.Session, resumed bool) { announce(shown, s, resumed) }
+	return push.Run(ctx, opt)
+}
+
 // options checks the flags that kong cannot.
-func (c *PushCmd) options(app *App) (push.Options, error) {
+func (c *PushCmd) options() (push.Options, error) {
 	token, err := c.token()
 	if err != nil {
 		return push.Options{}, err
@@ -81,8 +91,6 @@ func (c *PushCmd) options(app *App) (push.Options, error) {
 		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
-		Log:       app.Log,
-		OnSession: func(s wire.Session, resumed bool) { announce(app, s, resumed) },
 	}
 	if c.RetryFor != nil {
 		opt.RetryFor = time.Duration(*c.RetryFor)

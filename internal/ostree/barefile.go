@@ -94,6 +94,9 @@ func allXattrs(path string) ([]Xattr, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(value) == 0 {
+			continue // libostree hashes no xattr that has an empty value on disk
+		}
 		list = append(list, Xattr{Name: name, Value: value})
 	}
 	slices.SortFunc(list, func(a, b Xattr) int { return bytes.Compare(a.Name, b.Name) })

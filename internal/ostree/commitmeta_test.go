@@ -8,24 +8,26 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	build "github.com/lirios/ostree-upload/internal/ostreetest"
 )
 
-func sigs(s ...string) gv {
-	var list []gv
+func sigs(s ...string) build.Value {
+	var list []build.Value
 	for _, x := range s {
-		list = append(list, gBytes([]byte(x)...))
+		list = append(list, build.Bytes([]byte(x)...))
 	}
-	return gArray(0, list...)
+	return build.Array(list...)
 }
 
 // TestMergeCommitMeta pins the rules of a merge: signatures add up, other values
 // of the repository stand, nothing vanishes.
 func TestMergeCommitMeta(t *testing.T) {
-	gpg := func(s ...string) gvItem { return item("ostree.gpgsigs", "aay", sigs(s...)) }
-	ed := func(s ...string) gvItem { return item("ostree.sign.ed25519", "aay", sigs(s...)) }
-	note := func(s string) gvItem { return item("note", "s", gStr(s)) }
-	odd := item("ostree.gpgsigs", "s", gStr("no list"))
-	type d = []gvItem
+	gpg := func(s ...string) build.Value { return build.Item("ostree.gpgsigs", "aay", sigs(s...)) }
+	ed := func(s ...string) build.Value { return build.Item("ostree.sign.ed25519", "aay", sigs(s...)) }
+	note := func(s string) build.Value { return build.Item("note", "s", build.Str(s)) }
+	odd := build.Item("ostree.gpgsigs", "s", build.Str("no list"))
+	type d = []build.Value
 	for name, tt := range map[string]struct{ repo, session, want d }{
 		"nothing":         {nil, nil, nil},
 		"new":             {nil, d{gpg("a"), note("x")}, d{gpg("a"), note("x")}},
@@ -39,9 +41,9 @@ func TestMergeCommitMeta(t *testing.T) {
 		"duplicates stay": {d{gpg("a", "a")}, d{gpg("a")}, d{gpg("a", "a")}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := MergeCommitMeta(gDict(tt.repo...).b, gDict(tt.session...).b)
-			if err != nil || !bytes.Equal(got, gDict(tt.want...).b) {
-				t.Errorf("got %q, %v\nwant %q", got, err, gDict(tt.want...).b)
+			got, err := MergeCommitMeta(build.Dict(tt.repo...).Bytes, build.Dict(tt.session...).Bytes)
+			if err != nil || !bytes.Equal(got, build.Dict(tt.want...).Bytes) {
+				t.Errorf("got %q, %v\nwant %q", got, err, build.Dict(tt.want...).Bytes)
 			}
 			if err := ParseCommitMeta(got); err != nil {
 				t.Error(err)
@@ -53,8 +55,10 @@ func TestMergeCommitMeta(t *testing.T) {
 // TestMergeCommitMetaRefuses pins that neither unsound side is merged, and that
 // many sessions cannot grow the result without bound.
 func TestMergeCommitMetaRefuses(t *testing.T) {
-	sound := gDict(item("a", "s", gStr("b"))).b
-	large := func(key string) []byte { return gDict(item(key, "ay", gBytes(make([]byte, MaxCommitMeta/2)...))).b }
+	sound := build.Dict(build.Item("a", "s", build.Str("b"))).Bytes
+	large := func(key string) []byte {
+		return build.Dict(build.Item(key, "ay", build.Bytes(make([]byte, MaxCommitMeta/2)...))).Bytes
+	}
 	for want, sides := range map[string][2][]byte{
 		"metadata of the repository": {[]byte("x"), sound},
 		"metadata of the session":    {sound, []byte("x")},
@@ -93,7 +97,7 @@ func TestMergeRealSignatures(t *testing.T) {
 	for _, k := range []string{"first", "second", "third"} {
 		ostree(t, "sign", "--repo="+a.Path(), "--verify", "--sign-type=dummy", c.String(), k)
 	}
-	if all := sign(a.Path(), "fourth"); !bytes.Equal(all, gDict(item("ostree.sign.dummy", "aay", sigs("first", "second", "third", "fourth"))).b) {
+	if all := sign(a.Path(), "fourth"); !bytes.Equal(all, build.Dict(build.Item("ostree.sign.dummy", "aay", sigs("first", "second", "third", "fourth"))).Bytes) {
 		t.Errorf("libostree wrote %q", all)
 	}
 }
@@ -101,11 +105,11 @@ func TestMergeRealSignatures(t *testing.T) {
 // TestManyKeys keeps parsing and merging from being quadratic: it would take
 // minutes then.
 func TestManyKeys(t *testing.T) {
-	var items []gvItem
+	var items []build.Value
 	for i := range 30_000 {
-		items = append(items, item(fmt.Sprint(i), "y", gBytes(1)))
+		items = append(items, build.Item(fmt.Sprint(i), "y", build.Bytes(1)))
 	}
-	b := gDict(items...).b
+	b := build.Dict(items...).Bytes
 	got, err := MergeCommitMeta(b, b)
 	if err != nil || !bytes.Equal(got, b) {
 		t.Error(err)

@@ -151,15 +151,17 @@ func (c *converter) small(n Name, f io.Reader) (*Object, error) {
 	}
 }
 
-// large runs the first pass: checksum and length.
+// large runs the first pass: checksum, length and digest.
 func (c *converter) large(r *Repo, n Name, path string, f io.Reader) (*Object, error) {
 	var size int64
+	digest := sha256.New()
 	for done := false; !done; {
 		var err error
 		if done, err = c.step(f); err != nil {
 			return nil, fmt.Errorf("object %s: %w", n, err)
 		}
 		size += int64(c.out.Len())
+		digest.Write(c.out.Bytes())
 		c.out.Reset()
 	}
 	if err := c.check(n); err != nil {
@@ -173,7 +175,7 @@ func (c *converter) large(r *Repo, n Name, path string, f io.Reader) (*Object, e
 		}
 		return s, nil
 	}
-	return &Object{Name: n, Size: size, Open: open}, nil
+	return &Object{Name: n, Size: size, Open: open, Digest: digest.Sum(nil)}, nil
 }
 
 // fileHeader describes a file of a bare repository, without its content except

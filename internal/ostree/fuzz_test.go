@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"testing"
 	"testing/iotest"
+
+	build "github.com/lirios/ostree-upload/internal/ostreetest"
 )
 
 // seed adds the objects of that type of a real repository, and what the builder
@@ -61,10 +63,10 @@ func FuzzName(f *testing.F) {
 }
 
 func FuzzCommit(f *testing.F) {
-	c := soundCommit()
-	c.parent = sum32(9)
-	c.meta = gDict(item("ostree.ref-binding", "as", gArray(0, gStr("a"))), item("v", "v", deepVariant(3)), item("m", "a(mstb)", gBytes()))
-	seed(f, CommitObject, soundCommit().bytes(), c.bytes())
+	c := build.SoundCommit()
+	c.Parent = bytes.Repeat([]byte{9}, 32)
+	c.Meta = build.Dict(build.Item("ostree.ref-binding", "as", build.Array(build.Str("a"))), build.Item("v", "v", build.DeepVariant(3)), build.Item("m", "a(mstb)", build.Bytes()))
+	seed(f, CommitObject, build.SoundCommit().Bytes(), c.Bytes())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseCommit(b)
 		agree(t, metaName(CommitObject, b), b, err)
@@ -79,21 +81,21 @@ func FuzzCommit(f *testing.F) {
 }
 
 func FuzzDirTree(f *testing.F) {
-	seed(f, DirTree, tree([]gv{fileNamed("a")}, []gv{dirNamed("b")}))
+	seed(f, DirTree, build.Tree([]build.Value{build.FileNamed("a")}, []build.Value{build.DirNamed("b")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := ParseDirTree(b)
 		agree(t, metaName(DirTree, b), b, err)
 		if err != nil {
 			return
 		}
-		var files, dirs []gv
+		var files, dirs []build.Value
 		for _, e := range v.Files {
-			files = append(files, entry(e.Name, e.Checksum[:]))
+			files = append(files, build.Entry(e.Name, e.Checksum[:]))
 		}
 		for _, e := range v.Dirs {
-			dirs = append(dirs, entry(e.Name, e.Tree[:], e.Meta[:]))
+			dirs = append(dirs, build.Entry(e.Name, e.Tree[:], e.Meta[:]))
 		}
-		if got := tree(files, dirs); !bytes.Equal(got, b) {
+		if got := build.Tree(files, dirs); !bytes.Equal(got, b) {
 			t.Errorf("%x is written as %x", b, got)
 		}
 		children := 0
@@ -112,7 +114,7 @@ func FuzzDirMeta(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got := gTuple(gU32(m.UID), gU32(m.GID), gU32(m.Mode), gv{writeXattrs(m.Xattrs), 0, false}).b
+		got := build.Tuple(build.U32(m.UID), build.U32(m.GID), build.U32(m.Mode), build.Raw(writeXattrs(m.Xattrs))).Bytes
 		if !bytes.Equal(got, b) {
 			t.Errorf("%x is written as %x", b, got)
 		}
@@ -120,11 +122,11 @@ func FuzzDirMeta(f *testing.F) {
 }
 
 func FuzzCommitMeta(f *testing.F) {
-	seed(f, CommitMeta, gDict(item("ostree.gpgsigs", "aay", sigs("a", "b")), item("x", "(sv)", gBytes())).b)
+	seed(f, CommitMeta, build.Dict(build.Item("ostree.gpgsigs", "aay", sigs("a", "b")), build.Item("x", "(sv)", build.Bytes())).Bytes)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		err := ParseCommitMeta(b)
 		agree(t, Name{Type: CommitMeta}, b, err)
-		ours := gDict(item("ostree.gpgsigs", "aay", sigs("ours"))).b
+		ours := build.Dict(build.Item("ostree.gpgsigs", "aay", sigs("ours"))).Bytes
 		merged, mergeErr := MergeCommitMeta(ours, b)
 		if (mergeErr == nil) != (err == nil) {
 			t.Errorf("parser: %v, merge: %v", err, mergeErr)

@@ -38,6 +38,10 @@ func (h *FileHeader) StorableIn(mode string) error {
 		if !sorted {
 			return fmt.Errorf("its extended attributes are not sorted, which a %s repository cannot keep", mode)
 		}
+		// libostree leaves those out when it reads a file back.
+		if slices.ContainsFunc(h.Xattrs, func(x Xattr) bool { return len(x.Value) == 0 }) {
+			return fmt.Errorf("it has an extended attribute of empty value, which a %s repository cannot keep", mode)
+		}
 	}
 	return nil
 }

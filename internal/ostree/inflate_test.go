@@ -17,6 +17,8 @@ import (
 	"testing/iotest"
 
 	kflate "github.com/klauspost/compress/flate"
+
+	build "github.com/lirios/ostree-upload/internal/ostreetest"
 )
 
 // inflated runs the inflater over b and returns what it makes, as a hash.
@@ -67,7 +69,7 @@ func TestInflateAsZlib(t *testing.T) {
 // of the block or the stream before.
 func TestInflateForgets(t *testing.T) {
 	z := new(inflater)
-	before := deflated(strings.Repeat("hello world, ", 50) + "some other words follow here, hello")
+	before := build.Deflate(strings.Repeat("hello world, ", 50) + "some other words follow here, hello")
 	if _, _, err := inflated(z, bytes.NewReader(before), 1<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +150,7 @@ func klauspost(t *testing.T, content []byte, level int) []byte {
 // FuzzInflate compares with the standard library, which agrees with zlib.
 func FuzzInflate(f *testing.F) {
 	for _, s := range []string{"", "hello hello hello hello", strings.Repeat("0123456789", 300), string(randomBytes(rand.New(rand.NewPCG(3, 4)), 2000, 60))} {
-		f.Add(deflated(s))
+		f.Add(build.Deflate(s))
 	}
 	r := sharedRepo(f)
 	for _, n := range objects(f, r) {

@@ -146,20 +146,29 @@ func (r *Repo) find(n Name) (at *Repo, path string, info fs.FileInfo, err error)
 	return nil, "", nil, fmt.Errorf("object %s is not in repository %s: %w", n, r.path, fs.ErrNotExist)
 }
 
-// Has reports whether the repository or one of its parents has the object. It
+// Has reports whether the repository or one of its parents has the object. An
+// empty file, which a power cut may leave, is none where no object is empty. Has
 // is asked for each object of a push, so it makes no error for one that is not.
 func (r *Repo) Has(n Name) (bool, error) {
 	for at := r; at != nil; at = at.parent {
 		var st unix.Stat_t
 		switch err := unix.Lstat(at.objectPath(n), &st); err {
 		case nil:
-			return true, nil
+			if st.Size > 0 || at.mayBeEmpty(n) {
+				return true, nil
+			}
 		case unix.ENOENT:
 		default:
 			return false, fmt.Errorf("object %s: %w", n, err)
 		}
 	}
 	return false, nil
+}
+
+// mayBeEmpty tells whether an object's file can have no bytes: that of an empty
+// file as it is, or of detached metadata without entries.
+func (r *Repo) mayBeEmpty(n Name) bool {
+	return n.Type == CommitMeta || n.Type == File && r.mode != ModeArchive
 }
 
 // Metadata reads a commit, dirtree, dirmeta or commitmeta, at most MaxMetadata
@@ -260,6 +269,9 @@ type Object struct {
 	// Open starts reading it. What it returns implements io.Seeker, and may be
 	// read again by another Open at the same time.
 	Open func() (io.ReadCloser, error)
+	// Digest is the SHA-256 of the archive form, where finding Size gave it as
+	// well: for large content that is converted. Else nil.
+	Digest []byte
 }
 
 // Object returns how to read n in archive form. Metadata, and content of an

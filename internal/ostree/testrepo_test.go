@@ -4,6 +4,7 @@ package ostree
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	build "github.com/lirios/ostree-upload/internal/ostreetest"
 )
 
 var allModes = []string{ModeArchive, ModeBare, ModeBareUser, ModeBareUserOnly}
@@ -159,6 +162,24 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// named is an object's name as this package has it.
+func named(t testing.TB, o build.Object) Name {
+	t.Helper()
+	n, err := ParseName(o.Name())
+	must(t, err)
+	return n
+}
+
+// soundFile is a regular file's object and its name.
+func soundFile(t testing.TB, content string) (Name, []byte) {
+	t.Helper()
+	o := build.SoundFile(content).Object()
+	return named(t, o), o.Bytes
+}
+
+// metaName is the name of a metadata object of these bytes.
+func metaName(t Type, b []byte) Name { return Name{sha256.Sum256(b), t} }
 
 // objects lists what lies in a repository's objects folder, by name.
 func objects(t testing.TB, r *Repo) []Name {

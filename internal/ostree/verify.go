@@ -37,6 +37,9 @@ func NewVerifier(maxObjectSize int64) *Verifier {
 	return &Verifier{limit: maxObjectSize, sum: sha256.New()}
 }
 
+// Limit changes the size limit, for the objects verified from now on.
+func (v *Verifier) Limit(maxObjectSize int64) { v.limit = maxObjectSize }
+
 // Verify reads r to its end and checks that it is object n, whole and nothing
 // else: its checksum, and what no checksum covers (the filez header's size and
 // form, the end of the deflate stream, the rules of each type). Detached

@@ -18,6 +18,11 @@ type WalkOptions struct {
 	// Depth is how many parents to follow from each commit; -1 follows all, up to
 	// a commit in Have or a parent that is not here.
 	Depth int
+	// Reach tells which ancestors history has to lead down to, whatever Depth and
+	// Have say, if they can be reached: between them and the commits the other
+	// side accepts no gap. That it has a commit does not mean that it has the
+	// parent.
+	Reach map[Checksum]bool
 	// HaveTree tells of a dirtree, dirmeta or file that the other side has,
 	// with all below it. Optional.
 	HaveTree func(Name) bool
@@ -41,7 +46,7 @@ func (r *Repo) Walk(ctx context.Context, commits []Checksum, opt WalkOptions, vi
 		w.seen[t] = map[Checksum]struct{}{}
 	}
 	for _, c := range commits {
-		if err := r.checkWhole(c); err != nil {
+		if err := r.CheckWhole(c); err != nil {
 			return err
 		}
 	}
@@ -62,8 +67,9 @@ func (r *Repo) Walk(ctx context.Context, commits []Checksum, opt WalkOptions, vi
 	return nil
 }
 
-// checkWhole refuses a commit that the repository does not claim to have whole.
-func (r *Repo) checkWhole(c Checksum) error {
+// CheckWhole refuses a commit that the repository does not claim to have whole:
+// one that was deleted or is partial. It does not look for the objects.
+func (r *Repo) CheckWhole(c Checksum) error {
 	dead, err := r.isTombstone(c)
 	if err != nil {
 		return err
@@ -131,15 +137,22 @@ func (w *walk) history(c Checksum) error {
 	if err := w.detached(c); err != nil {
 		return err
 	}
-	for depth := 0; !w.opt.Have[c]; depth++ {
+	span, err := w.repo.span(c, w.opt.Reach)
+	if err != nil {
+		return err
+	}
+	for depth := 0; depth < span || !w.opt.Have[c]; depth++ {
 		commit, err := w.commit(c)
 		if err != nil {
 			return w.explain(c, err)
 		}
-		if !commit.HasParent || w.opt.Depth >= 0 && depth >= w.opt.Depth {
+		if !commit.HasParent || w.opt.Depth >= 0 && depth >= max(w.opt.Depth, span) {
 			return nil
 		}
 		c = commit.Parent
+		if _, seen := w.seen[CommitObject][c]; seen && w.opt.Depth < 0 && depth+1 >= span {
+			return nil // and so is everything behind it
+		}
 		if ends, err := w.historyEnds(c); ends || err != nil {
 			return err
 		}
@@ -147,12 +160,42 @@ func (w *walk) history(c Checksum) error {
 	return nil
 }
 
-// historyEnds reports whether a parent is where this walk of history stops: it
-// is not here, or not whole, or everything behind it was visited.
-func (w *walk) historyEnds(parent Checksum) (bool, error) {
-	if _, seen := w.seen[CommitObject][parent]; seen && w.opt.Depth < 0 {
-		return true, nil
+// span is how many parents lead from a commit to the nearest ancestor in reach;
+// 0 if none does.
+func (r *Repo) span(c Checksum, reach map[Checksum]bool) (int, error) {
+	if len(reach) == 0 {
+		return 0, nil
 	}
+	for depth := 0; ; depth++ {
+		if reach[c] {
+			return depth, nil
+		}
+		parent, err := r.parentOf(c)
+		if err != nil || parent == nil {
+			return 0, err
+		}
+		c = *parent
+	}
+}
+
+// parentOf is a commit's parent; nil if it has none or is not here itself.
+func (r *Repo) parentOf(c Checksum) (*Checksum, error) {
+	commit, err := r.commit(c)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", c, err)
+	}
+	if !commit.HasParent {
+		return nil, nil
+	}
+	return &commit.Parent, nil
+}
+
+// historyEnds reports whether this walk of history stops before a parent: it is
+// not here, or not whole.
+func (w *walk) historyEnds(parent Checksum) (bool, error) {
 	n := Name{parent, CommitObject}
 	if has, err := w.repo.Has(n); err != nil || !has {
 		return true, err
@@ -256,20 +299,12 @@ func (w *walk) dirTree(n Name) error {
 // IsAncestor reports whether old is reachable from new by parents that this
 // repository has; a commit is its own ancestor. New itself must be here.
 func (r *Repo) IsAncestor(old, new Checksum) (bool, error) {
-	for c, depth := new, 0; ; depth++ {
-		if c == old {
-			return true, nil
-		}
-		commit, err := r.commit(c)
-		if depth > 0 && errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("commit %s: %w", c, err)
-		}
-		if !commit.HasParent {
-			return false, nil
-		}
-		c = commit.Parent
+	if old == new {
+		return true, nil
 	}
+	if _, err := r.commit(new); err != nil {
+		return false, fmt.Errorf("commit %s: %w", new, err)
+	}
+	span, err := r.span(new, map[Checksum]bool{old: true})
+	return span > 0, err
 }

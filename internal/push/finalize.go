@@ -137,7 +137,7 @@ func (r *run) damaged(n ostree.Name, reason string) error {
 	return &Error{
 		Exit: ExitFailed, Code: wire.BadObjects,
 		Err:      fmt.Errorf("object %s in the build repository is damaged: %s", n, reason),
-		HintText: "check it with: ostree fsck --repo=" + quoted(r.opt.Repo),
+		HintText: r.checkHint(),
 	}
 }
 
@@ -146,17 +146,31 @@ func (r *run) finalize(ctx context.Context) error {
 	return r.patience.call(ctx, "finalize session "+r.result.Session.ID, func() error {
 		s, err := r.client.Finalize(ctx, r.result.Session.ID)
 		if err == nil {
-			r.result.Session = s
+			r.stands(s)
 		}
 		return err
 	})
 }
 
+// stands takes over what the server says of the session.
+func (r *run) stands(s wire.Session) {
+	r.result.Session = s
+	switch s.State {
+	case wire.Verifying:
+		r.progress.enter(Verifying)
+	case wire.Publishing:
+		r.progress.enter(Publishing)
+	}
+}
+
 // await waits until the session is neither verifying nor publishing. The waits
 // grow: the outcome may fall between an answer and the next question.
 func (r *run) await(ctx context.Context) error {
-	start := time.Now()
-	defer func() { r.result.Seconds.Finalize += since(start) }()
+	if r.lastByte.IsZero() {
+		r.lastByte = time.Now()
+	}
+	defer func() { r.result.Seconds.Finalize = since(r.lastByte) }()
+	r.stands(r.result.Session)
 	id := r.result.Session.ID
 	for wait := time.Second; ; wait = min(2*wait, longWait) {
 		if st := r.result.Session.State; st != wire.Verifying && st != wire.Publishing {
@@ -165,7 +179,7 @@ func (r *run) await(ctx context.Context) error {
 		err := r.patience.call(ctx, "wait for session "+id, func() error {
 			s, err := r.client.Session(ctx, id, wait)
 			if err == nil {
-				r.result.Session = s
+				r.stands(s)
 			}
 			return err
 		})

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -64,7 +66,9 @@ func (r *run) pump(ctx context.Context, src source) ([]ostree.Name, error) {
 		g.Go(func() error { return p.upload(ctx) })
 	}
 	err := g.Wait()
+	r.lastByte = time.Now()
 	r.result.Seconds.Upload += since(p.start) // rounds add up
+	r.progress.enter(Verifying)
 	return p.sent, err
 }
 
@@ -107,6 +111,7 @@ func (p *pump) negotiateAll(ctx context.Context) error {
 	}
 	err := g.Wait()
 	p.result.Seconds.Negotiate += since(p.start)
+	p.progress.Listed.Store(err == nil)
 	return err
 }
 
@@ -177,13 +182,27 @@ func (p *pump) note(names ...ostree.Name) {
 // unreadable explains an object that the build repository cannot give.
 func (r *run) unreadable(name ostree.Name, err error) error {
 	var bad *ostree.BadObjectError
-	if errors.As(err, &bad) {
+	switch {
+	case errors.As(err, &bad):
 		return r.damaged(bad.Object, bad.Reason)
-	}
-	if name != (ostree.Name{}) && status(err) == 0 && !isNetwork(err) {
+	case isAbsent(err):
+		return &Error{Exit: ExitFailed, Err: err, HintText: r.checkHint()}
+	case name != (ostree.Name{}) && status(err) == 0 && !isNetwork(err):
 		return fmt.Errorf("object %s of the build repository: %w", name, err)
 	}
 	return err
+}
+
+// isAbsent tells whether err, unless it was explained already, says that
+// something is not on the disk: the error names what and where.
+func isAbsent(err error) bool {
+	var known *Error
+	return errors.Is(err, fs.ErrNotExist) && !errors.As(err, &known)
+}
+
+// checkHint is the next step when the build repository is at fault.
+func (r *run) checkHint() string {
+	return "check it with: ostree fsck --repo=" + quoted(r.opt.Repo)
 }
 
 // negotiate asks which of names the server lacks, commitmeta included.
@@ -191,16 +210,30 @@ func (r *run) negotiate(ctx context.Context, names []ostree.Name) (lacking []ost
 	if len(names) == 0 {
 		return nil, nil
 	}
-	err = r.patience.call(ctx, "ask for missing objects", func() (err error) {
-		lacking, err = r.client.Negotiate(ctx, r.result.Session.ID, names)
-		return err
-	})
-	if err != nil {
+	if lacking, err = r.ask(ctx, "ask for missing objects", names); err != nil {
 		return nil, err
 	}
 	r.progress.Negotiated.Add(int64(len(names)))
 	r.progress.Lacking.Add(int64(len(lacking)))
 	return lacking, nil
+}
+
+// ask has the server tell which of names it lacks, in smaller requests where a
+// proxy takes none so large.
+func (r *run) ask(ctx context.Context, what string, names []ostree.Name) (lacking []ostree.Name, err error) {
+	err = r.patience.call(ctx, what, func() (err error) {
+		lacking, err = r.client.Negotiate(ctx, r.result.Session.ID, names)
+		return err
+	})
+	if status(err) != http.StatusRequestEntityTooLarge || code(err) == wire.TooLarge || len(names) <= firstBatch {
+		return lacking, err
+	}
+	half := len(names) / 2
+	if lacking, err = r.ask(ctx, what, names[:half]); err != nil {
+		return nil, err
+	}
+	rest, err := r.ask(ctx, what, names[half:])
+	return append(lacking, rest...), err
 }
 
 // recheck asks once more for what was sent: what is lacking now was rejected.
@@ -210,11 +243,7 @@ func (r *run) recheck(ctx context.Context, sent []ostree.Name) ([]ostree.Name, e
 	sent = slices.DeleteFunc(sent, func(n ostree.Name) bool { return n.Type == ostree.CommitMeta }) // always lacking
 	var rejected []ostree.Name
 	for batch := range slices.Chunk(sent, largestBatch) {
-		var lacking []ostree.Name
-		err := r.patience.call(ctx, "check what arrived", func() (err error) {
-			lacking, err = r.client.Negotiate(ctx, r.result.Session.ID, batch)
-			return err
-		})
+		lacking, err := r.ask(ctx, "check what arrived", batch)
 		if err != nil {
 			return nil, err
 		}

@@ -56,6 +56,9 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 	var moves []wire.Ref
 	for _, name := range slices.Sorted(maps.Keys(local)) {
 		commit, there := local[name], r.theirs[name]
+		if err := r.repo.CheckWhole(commit); err != nil {
+			return nil, r.notWhole(name, err)
+		}
 		if there.Commit == commit.String() {
 			adds, err := r.addsMeta(ctx, commit, there.CommitMeta)
 			if err != nil {
@@ -70,6 +73,15 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 		moves = append(moves, wire.Ref{Ref: name, Old: there.Commit, New: commit.String()})
 	}
 	return moves, nil
+}
+
+// notWhole explains a commit that the build repository does not claim to have
+// whole.
+func (r *run) notWhole(ref string, err error) error {
+	return &Error{
+		Exit: ExitFailed, Err: fmt.Errorf("ref %s: %w", ref, err),
+		HintText: "pull or commit it again, then push; " + r.checkHint(),
+	}
 }
 
 // mayMove refuses a move that the server would refuse after all the bytes.

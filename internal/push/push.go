@@ -50,7 +50,8 @@ type run struct {
 	result *Result
 
 	announced  bool
-	packPrefix string // makes pack names differ from those of earlier runs
+	lastByte   time.Time // when the last upload was done; zero if there was none
+	packPrefix string    // makes pack names differ from those of earlier runs
 	packs      atomic.Int64
 }
 
@@ -63,7 +64,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return nil, ended(ctx, err, "")
 	}
 	defer r.sender.client.Close()
-	err = r.push(ctx)
+	err = r.unreadable(ostree.Name{}, r.push(ctx))
 	r.progress.copyTo(r.result)
 	r.result.Seconds.Total = since(start)
 	if err == nil {
@@ -92,8 +93,8 @@ func newRun(opt Options) (*run, error) {
 		client:   client,
 		patience: newPatience(opt.RetryFor, opt.FirstContact, &opt.Progress.Retries, opt.Log),
 		progress: opt.Progress,
+		pace:     newPace(opt.ChunkSize),
 	}
-	s.chunk.Store(opt.ChunkSize)
 	return &run{
 		sender: s, opt: opt, repo: repo, result: &Result{DryRun: opt.DryRun},
 		packPrefix: strings.ToLower(rand.Text()[:6]),
@@ -166,15 +167,19 @@ func (r *run) meet(ctx context.Context) error {
 // of their detached metadata even if the commits themselves are in have.
 func (r *run) objects(have map[ostree.Checksum]bool) (source, error) {
 	var commits []ostree.Checksum
+	olds := map[ostree.Checksum]bool{} // the server refuses a gap between these and ours
 	for _, ref := range r.result.Refs {
 		c, err := ostree.ParseChecksum(ref.New)
 		if err != nil {
 			return nil, fmt.Errorf("ref %s: %w", ref.Ref, err)
 		}
 		commits = append(commits, c)
+		if old, err := ostree.ParseChecksum(ref.Old); err == nil {
+			olds[old] = true
+		}
 	}
 	return func(ctx context.Context, visit func(ostree.Name) error) error {
-		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth}
+		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth, Reach: olds}
 		return r.repo.Walk(ctx, commits, opt, visit)
 	}, nil
 }

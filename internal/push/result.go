@@ -31,13 +31,14 @@ type Result struct {
 }
 
 // Seconds says how long the stages took. Walk, Negotiate and Upload overlap:
-// each counts from the start of the walk to the stage's last act.
+// each counts from the start of the walk to the stage's last act. Check is a
+// part of Finalize.
 type Seconds struct {
 	Walk      float64 `json:"walk"`
 	Negotiate float64 `json:"negotiate"`
 	Upload    float64 `json:"upload"`
-	Check     float64 `json:"check"` // waiting for the ingest of what was sent
-	Finalize  float64 `json:"finalize"`
+	Check     float64 `json:"check"`    // waiting for the ingest of what was sent
+	Finalize  float64 `json:"finalize"` // from the last byte to the outcome
 	Total     float64 `json:"total"`
 }
 
@@ -46,11 +47,57 @@ type Seconds struct {
 type Progress struct {
 	Walked       atomic.Int64 // objects found by the walk
 	Negotiated   atomic.Int64 // objects that the server was asked about
+	Listed       atomic.Bool  // Lacking is the final count
 	Lacking      atomic.Int64 // objects of those that it lacks
+	Begun        atomic.Int64 // objects in uploads that were begun
+	BegunBytes   atomic.Int64 // bytes of those uploads, less what was there before
 	Sent         atomic.Int64 // objects in uploads that the server has whole
 	Acknowledged atomic.Int64 // upload bytes that the server acknowledged
 	Written      atomic.Int64 // upload bytes that went out, lost ones too
 	Retries      atomic.Int64
+
+	stage atomic.Int32
+}
+
+// A Stage is what a push is at.
+type Stage int32
+
+const (
+	Walking    Stage = iota // nothing is on its way yet
+	Uploading               // the walk may go on
+	Verifying               // the server has all of it and checks
+	Publishing              // the refs move
+)
+
+func (s Stage) String() string {
+	return [...]string{"walking", "uploading", "verifying", "publishing"}[s]
+}
+
+// Stage is what the push is at.
+func (p *Progress) Stage() Stage { return Stage(p.stage.Load()) }
+
+func (p *Progress) enter(s Stage) { p.stage.Store(int32(s)) }
+
+// begin counts an upload that is on its way from now on.
+func (p *Progress) begin(c *content) {
+	p.Begun.Add(int64(len(c.parts)))
+	p.BegunBytes.Add(c.size)
+	p.enter(Uploading)
+}
+
+// LeftBytes estimates the upload bytes still to go: those of uploads begun,
+// and for objects without one as much as the others have on average. It is -1
+// as long as nobody knows how many those are.
+func (p *Progress) LeftBytes() int64 {
+	begun, bytes := p.Begun.Load(), p.BegunBytes.Load()
+	if !p.Listed.Load() {
+		return -1
+	}
+	left := bytes - p.Acknowledged.Load()
+	if begun > 0 {
+		left += max(0, p.Lacking.Load()-begun) * (bytes / begun)
+	}
+	return max(0, left)
 }
 
 // copyTo puts the counts into r.

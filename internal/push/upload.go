@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/eventials/go-tus"
 
@@ -21,15 +20,12 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// smallestChunk is where halving the chunk ends.
-const smallestChunk = 64 << 10
-
 // A sender uploads contents into one session. Its methods may be called
 // concurrently.
 type sender struct {
 	client   *Client
 	session  string
-	chunk    atomic.Int64 // most bytes of one request; 413 halves it for all
+	pace     *pace
 	patience *patience
 	progress *Progress
 }
@@ -53,6 +49,9 @@ func (s *sender) sendObject(ctx context.Context, o *ostree.Object) error {
 // digest is the SHA-256 of the object's archive form, which two compressors
 // make differently.
 func digest(o *ostree.Object) (string, error) {
+	if o.Digest != nil {
+		return hex.EncodeToString(o.Digest), nil
+	}
 	r, err := o.Open()
 	if err != nil {
 		return "", fmt.Errorf("read object %s: %w", o.Name, err)
@@ -72,6 +71,7 @@ func (s *sender) send(ctx context.Context, name string, c *content, meta tus.Met
 		return err
 	}
 	defer u.source.detach()
+	s.progress.begin(c)
 	if err := s.patience.do(ctx, "upload "+name, u.try); err != nil {
 		return err
 	}
@@ -93,7 +93,6 @@ type upload struct {
 	client  *tus.Client
 	tus     *tus.Upload
 	wire    *binding
-	chunk   int64 // halved for this upload alone when requests break off
 	created bool
 	whole   bool          // the server has all of it
 	live    *tus.Uploader // knows the offset; nil: ask the server
@@ -103,13 +102,13 @@ type upload struct {
 func (s *sender) newUpload(ctx context.Context, name string, c *content, meta tus.Metadata) (*upload, error) {
 	u := &upload{
 		sender: s, ctx: ctx, name: name, url: s.client.url(uploadPath(s.session, name)),
-		source: &detachable{c}, meta: meta, size: c.size, chunk: s.chunk.Load(), counted: -1,
+		source: &detachable{c}, meta: meta, size: c.size, counted: -1,
 		wire: &binding{ctx: ctx, next: s.client.transport},
 	}
 	// A config and a client of its own: go-tus allocates ChunkSize bytes for each
 	// request, however few are left.
 	u.config = &tus.Config{
-		ChunkSize: u.chunk, Resume: true, Store: oneURL(u.url), Header: http.Header{},
+		ChunkSize: s.pace.next(), Resume: true, Store: oneURL(u.url), Header: http.Header{},
 		HttpClient: &http.Client{Transport: u.wire},
 	}
 	client, err := tus.NewClient(s.client.url("files/"), u.config)
@@ -206,13 +205,14 @@ func (u *upload) terminate() error {
 // patch sends the next chunk.
 func (u *upload) patch() error {
 	from := u.live.Offset()
-	u.config.ChunkSize = min(u.chunk, u.sender.chunk.Load(), u.size-from)
+	u.config.ChunkSize = min(u.pace.next(), u.size-from)
 	sent := u.config.ChunkSize
 	err := u.live.UploadChunck()
 	if err == nil && u.live.Offset() != from+sent {
 		err = passingError{fmt.Errorf("sent %d bytes from %d, the server is at %d", sent, from, u.live.Offset())}
 	}
 	if err == nil {
+		u.pace.arrived(sent)
 		u.acknowledge(from + sent)
 		return nil
 	}
@@ -223,16 +223,15 @@ func (u *upload) patch() error {
 // broken says what to do about a chunk that did not get through.
 func (u *upload) broken(err error, sent int64) error {
 	switch status(err) {
-	case 0:
-		u.chunk = max(smallestChunk, u.chunk/2)
+	case 0, http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
+		u.pace.dropped(sent)
 	case http.StatusConflict:
 		if code(err) != wire.SessionClosed {
 			return passingError{err}
 		}
 	case http.StatusRequestEntityTooLarge:
 		// From a proxy; our server's own limit says too-large.
-		if code(err) != wire.TooLarge && sent > smallestChunk {
-			u.sender.chunk.Store(max(smallestChunk, sent/2))
+		if code(err) != wire.TooLarge && u.pace.refused(sent) {
 			return passingError{err}
 		}
 	}
@@ -265,7 +264,10 @@ func (u *upload) cause(err error) error {
 // acknowledge counts the bytes that the server has beyond those counted before.
 // What it had before this run is not ours to count.
 func (u *upload) acknowledge(offset int64) {
-	if u.counted >= 0 && offset > u.counted {
+	switch {
+	case u.counted < 0:
+		u.progress.BegunBytes.Add(-min(offset, u.size))
+	case offset > u.counted:
 		u.progress.Acknowledged.Add(offset - u.counted)
 	}
 	u.counted = max(u.counted, offset)

@@ -32,9 +32,7 @@ func testSender(t *testing.T, f *fake) *sender {
 	p := newPatience(time.Minute, time.Minute, &progress.Retries, slog.New(slog.DiscardHandler))
 	clock := &clock{at: time.Unix(1e9, 0)}
 	p.now, p.sleep = func() time.Time { return clock.at }, clock.sleep
-	s := &sender{client: c, session: "aaaabbbbccccdddd", patience: p, progress: progress}
-	s.chunk.Store(testChunk)
-	return s
+	return &sender{client: c, session: "aaaabbbbccccdddd", patience: p, progress: progress, pace: newPace(testChunk)}
 }
 
 // bigObject has a few chunks and an odd rest.
@@ -174,8 +172,8 @@ func TestUploadHalvesChunkAfter413(t *testing.T) {
 	if err := s.sendObject(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(f.sent(t), want) || s.chunk.Load() != testChunk/4 {
-		t.Errorf("chunk %d", s.chunk.Load())
+	if !bytes.Equal(f.sent(t), want) || s.pace.next() != testChunk/4 {
+		t.Errorf("chunk %d", s.pace.next())
 	}
 }
 

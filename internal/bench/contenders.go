@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+
+	"github.com/lirios/ostree-upload/internal/push"
+)
+
+// loopback is everyone, on the commit of /usr/share.
+func (b *bench) loopback(ctx context.Context) ([]contender, error) {
+	return b.everyone(ctx, b.share)
+}
+
+// updating is everyone who can leave out what the target has.
+func (b *bench) updating(ctx context.Context) ([]contender, error) {
+	return b.everyone(ctx, b.update)
+}
+
+func (b *bench) everyone(ctx context.Context, s *source) ([]contender, error) {
+	if err := b.serve(ctx, s); err != nil {
+		return nil, err
+	}
+	all := []contender{
+		b.pushing(s, straight),
+		b.rsync(s, b.ssh.address),
+		b.pull(s, b.web.address),
+		b.pullLocal("ostree pull-local", s),
+		b.pullLocal("ostree pull-local --untrusted", s, "--untrusted"),
+	}
+	if s.before == "" {
+		all = append(all, b.cp(s))
+	}
+	return all, nil
+}
+
+// serve has nginx serve a source.
+func (b *bench) serve(ctx context.Context, s *source) (err error) {
+	if b.web != nil {
+		b.web.stop()
+	}
+	b.web, err = b.startNginx(ctx, "root "+s.repo+";")
+	return err
+}
+
+// target makes the repository that a turn copies into, with what it has already.
+func (b *bench) target(ctx context.Context, s *source, folder string) (string, error) {
+	repo := filepath.Join(folder, "prod")
+	if _, err := b.output(ctx, "ostree", "init", "--repo="+repo, "--mode=archive"); err != nil {
+		return "", err
+	}
+	if s.before != "" {
+		if _, err := b.output(ctx, "cp", "-a", s.earlier()+"/.", repo); err != nil {
+			return "", err
+		}
+		// Its configuration is that of a build repository.
+		if _, err := b.output(ctx, "ostree", "config", "--repo="+repo, "set", "core.fsync", "true"); err != nil {
+			return "", err
+		}
+	}
+	return repo, nil
+}
+
+// peer is a contender that is one command into a prepared repository.
+func (b *bench) peer(name string, s *source, command func(repo string) []string) contender {
+	return contender{name, func(ctx context.Context, folder string) (*turn, error) {
+		repo, err := b.target(ctx, s, folder)
+		if err != nil {
+			return nil, err
+		}
+		args := command(repo)
+		run := func(ctx context.Context) error {
+			_, err := b.output(ctx, args[0], args[1:]...)
+			return err
+		}
+		return &turn{run: run, end: func(*trial) error { return b.complete(ctx, s, repo) }}, nil
+	}}
+}
+
+// complete checks that a target has the commit's objects.
+func (b *bench) complete(ctx context.Context, s *source, repo string) error {
+	_, err := b.output(ctx, "ostree", "ls", "-R", "--repo="+repo, s.commit)
+	return err
+}
+
+func (b *bench) rsync(s *source, address string) contender {
+	return b.peer("rsync -a -e ssh", s, func(repo string) []string {
+		return []string{"rsync", "-a", "-e", b.ssh.command(address), s.repo + "/", "127.0.0.1:" + repo + "/"}
+	})
+}
+
+func (b *bench) cp(s *source) contender {
+	return b.peer("cp -a", s, func(repo string) []string {
+		return []string{"cp", "-a", s.repo + "/.", repo}
+	})
+}
+
+func (b *bench) pullLocal(name string, s *source, flags ...string) contender {
+	return b.peer(name, s, func(repo string) []string {
+		return append(append([]string{"ostree", "pull-local", "--repo=" + repo}, flags...), s.repo, s.ref)
+	})
+}
+
+// pull is a server that fetches over HTTP.
+func (b *bench) pull(s *source, address string) contender {
+	c := b.peer("ostree pull", s, func(repo string) []string {
+		return []string{"ostree", "pull", "--mirror", "--repo=" + repo, "build", s.ref}
+	})
+	ready := c.ready
+	c.ready = func(ctx context.Context, folder string) (*turn, error) {
+		t, err := ready(ctx, folder)
+		if err != nil {
+			return nil, err
+		}
+		_, err = b.output(ctx, "ostree", "remote", "add", "--repo="+filepath.Join(folder, "prod"), "--no-gpg-verify", "build", "http://"+address)
+		return t, err
+	}
+	return c
+}
+
+// A route leads from the client to the server at an address, which is a
+// host:port; end ends it and notes what it saw.
+type route func(ctx context.Context, b *bench, server string) (address string, end func(*trial) error, err error)
+
+// straight is no detour.
+func straight(_ context.Context, _ *bench, server string) (string, func(*trial) error, error) {
+	return server, func(*trial) error { return nil }, nil
+}
+
+// pushing is ostree-upload, with a server of its own for each turn.
+func (b *bench) pushing(s *source, by route) contender {
+	return contender{"ostree-upload push", func(ctx context.Context, folder string) (*turn, error) {
+		repo, err := b.target(ctx, s, folder)
+		if err != nil {
+			return nil, err
+		}
+		server, token, err := b.receive(ctx, folder)
+		if err != nil {
+			return nil, err
+		}
+		address, ended, err := by(ctx, b, server.address)
+		if err != nil {
+			server.stop()
+			return nil, err
+		}
+		cmd := b.command(ctx, b.binary, "push", "--json", "--repo="+s.repo, "--address=http://"+address, "--branch="+s.ref)
+		cmd.Env = append(os.Environ(), "OSTREE_UPLOAD_TOKEN="+token)
+		var out string
+		run := func(context.Context) (err error) { out, err = output(cmd); return err }
+		return &turn{run: run, end: func(t *trial) error {
+			defer server.stop()
+			if err := note(t, cmd, out, server); err != nil {
+				return err
+			}
+			t.Payload = s.payload
+			if err := ended(t); err != nil {
+				return err
+			}
+			return b.complete(ctx, s, repo)
+		}}, nil
+	}}
+}
+
+// receive starts a server of the repository in folder.
+func (b *bench) receive(ctx context.Context, folder string) (*daemon, string, error) {
+	config := filepath.Join(folder, "ostree-upload.yaml")
+	if err := os.WriteFile(config, []byte("repo: "+filepath.Join(folder, "prod")+"\n"), 0o600); err != nil {
+		return nil, "", err
+	}
+	token, err := b.output(ctx, b.binary, "gentoken", "--config="+config, "--name=bench")
+	if err != nil {
+		return nil, "", err
+	}
+	address, err := freePort()
+	if err != nil {
+		return nil, "", err
+	}
+	cmd := b.command(context.WithoutCancel(ctx), b.binary, "receive", "--config="+config, "--address="+address)
+	d, err := b.start(ctx, address, filepath.Join(folder, "log"), cmd)
+	return d, token, err
+}
+
+// note reads what a push says of itself, and the memory of both sides.
+func note(t *trial, cmd *exec.Cmd, out string, server *daemon) error {
+	var r push.Result
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return fmt.Errorf("push --json: %w\n%s", err, out)
+	}
+	t.Finalize, t.Retries = r.Seconds.Finalize, r.Retries
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		t.Client = usage.Maxrss << 10
+	}
+	var err error
+	t.Server, err = peakMemory(server.cmd.Process.Pid)
+	return err
+}
+
+var peak = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
+
+// peakMemory is the most bytes that a running process has had in memory.
+func peakMemory(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	m := peak.FindSubmatch(b)
+	if m == nil {
+		return 0, fmt.Errorf("process %d has no VmHWM", pid)
+	}
+	kb, err := strconv.ParseInt(string(m[1]), 10, 64)
+	return kb << 10, err
+}

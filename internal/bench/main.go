@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build linux
+
+// Bench measures pushes beside other ways to copy a repository, with real files
+// of this machine, the real server and the real peers; `make bench` runs it and
+// docs/performance.md says how to read it.
+//
+// Within a part everyone takes a turn, round after round, each into a file
+// system of its own that was just made (as root; else into a new folder). Peers
+// do what their manuals say by default; nothing is tuned for or against them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// Children are told to die with the thread that started them, see command.
+	runtime.LockOSThread()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// A bench is what its parts share.
+type bench struct {
+	binary string // ostree-upload
+	folder string // everything but targets is below it
+	rounds int
+
+	share  *source // a commit of /usr/share
+	update *source // Debian packages at two versions
+	ssh    *sshd
+	web    *nginx
+}
+
+// A part is some contenders and what they copy.
+type part struct {
+	name   string
+	about  string
+	rounds int // 0: as asked for
+	who    func(context.Context) ([]contender, error)
+}
+
+func (b *bench) parts() []part {
+	return []part{
+		{"loopback", "a commit of /usr/share into an empty target", 0, b.loopback},
+		{"update", "an update of Debian packages, loopback", 0, b.updating},
+		{"slow", "the same update through 20 Mbit/s with 100 ms round trip", 1, b.slow},
+		{"cuts", "the same, each connection reset after 5 MB", 1, b.cuts},
+		{"outages", "the same, the link down for 3 s every 20 s", 1, b.outages},
+		{"proxy", "the update through nginx that takes requests of 1 MB and collects them", 1, b.proxied},
+		{"million", "a commit of 1,000,000 small files", 1, b.million},
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	names := flag.String("parts", "", "only these parts, separated by commas")
+	rounds := flag.Int("rounds", 5, "how often each contender takes its turn")
+	out := flag.String("json", "bin/bench.json", "file for all that was measured")
+	keep := flag.String("sources", "", "folder for the repositories that are pushed, to use again")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		return errors.New("usage: bench [flags] path/to/ostree-upload")
+	}
+	binary, err := filepath.Abs(flag.Arg(0))
+	if err != nil {
+		return err
+	}
+	folder, err := os.MkdirTemp("", "ostree-upload-bench-")
+	if err != nil {
+		return err
+	}
+	b := &bench{binary: binary, folder: folder, rounds: *rounds}
+	defer func() { err = errors.Join(err, b.cleanUp()) }()
+	if *keep == "" {
+		*keep = b.path("sources")
+	}
+	r := &report{Machine: machine(), Started: time.Now().UTC()}
+	for _, p := range b.parts() {
+		if *names != "" && !slices.Contains(strings.Split(*names, ","), p.name) {
+			continue
+		}
+		if err := b.prepare(ctx, *keep, p.name); err != nil {
+			return fmt.Errorf("prepare part %s: %w", p.name, err)
+		}
+		if err := b.measure(ctx, p, r); err != nil {
+			return fmt.Errorf("part %s: %w", p.name, err)
+		}
+		if err := r.write(*out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare makes what a part needs and no part before it has made.
+func (b *bench) prepare(ctx context.Context, sources, part string) (err error) {
+	if b.ssh == nil {
+		if b.ssh, err = b.startSSH(ctx); err != nil {
+			return err
+		}
+	}
+	switch part {
+	case "loopback":
+		b.share, err = b.shareSource(ctx, sources)
+	case "million":
+	default:
+		if b.update == nil {
+			b.update, err = b.updateSource(ctx, sources)
+		}
+	}
+	return err
+}
+
+func (b *bench) path(name string) string { return filepath.Join(b.folder, name) }
+
+func (b *bench) cleanUp() error {
+	if b.ssh != nil {
+		b.ssh.stop()
+	}
+	if b.web != nil {
+		b.web.stop()
+	}
+	return os.RemoveAll(b.folder)
+}
+
+// command is a child that is killed when ctx ends, or the bench itself.
+func (b *bench) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = b.folder
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// output runs a command and returns its stdout. What it had to say on stderr is
+// part of the error.
+func (b *bench) output(ctx context.Context, name string, args ...string) (string, error) {
+	return output(b.command(ctx, name, args...))
+}
+
+func output(cmd *exec.Cmd) (string, error) {
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s%s", strings.Join(cmd.Args, " "), err, out, complaints.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"testing"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// Requests get smaller where they break off and larger where they arrive, but
+// never larger than what a proxy lets through.
+func TestPace(t *testing.T) {
+	const most = 8 << 20
+	p := newPace(most)
+	step := func(what string, do func(), want int64) {
+		t.Helper()
+		if do(); p.next() != want {
+			t.Errorf("%s: %d, want %d", what, p.next(), want)
+		}
+	}
+	step("four break off together", func() {
+		for range 4 {
+			p.dropped(most)
+		}
+	}, most/2)
+	step("the end of an upload arrives", func() { p.arrived(1000) }, most/2)
+	step("a whole one arrives", func() { p.arrived(most / 2) }, most)
+	step("and another", func() { p.arrived(most) }, most)
+	step("a proxy refuses", func() { p.refused(most) }, most/2)
+	step("and again what was under way", func() { p.refused(most) }, most/2)
+	step("smaller ones arrive", func() { p.arrived(most / 2) }, most/2)
+	step("all break off", func() {
+		for range 100 {
+			p.dropped(p.next())
+		}
+	}, smallestChunk)
+	step("links heal", func() {
+		for range 100 {
+			p.arrived(p.next())
+		}
+	}, most/2)
+	if p.refused(smallestChunk) {
+		t.Error("a smaller request than the smallest was allowed")
+	}
+}
+
+// What is left is known of what was begun and estimated of the rest.
+func TestLeftBytes(t *testing.T) {
+	var p Progress
+	if p.LeftBytes() != -1 || p.Stage() != Walking {
+		t.Errorf("%d left while %s", p.LeftBytes(), p.Stage())
+	}
+	p.begin(newSingle(&ostree.Object{Size: 1000}))
+	p.Acknowledged.Add(400)
+	p.Lacking.Add(3)
+	p.Listed.Store(true)
+	if left := p.LeftBytes(); left != 600+2*1000 || p.Stage() != Uploading {
+		t.Errorf("%d left while %s", left, p.Stage())
+	}
+}
