@@ -113,15 +113,38 @@ func (a *apply) closure(ctx context.Context) ([]ostree.Name, error) {
 			return nil, err
 		}
 	}
+	if err := a.lackingMeta(c); err != nil {
+		return nil, err
+	}
 	if len(c.missing) == 0 {
 		return c.imports, nil
 	}
-	return nil, a.lacking(c.missing)
+	o := outcomef(wire.MissingObjects, "%d objects are missing or bad, one of them %s", len(c.missing), c.missing[0].Object)
+	return nil, a.withProblems(o, a.plan, c.missing)
 }
 
-// lacking makes the outcome of missing and bad objects. Of one that is missing
-// since it was rejected the journal says better what is wrong.
-func (a *apply) lacking(missing []wire.ObjectProblem) error {
+// lackingMeta notes the detached metadata that was announced and did not
+// arrive, or was rejected: no signature is to vanish.
+func (a *apply) lackingMeta(c *closure) error {
+	names := make([]ostree.Name, len(a.plan.path))
+	for i, commit := range a.plan.path {
+		names[i] = ostree.Name{Checksum: commit, Type: ostree.CommitMeta}
+	}
+	statuses, err := a.cfg.Journal.Statuses(a.plan.session.ID, names)
+	if err != nil {
+		return err
+	}
+	for i, st := range statuses {
+		if st == journal.Missing || st == journal.Rejected {
+			c.missing = append(c.missing, wire.ObjectProblem{Object: names[i].String(), Code: wire.MissingObjects, Reason: "it was announced and did not arrive"})
+		}
+	}
+	return nil
+}
+
+// withProblems adds missing and bad objects to an outcome. Of one that is
+// missing since it was rejected the journal says better what is wrong.
+func (p *Publisher) withProblems(o *Outcome, pl *plan, missing []wire.ObjectProblem) error {
 	names := make([]ostree.Name, len(missing))
 	for i, m := range missing {
 		n, err := ostree.ParseName(m.Object)
@@ -130,11 +153,10 @@ func (a *apply) lacking(missing []wire.ObjectProblem) error {
 		}
 		names[i] = n
 	}
-	statuses, err := a.cfg.Journal.Statuses(a.plan.session.ID, names)
+	statuses, err := p.cfg.Journal.Statuses(pl.session.ID, names)
 	if err != nil {
 		return err
 	}
-	o := &Outcome{Code: wire.MissingObjects}
 	for i, m := range missing {
 		if statuses[i] != journal.Rejected {
 			o.Problems = append(o.Problems, m)
@@ -143,7 +165,6 @@ func (a *apply) lacking(missing []wire.ObjectProblem) error {
 			o.Code = wire.BadObjects
 		}
 	}
-	o.Detail = fmt.Sprintf("%d objects are missing or bad, one of them %s", len(missing), missing[0].Object)
 	return o
 }
 

@@ -102,7 +102,7 @@ func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
 	}
 	commit, err := v.commit(at)
 	if errors.Is(err, errAbsent) {
-		return absent(at, "commit %s is missing", at)
+		return p.absent(pl, at, "commit %s is missing or bad", at)
 	}
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
 			if r.Old == "" || pl.session.Force {
 				return nil // history that is not here: a shallow push
 			}
-			return absent(at, "ref %s: commit %s is missing, which may lie between %s, which the ref names, and %s", r.Ref, at, r.Old, r.New)
+			return p.absent(pl, at, "ref %s: commit %s is missing, which may lie between %s, which the ref names, and %s", r.Ref, at, r.Old, r.New)
 		}
 		if err != nil {
 			return err
@@ -148,10 +148,9 @@ func (pl *plan) add(c ostree.Checksum, brought bool) {
 }
 
 // absent is the outcome of a session that lacks a commit.
-func absent(c ostree.Checksum, format string, args ...any) *Outcome {
+func (p *Publisher) absent(pl *plan, c ostree.Checksum, format string, args ...any) error {
 	o := outcomef(wire.MissingObjects, format, args...)
-	o.Problems = append(o.Problems, lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject}))
-	return o
+	return p.withProblems(o, pl, []wire.ObjectProblem{lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject})})
 }
 
 // sent tells whether a commit is in the session's object set and was not in

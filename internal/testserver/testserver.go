@@ -36,6 +36,7 @@ type Server struct {
 	Token     string // of scope push, all refs
 	Admin     string // of every scope
 	Other     string // of scope push, refs other/**
+	Settings  *config.Config
 	Journal   *journal.Journal
 	Store     *tusstore.Store
 	Publisher *publish.Publisher
@@ -78,7 +79,8 @@ func (s *Server) Run() {
 	Must(s.t, p.Recover())
 	repo, err := ostree.OpenRepo(s.Repo)
 	Must(s.t, err)
-	settings := s.tokens()
+	s.Settings = s.tokens()
+	settings := s.Settings
 	srv, err := receive.New(receive.Config{
 		Version: "test", Repo: repo, Settings: func() *config.Config { return settings },
 		Journal: j, Store: store, Publisher: p, Log: log,
