@@ -126,6 +126,14 @@ func (s *Store) upload(session, name string) (*upload, error) {
 	}
 	u := &upload{store: s, session: session, name: name, info: fi}
 	u.offset, err = s.offset(u)
+	if u.offset > 0 || err != nil {
+		return u, err
+	}
+	// No data: there is none yet, or the upload was ingested since its .info was
+	// read, which says so now.
+	if u.info, err = s.readInfo(session, name); err == nil && u.info.Done {
+		u.offset = u.info.Size
+	}
 	return u, err
 }
 

@@ -112,6 +112,8 @@ func objects(p *push.Progress, stage push.Stage) string {
 	switch {
 	case stage == push.Walking:
 		return count(p.Walked.Load(), "object found", "objects found")
+	case stage != push.Uploading:
+		return count(sent, "object sent", "objects sent")
 	case p.Listed.Load():
 		return fmt.Sprintf("%s of %s objects", thousands(sent), thousands(lacking))
 	}

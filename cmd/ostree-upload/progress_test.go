@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package main
+
+import (
+	"bytes"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/push"
+)
+
+// What a person reads, as a push goes on.
+func TestMeter(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	p := new(push.Progress)
+	m := &meter{progress: p, now: func() time.Time { return at }}
+	p.Walked.Store(1)
+	says(t, m, "walking: 1 object found")
+	p.Walked.Store(1234)
+	says(t, m, "walking: 1,234 objects found")
+
+	p.Set(push.Uploading)
+	p.Lacking.Store(4000)
+	p.Begun.Store(1000)
+	p.BegunBytes.Store(100e6)
+	says(t, m, "uploading: 0 of 4,000 objects or more")
+	at = at.Add(10 * time.Second)
+	p.Sent.Store(500)
+	p.Acknowledged.Store(40e6)
+	p.Retries.Store(1)
+	says(t, m, "uploading: 500 of 4,000 objects or more, 40 MB, 4,000 kB/s, 1 retry")
+	p.Listed.Store(true)
+	says(t, m, "uploading: 500 of 4,000 objects, 40 MB, 4,000 kB/s, 1m30s left, 1 retry")
+
+	for range 2 * window / time.Second { // a link that is down has no rate
+		at = at.Add(time.Second)
+		m.line()
+	}
+	p.Retries.Store(7)
+	says(t, m, "uploading: 500 of 4,000 objects, 40 MB, 7 retries")
+	p.Sent.Store(4000)
+	p.Set(push.Publishing)
+	says(t, m, "publishing: 4,000 objects sent, 40 MB, 7 retries")
+}
+
+func says(t *testing.T, m *meter, want string) {
+	t.Helper()
+	if got := m.line(); got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+}
+
+// Without a terminal there is a line now and then, and none after the end.
+func TestProgressLines(t *testing.T) {
+	out := make(lineWriter)
+	stop := lines(out, &meter{progress: new(push.Progress), now: time.Now}, time.Millisecond)
+	for range 3 {
+		if line := <-out; line != "walking: 0 objects found\n" {
+			t.Errorf("it says %q", line)
+		}
+	}
+	go func() {
+		for range out { // one may be on its way
+		}
+	}()
+	stop()
+	close(out) // a line after this would panic
+}
+
+type lineWriter chan string
+
+func (w lineWriter) Write(b []byte) (int, error) {
+	w <- string(b)
+	return len(b), nil
+}
+
+// On a terminal the line is there while the push goes on, and gone at its end;
+// results and messages stand as if there had been none.
+func TestProgressOnTerminal(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("script"); err != nil {
+		t.Skip("needs script(1) of util-linux")
+	}
+	s, b := newSite(t), small(t, "os/terminal", "terminal")
+	l := s.link()
+	l.Set(longLink)
+	cmd := s.command()
+	cmd.Path, cmd.Err = "/bin/sh", nil
+	cmd.Args = []string{"sh", "-c", `exec script -qec "sh -c 'stty cols 120; exec ostree-upload push --repo ` + b.repo + `'" typescript`}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	published(t, b, s.prod)
+	text := out.String()
+	if !regexp.MustCompile(`(walking|uploading|verifying|publishing): `).MatchString(text) {
+		t.Errorf("there is no progress in %q", text)
+	}
+	if !strings.Contains(text, " opened\r\n") {
+		t.Errorf("it does not name its session in %q", text)
+	}
+	_, last, _ := strings.Cut(text, "published os/terminal")
+	if last == "" || strings.Contains(last, ": ") {
+		t.Errorf("the result is not the last in %q", text)
+	}
+}
