@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -43,6 +44,21 @@ func (s *Store) work(ctx context.Context) {
 		}
 		s.queue.finish(j, err)
 	}
+}
+
+// backlog is how many complete uploads for each worker may wait before those
+// who would create another one are held back, and roomTime for how long.
+const (
+	backlog  = 3
+	roomTime = 10 * time.Second
+)
+
+// Room holds back who would create an upload while the workers are far behind:
+// what waits takes space on the disk twice, and the time to write it.
+func (s *Store) Room(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, roomTime)
+	defer cancel()
+	s.queue.room(ctx, backlog*s.cfg.Workers)
 }
 
 // Wait returns when every upload of a session that is complete at the call is

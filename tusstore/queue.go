@@ -13,8 +13,9 @@ import (
 type job struct{ session, name string }
 
 // queue holds the complete uploads that wait for a worker or are with one. It
-// has no bound: an entry is two strings, and the sender of the last byte of an
-// upload holds that upload's lock and must not wait.
+// has no bound of its own: an entry is two strings, and the sender of the last
+// byte of an upload holds that upload's lock and must not wait. Whoever creates
+// an upload does, in Room.
 type queue struct {
 	mu      sync.Mutex
 	changed *sync.Cond // something was pushed, ended, or a waiter gave up
@@ -117,6 +118,16 @@ func (q *queue) busy(session string, last uint64) bool {
 		}
 	}
 	return false
+}
+
+// room returns when fewer than most jobs are open, or when ctx has ended.
+func (q *queue) room(ctx context.Context, most int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.wakeAtEnd(ctx)()
+	for len(q.open) >= most && ctx.Err() == nil {
+		q.changed.Wait()
+	}
 }
 
 // wakeAtEnd wakes all waiters when ctx ends, until the returned stop.

@@ -139,6 +139,7 @@ func (s *Server) checkCreation(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.cfg.Store.Room(r.Context())
 	return s.touch(session.ID)
 }
 
