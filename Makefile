@@ -4,6 +4,7 @@ GO          ?= go
 PREFIX      ?= /usr/local
 DESTDIR     ?=
 FUZZTIME    ?= 20s
+BENCHFLAGS  ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.7.0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -13,7 +14,7 @@ export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
 BUILD = $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ostree-upload ./cmd/ostree-upload
 
-.PHONY: deps build build-client demo test race fuzz lint install clean
+.PHONY: deps build build-client demo bench test race crash fuzz lint install clean
 
 build: deps          ## bin/ostree-upload
 	$(BUILD)
@@ -27,11 +28,18 @@ deps:                ## install what is missing: libostree, ostree, pkg-config, 
 demo: build          ## push, kill, resume and pull real files of this machine
 	$(GO) run ./internal/demo bin/ostree-upload
 
+bench: build         ## measure pushes beside rsync, ostree pull and others; docs/performance.md
+	@hack/bench-deps.sh
+	$(GO) run ./internal/bench $(BENCHFLAGS) bin/ostree-upload
+
 test: deps           ## all tests
 	$(GO) test ./...
 
 race: deps           ## all tests, watched for data races
 	$(GO) test -race ./...
+
+crash: deps          ## crashes, system calls that fail, full disks, at full length
+	CRASH=full $(GO) test -timeout 2h -v -run '^Test(RandomKills|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers)$$' ./cmd/ostree-upload
 
 fuzz: deps           ## each fuzz target for FUZZTIME
 	FUZZTIME=$(FUZZTIME) hack/fuzz.sh

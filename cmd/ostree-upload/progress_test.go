@@ -92,7 +92,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	l.Set(longLink)
 	cmd := s.command()
 	cmd.Path, cmd.Err = "/bin/sh", nil
-	cmd.Args = []string{"sh", "-c", `exec script -qec "sh -c 'stty cols 120; exec ostree-upload push --repo ` + b.repo + `'" typescript`}
+	cmd.Args = []string{"sh", "-c", `exec script -qec "sh -c 'stty cols 120 rows 30; exec ostree-upload push --repo ` + b.repo + `'" typescript`}
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil {

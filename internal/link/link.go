@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
 // Package link is a TCP link that tests break: a proxy that counts what it
-// delivers, cuts, swallows, refuses, delays and paces. Only tests import it.
+// delivers, cuts, swallows, refuses, delays and paces. Only tests and internal/bench
+// import it.
 //
 //   - Bytes arrive in order and unchanged, or the connection ends.
 //   - Hardly anything waits inside: without a delay a chunk or two for each

@@ -157,9 +157,9 @@ func (r *run) stands(s wire.Session) {
 	r.result.Session = s
 	switch s.State {
 	case wire.Verifying:
-		r.progress.enter(Verifying)
+		r.progress.Set(Verifying)
 	case wire.Publishing:
-		r.progress.enter(Publishing)
+		r.progress.Set(Publishing)
 	}
 }
 

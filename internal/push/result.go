@@ -76,13 +76,14 @@ func (s Stage) String() string {
 // Stage is what the push is at.
 func (p *Progress) Stage() Stage { return Stage(p.stage.Load()) }
 
-func (p *Progress) enter(s Stage) { p.stage.Store(int32(s)) }
+// Set enters a stage.
+func (p *Progress) Set(s Stage) { p.stage.Store(int32(s)) }
 
 // begin counts an upload that is on its way from now on.
 func (p *Progress) begin(c *content) {
 	p.Begun.Add(int64(len(c.parts)))
 	p.BegunBytes.Add(c.size)
-	p.enter(Uploading)
+	p.Set(Uploading)
 }
 
 // LeftBytes estimates the upload bytes still to go: those of uploads begun,

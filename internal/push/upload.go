@@ -120,25 +120,24 @@ func (s *sender) newUpload(ctx context.Context, name string, c *content, meta tu
 	return u, nil
 }
 
-// try goes on with the upload from wherever the server says that it stands.
+// try goes on with the upload from wherever the server says that it stands. It
+// moved if the server has more than before: also by a request that broke off.
 func (u *upload) try() (moved bool, err error) {
+	from := max(0, u.counted)
+	defer func() { moved = u.counted > from }()
 	for {
-		if err := u.locate(); err != nil {
-			return moved, err
-		}
-		if u.whole {
-			return true, nil
+		if err := u.locate(); err != nil || u.whole {
+			return false, err
 		}
 		if u.live == nil { // terminated: other bytes were there
 			continue
 		}
 		if u.live.Offset() >= u.size {
-			return true, nil
+			return false, nil
 		}
 		if err := u.patch(); err != nil {
-			return moved, err
+			return false, err
 		}
-		moved = true
 		u.patience.progress()
 	}
 }

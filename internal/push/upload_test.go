@@ -4,6 +4,7 @@ package push
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -273,5 +275,57 @@ func TestResentBytesAreCounted(t *testing.T) {
 	s.progress.copyTo(&r)
 	if r.BytesSent != int64(len(want)) || r.BytesResent != testChunk || r.Retries != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A link that breaks before any request is through still gets on, as the server
+// keeps what came of each; that counts as progress.
+func TestUploadByPartsOfRequests(t *testing.T) {
+	f := newFake(t)
+	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != "PATCH" || r.ContentLength <= 10_000 {
+			return false
+		}
+		r.Body = io.NopCloser(io.LimitReader(r.Body, 10_000))
+		f.tus(quiet{}, r)
+		hangUp(w, r)
+		return true
+	}
+	o, want := bigObject()
+	s := testSender(t, f)
+	if err := s.sendObject(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(f.sent(t), want) || s.pace.next() != smallestChunk {
+		t.Errorf("chunk %d", s.pace.next())
+	}
+}
+
+// A link that swallows everything is left for a new connection, which works.
+func TestUploadLeavesABlackHole(t *testing.T) {
+	f := newFake(t)
+	l, err := link.Listen(f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := testSender(t, f)
+	if s.client, err = NewClient("http://"+l.Address(), "sesame"); err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.Close()
+	pauses := 0
+	s.patience.sleep = func(context.Context, time.Duration) error {
+		pauses++
+		l.BlackHole(false)
+		return nil
+	}
+	o, want := bigObject()
+	l.At(int64(len(want))/2, func() { l.BlackHole(true) })
+	if err := s.sendObject(withStall(t.Context(), 300*time.Millisecond), o); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(f.sent(t), want) || pauses == 0 {
+		t.Errorf("%d pauses", pauses)
 	}
 }
