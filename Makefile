@@ -19,8 +19,8 @@ BUILD = $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ostre
 build: deps          ## bin/ostree-upload
 	$(BUILD)
 
-build-client:        ## the same without libostree: push, sessions, gentoken
-	CGO_ENABLED=0 $(BUILD)
+build-client:        ## bin/ostree-upload-client, without libostree: push, sessions, gentoken
+	CGO_ENABLED=0 $(BUILD:bin/ostree-upload=bin/ostree-upload-client)
 
 deps:                ## install what is missing: libostree, ostree, pkg-config, gcc
 	@hack/deps.sh

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -199,9 +200,17 @@ func (a *apply) importAll(names []ostree.Name) error {
 	return g.Wait()
 }
 
+// lockTime is how long a publish waits for the exclusive lock at a time.
+const lockTime = 10 * time.Second
+
 // flip brings in the commits and moves the refs, under the exclusive lock.
 func (a *apply) flip(ctx context.Context) (err error) {
-	if err := a.dst.Lock(ctx, libostree.Exclusive); err != nil {
+	// A stop does not cut off what is all but done, only a lock that others hold.
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTime)
+	defer cancel()
+	if err := a.dst.Lock(wait, libostree.Exclusive); errors.Is(err, context.DeadlineExceeded) {
+		return libostree.ErrLocked
+	} else if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Exclusive)) }()

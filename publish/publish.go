@@ -84,6 +84,12 @@ func (p *Publisher) Recover() error {
 			return err
 		}
 	}
+	return p.reopen()
+}
+
+// reopen puts the sessions whose verification a stop cut off back to open. A
+// server that stops leaves none to the next start; one that was killed does.
+func (p *Publisher) reopen() error {
 	list, err := p.cfg.Journal.Sessions(inState(journal.Verifying))
 	if err != nil {
 		return err
@@ -95,7 +101,7 @@ func (p *Publisher) Recover() error {
 		if err != nil {
 			return err
 		}
-		p.cfg.Log.Info("session was being verified at the last stop; it is open again", "session", s.ID)
+		p.cfg.Log.Info("session was being verified when the server stopped; it is open again", "session", s.ID)
 	}
 	return nil
 }
@@ -112,14 +118,15 @@ func inState(states ...journal.State) func(*journal.Session) bool {
 }
 
 // Run publishes what the journal shows as publishing or verifying, then waits
-// for Enqueue, until ctx ends. A publish under way is completed first.
+// for Enqueue, until ctx ends. A publish under way is completed first; sessions
+// that are only verifying are open again then.
 func (p *Publisher) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return p.reopen()
 		case <-p.kick:
 		case <-again.C:
 		}

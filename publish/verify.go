@@ -14,8 +14,9 @@ import (
 // plan is what a session will publish.
 type plan struct {
 	session *journal.Session
-	commits []ostree.Checksum // each whole: the refs' new commits and those sent between old and new
-	path    []ostree.Checksum // all from new to old, also those that were there
+	commits []ostree.Checksum        // each whole: the refs' new commits and those sent between old and new
+	path    []ostree.Checksum        // all from new to old, also those that were there
+	sent    map[ostree.Checksum]bool // whether the session brought a commit of path
 }
 
 // verify checks everything that needs no lock: the refs, the commits' bindings
@@ -24,7 +25,7 @@ func (p *Publisher) verify(v *view, s *journal.Session) (*plan, error) {
 	if err := checkRefs(v, s); err != nil {
 		return nil, err
 	}
-	pl := &plan{session: s}
+	pl := &plan{session: s, sent: make(map[ostree.Checksum]bool)}
 	for _, r := range s.Refs {
 		if err := checkMoved(v, s, r); err != nil {
 			return nil, err
@@ -110,7 +111,13 @@ func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
 	if err := checkBindings(v, r.Ref, commit); err != nil {
 		return err
 	}
-	pl.add(at, true)
+	if _, known := pl.sent[at]; !known {
+		pl.path = append(pl.path, at)
+	}
+	if !pl.sent[at] {
+		pl.sent[at] = true
+		pl.commits = append(pl.commits, at)
+	}
 	for at.String() != r.Old && commit.HasParent {
 		at = commit.Parent
 		commit, err = v.commit(at)
@@ -123,28 +130,18 @@ func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
 		if err != nil {
 			return err
 		}
-		sent, err := p.sent(pl.session.ID, at)
+		sent, err := p.sent(pl, at)
 		if err != nil {
 			return err
 		}
 		if !sent && r.Old == "" {
 			return nil // nothing to reach
 		}
-		pl.add(at, sent)
 	}
 	if r.Old != "" && at.String() != r.Old && !pl.session.Force {
 		return outcomef(wire.NotFastForward, "ref %s: commit %s does not descend from %s, which the ref names", r.Ref, r.New, r.Old)
 	}
 	return nil
-}
-
-func (pl *plan) add(c ostree.Checksum, brought bool) {
-	if !slices.Contains(pl.path, c) {
-		pl.path = append(pl.path, c)
-	}
-	if brought && !slices.Contains(pl.commits, c) {
-		pl.commits = append(pl.commits, c)
-	}
 }
 
 // absent is the outcome of a session that lacks a commit.
@@ -153,11 +150,23 @@ func (p *Publisher) absent(pl *plan, c ostree.Checksum, format string, args ...a
 	return p.withProblems(o, pl, []wire.ObjectProblem{lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject})})
 }
 
-// sent tells whether a commit is in the session's object set and was not in
-// the repository when it was asked for.
-func (p *Publisher) sent(id string, c ostree.Checksum) (bool, error) {
-	statuses, err := p.cfg.Journal.Statuses(id, []ostree.Name{{Checksum: c, Type: ostree.CommitObject}})
-	return err == nil && statuses[0] == journal.Staged, err
+// sent tells whether the session brought a commit: it is in the object set and
+// was not in the repository when it was asked for. Many refs may share history,
+// so the plan remembers.
+func (p *Publisher) sent(pl *plan, at ostree.Checksum) (bool, error) {
+	if sent, known := pl.sent[at]; known {
+		return sent, nil
+	}
+	statuses, err := p.cfg.Journal.Statuses(pl.session.ID, []ostree.Name{{Checksum: at, Type: ostree.CommitObject}})
+	if err != nil {
+		return false, err
+	}
+	pl.sent[at] = statuses[0] == journal.Staged
+	pl.path = append(pl.path, at)
+	if pl.sent[at] {
+		pl.commits = append(pl.commits, at)
+	}
+	return pl.sent[at], nil
 }
 
 // checkBindings refuses a commit that names other refs or another collection

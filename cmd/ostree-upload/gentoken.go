@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,20 +15,29 @@ import (
 // GentokenCmd makes a token, adds its hash to the configuration file and
 // prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
 type GentokenCmd struct {
-	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; made if missing (default: ${default})."`
-	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
-	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
-	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
-	Expires config.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: for ever)."`
+	Config  string           `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; made if missing (default: ${default})."`
+	Name    string           `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
+	Ref     []string         `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
+	Scope   []string         `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
+	Expires *config.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: for ever)."`
 }
 
 // Run does it.
 func (c *GentokenCmd) Run(_ context.Context, app *App) error {
+	var expires time.Duration
+	if c.Expires != nil {
+		if expires = time.Duration(*c.Expires); expires <= 0 {
+			return badUsage{errors.New("--expires needs a time, such as 90d; without it a token does not expire")}
+		}
+	}
+	if c.Scope != nil && len(c.Scope) == 0 {
+		return badUsage{errors.New("--scope needs a scope: push, force, sessions or admin")}
+	}
 	plaintext, token := config.Generate(config.TokenOptions{
 		Name:    c.Name,
 		Refs:    c.Ref,
 		Scopes:  c.Scope,
-		Expires: time.Duration(c.Expires),
+		Expires: expires,
 	})
 	if err := token.Check(); err != nil {
 		return badUsage{err}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
 	"github.com/lirios/ostree-upload/tusstore"
@@ -27,8 +28,12 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
+	if _, err := ostree.OpenRepo(settings.Repo); err != nil {
+		return wire.Errorf(wire.NotFound, "%v", err).WithHint("name the repository with --repo")
+	}
 	if _, err := os.Stat(filepath.Join(settings.StateFolder(), "journal.db")); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no journal in %s: nothing was ever received here", settings.StateFolder())
+		fmt.Fprintf(app.Stdout, "there is no journal in %s: nothing was ever received here\n", settings.StateFolder())
+		return nil
 	}
 	if c.Repair {
 		if err := repair(ctx, settings, file, app); err != nil {
@@ -123,7 +128,7 @@ func repair(ctx context.Context, s *config.Config, file *config.File, app *App) 
 		return err
 	}
 	if file == nil {
-		return errors.New("--repair needs the configuration file")
+		return wire.Errorf(wire.NotFound, "--repair needs the configuration file").WithHint("name it with --config")
 	}
 	a, err := assemble(ctx, s, file, repo, app.Log, true)
 	if err != nil {

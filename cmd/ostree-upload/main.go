@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -54,7 +56,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
 	)
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(joined(args))
 	if exited >= 0 {
 		return exited // --help or --version
 	}
@@ -88,17 +90,35 @@ func report(stderr io.Writer, err error) int {
 		return 0
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "ostree-upload: %s\n", text)
+		fmt.Fprintf(stderr, "ostree-upload: %s\n", readable(text))
 	}
 	var hint interface{ Hint() string }
 	if errors.As(err, &hint) && hint.Hint() != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint.Hint())
+		fmt.Fprintf(stderr, "hint: %s\n", readable(hint.Hint()))
 	}
 	var code interface{ ExitCode() int }
 	if errors.As(err, &code) {
 		return code.ExitCode()
 	}
 	return 1
+}
+
+// readable keeps a server's words from moving the cursor.
+func readable(text string) string {
+	parts := strings.Split(text, "\n")
+	for i, p := range parts {
+		parts[i] = printable(p)
+	}
+	return strings.Join(parts, "\n")
+}
+
+// joined writes --depth -1 as --depth=-1: kong takes the value for a flag.
+func joined(args []string) []string {
+	i := slices.Index(args, "--depth")
+	if i < 0 || i+1 == len(args) || !strings.HasPrefix(args[i+1], "-") {
+		return args
+	}
+	return slices.Concat(args[:i], []string{"--depth=" + args[i+1]}, args[i+2:])
 }
 
 func versionOf() string {

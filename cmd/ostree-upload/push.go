@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -22,15 +23,18 @@ import (
 // --retry-for says more exactly: a mistyped address should not take minutes.
 const firstContact = 20 * time.Second
 
+// defaultAddress is also what an empty OSTREE_UPLOAD_ADDRESS means.
+const defaultAddress = "http://localhost:8080"
+
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
 	Repo      string           `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
 	Address   string           `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server (${default})."`
 	Token     string           `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; better in the environment or a file."`
-	TokenFile string           `xor:"token" placeholder:"FILE" help:"File that holds the token."`
+	TokenFile string           `placeholder:"FILE" help:"File that holds the token."`
 	Branch    []string         `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; may be given again. Without any, all refs are pushed."`
 	Refs      []string         `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
-	Resume    string           `placeholder:"SESSION" help:"Go on with this session."`
+	Resume    *string          `placeholder:"SESSION" help:"Go on with this session."`
 	Depth     int              `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
 	Force     bool             `help:"Replace commits of the server that ours do not descend from."`
 	DryRun    bool             `help:"Say what would be pushed, and push nothing."`
@@ -44,17 +48,18 @@ type PushCmd struct {
 // Run pushes and prints the result.
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
 	opt, err := c.options()
-	if err != nil {
-		return err
+	if err == nil && c.Prune {
+		err = c.prune(ctx, app)
 	}
-	if c.Prune {
-		if err := c.prune(ctx, app); err != nil {
-			return err
+	var result *push.Result
+	if err == nil {
+		boundHeap()
+		result, err = c.push(ctx, app, opt)
+	}
+	if c.JSON {
+		if result == nil {
+			result = failedResult(err)
 		}
-	}
-	boundHeap()
-	result, err := c.push(ctx, app, opt)
-	if c.JSON && result != nil {
 		if failed := printJSON(app, result); failed != nil && err == nil {
 			err = failed
 		}
@@ -64,6 +69,16 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		c.print(app, result)
 	}
 	return err
+}
+
+// failedResult is the document of a push that never began.
+func failedResult(err error) *push.Result {
+	e := &push.Error{Exit: push.ExitFailed, Err: err}
+	var code interface{ ExitCode() int }
+	if errors.As(err, &code) {
+		e.Exit = code.ExitCode()
+	}
+	return e.Result()
 }
 
 // push pushes and shows how far it is.
@@ -86,8 +101,9 @@ func (c *PushCmd) options() (push.Options, error) {
 		return push.Options{}, err
 	}
 	opt := push.Options{
-		Repo: c.Repo, Address: c.Address, Token: token,
-		Refs: append(c.Branch, c.Refs...), Resume: c.Resume,
+		Repo: c.Repo, Address: cmp.Or(c.Address, defaultAddress), Token: token,
+		Refs: append(c.Branch, c.Refs...), Resume: value(c.Resume),
+		Program: os.Args[0], Resuming: c.resuming(),
 		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
@@ -103,16 +119,46 @@ func (c *PushCmd) check() error {
 	switch {
 	case c.Jobs < 1 || c.Jobs > 64:
 		return usage("--jobs %d: give 1 to 64", c.Jobs)
-	case c.ChunkSize < 64<<10 || c.ChunkSize > 1<<30:
-		return usage("--chunk-size %s: give 64KiB to 1GiB", c.ChunkSize)
+	case c.ChunkSize < 64<<10 || c.ChunkSize > 64<<20:
+		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes so much memory", c.ChunkSize)
+	case c.TokenFile != "" && c.Token != "" && c.Token != os.Getenv("OSTREE_UPLOAD_TOKEN"):
+		return usage("--token and --token-file do not go together")
+	case c.Resume != nil && *c.Resume == "":
+		return usage("--resume needs a session")
+	case slices.Contains(append(c.Branch, c.Refs...), ""):
+		return usage("a ref has no name")
 	case c.Depth < -1:
 		return usage("--depth %d: give 0 or more, or -1 for all", c.Depth)
-	case c.Resume != "" && len(c.Branch)+len(c.Refs) > 0:
+	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
 		return usage("--resume takes the refs from the session: leave out %s", append(c.Branch, c.Refs...)[0])
-	case c.Resume != "" && c.DryRun:
+	case c.Resume != nil && c.DryRun:
 		return usage("--resume and --dry-run do not go together")
 	}
 	return nil
+}
+
+// resuming are the flags that a resumed push needs again.
+func (c *PushCmd) resuming() (flags []string) {
+	if c.TokenFile != "" {
+		flags = append(flags, "--token-file", c.TokenFile)
+	}
+	if c.Depth != -1 {
+		flags = append(flags, fmt.Sprintf("--depth=%d", c.Depth))
+	}
+	if c.Jobs != push.DefaultJobs {
+		flags = append(flags, fmt.Sprintf("--jobs=%d", c.Jobs))
+	}
+	if c.ChunkSize != push.DefaultChunk {
+		flags = append(flags, fmt.Sprintf("--chunk-size=%s", c.ChunkSize))
+	}
+	return flags
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 func usage(format string, args ...any) error {
@@ -128,7 +174,7 @@ func (c *PushCmd) token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	return string(b), nil
 }
 
 // prune drops from the build repository what its refs do not reach.

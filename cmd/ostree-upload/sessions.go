@@ -3,14 +3,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
@@ -141,18 +142,17 @@ func (opt *SessionsCmd) repeat(ctx context.Context, out io.Writer, look func() (
 // says how one gets a token.
 func (opt *SessionsCmd) client() (*push.Client, error) {
 	token := opt.Token
+	if opt.TokenFile != "" && token != "" && token != os.Getenv("OSTREE_UPLOAD_TOKEN") {
+		return nil, usage("--token and --token-file do not go together")
+	}
 	if opt.TokenFile != "" {
 		text, err := os.ReadFile(opt.TokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading the token: %w", err)
 		}
-		token = strings.TrimSpace(string(text))
+		token = string(text)
 	}
-	client, err := push.NewClient(opt.Address, token)
-	if err != nil {
-		return nil, &push.Error{Exit: push.ExitUsage, Err: err}
-	}
-	return client, nil
+	return push.NewClient(cmp.Or(opt.Address, defaultAddress), token)
 }
 
 // explain gives an error the exit code of the design: 3 for a refused token,
@@ -165,6 +165,8 @@ func (opt *SessionsCmd) explain(ctx context.Context, err error) error {
 		return &push.Error{Exit: push.ExitInterrupted, Err: errors.New("interrupted")}
 	case errors.As(err, &problem) && (problem.Code() == wire.Unauthorized || problem.Code() == wire.Forbidden):
 		return &push.Error{Exit: push.ExitRefused, Code: problem.Code(), Err: err, HintText: problem.Hint()}
+	case errors.As(err, &problem) && (problem.Status >= 500 || problem.Status == http.StatusTooManyRequests):
+		return &push.Error{Exit: push.ExitForNow, Code: problem.Code(), Err: err, HintText: problem.Hint()}
 	case errors.As(err, &problem):
 		return &push.Error{Exit: push.ExitFailed, Code: problem.Code(), Err: err, HintText: problem.Hint()}
 	case errors.As(err, &network):

@@ -17,15 +17,14 @@ import (
 // it skips other files, such as those that editors and rsync leave behind.
 var localRefPart = regexp.MustCompile(`^[\p{L}\p{N}_][-._\p{L}\p{N}]*$`)
 
-// Refs returns the local refs, those below refs/heads, with their commits. An
+// Refs returns the local refs, those below refs/heads, with their commits; a
+// parent repository's are its own. An
 // alias, which is a symlink, is listed under its own name. Names are as they are
 // on disk: they may be such that ValidateRef refuses them.
 func (r *Repo) Refs() (map[string]Checksum, error) {
 	refs := map[string]Checksum{}
-	for at := r; at != nil; at = at.parent {
-		if err := at.listRefs("", refs); err != nil {
-			return nil, err
-		}
+	if err := r.listRefs("", refs); err != nil {
+		return nil, err
 	}
 	return refs, nil
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,11 @@ func NewClient(address, token string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	// From a file or a shell it may come with a line's end or a BOM.
+	token = strings.TrimSpace(strings.TrimPrefix(token, "\ufeff"))
+	if strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return nil, &Error{Exit: ExitUsage, Code: wire.BadRequest, Err: errors.New("the token has characters that no token has")}
+	}
 	t := newTransport(base, token)
 	return &Client{base: base, transport: t, http: &http.Client{Transport: t}}, nil
 }
@@ -54,6 +60,11 @@ func parseAddress(address string) (*url.URL, error) {
 			Exit: ExitUsage, Code: wire.BadRequest,
 			Err:      fmt.Errorf("%q is not the address of a server", address),
 			HintText: "give it like https://updates.example.org",
+		}
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return nil, &Error{Exit: ExitUsage, Code: wire.BadRequest, Err: fmt.Errorf("%q has no port from 1 to 65535", address)}
 		}
 	}
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
@@ -103,10 +114,19 @@ func (c *Client) OpenSession(ctx context.Context, open wire.OpenRequest) (s wire
 
 // Sessions lists the sessions in a state, or all for "", newest first.
 func (c *Client) Sessions(ctx context.Context, state string) ([]wire.Session, error) {
-	var query url.Values
+	query := url.Values{}
 	if state != "" {
-		query = url.Values{"state": {state}}
+		query.Set("state", state)
 	}
+	return c.list(ctx, query)
+}
+
+// OwnSessions is Sessions without those of other tokens, which this one may see.
+func (c *Client) OwnSessions(ctx context.Context, state string) ([]wire.Session, error) {
+	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}})
+}
+
+func (c *Client) list(ctx context.Context, query url.Values) ([]wire.Session, error) {
 	var list wire.SessionList
 	err := c.json(ctx, request{path: "api/v1/sessions", query: query}, &list)
 	return list.Sessions, err
@@ -209,10 +229,14 @@ func (c *Client) json(ctx context.Context, r request, out any) error {
 
 func decode(b []byte, out any) error {
 	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("the answer is not from an ostree-upload server: %w", err)
+		return fmt.Errorf("%w: %w", errAlien, err)
 	}
 	return nil
 }
+
+// errAlien is for an answer that makes no sense: a proxy's or a portal's, most
+// likely.
+var errAlien = errors.New("the answer is not from an ostree-upload server")
 
 // bytes sends r and reads the whole answer.
 func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {

@@ -39,6 +39,11 @@ func (e *Error) ExitCode() int { return e.Exit }
 // Hint says what a person can do next, or "".
 func (e *Error) Hint() string { return e.HintText }
 
+// Result is what a push that ended before it began has to show for itself.
+func (e *Error) Result() *Result {
+	return &Result{Refs: []wire.Ref{}, Error: e.Error(), ErrorCode: e.Code, ExitCode: e.Exit}
+}
+
 // refusals are the codes that no repetition changes: exit code 3.
 var refusals = map[string]bool{
 	wire.Unauthorized: true, wire.Forbidden: true, wire.Policy: true,
@@ -58,7 +63,7 @@ func ended(ctx context.Context, err error, resume string) *Error {
 	switch {
 	case errors.As(err, &known):
 		e := *known
-		if e.Exit == ExitForNow && e.HintText == "" {
+		if e.HintText == "" {
 			e.HintText = resumeHint(resume)
 		}
 		return &e
@@ -70,16 +75,18 @@ func ended(ctx context.Context, err error, resume string) *Error {
 		return &Error{Exit: ExitForNow, Code: "gave-up", Err: err, HintText: hint}
 	case errors.As(err, &problem):
 		e := &Error{Exit: problemExit(problem), Code: problem.Code(), Err: err, HintText: problem.Hint()}
-		if e.Exit == ExitForNow {
+		if e.Exit == ExitForNow || e.HintText == "" {
 			e.HintText = resumeHint(resume)
 		}
 		return e
+	case errors.Is(err, errAlien) && resume != "":
+		return &Error{Exit: ExitForNow, Code: "bad-answer", Err: err, HintText: resumeHint(resume)}
 	case errors.Is(err, ostree.ErrNoRepo):
 		return &Error{Exit: ExitFailed, Err: err, HintText: "name the build repository with --repo"}
 	case errors.As(err, &bad):
 		return &Error{Exit: ExitFailed, Code: wire.BadObjects, Err: err}
 	}
-	return &Error{Exit: ExitFailed, Err: err}
+	return &Error{Exit: ExitFailed, Err: err, HintText: resumeHint(resume)}
 }
 
 // problemExit is the exit code of what a server refused.

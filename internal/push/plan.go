@@ -70,6 +70,9 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 		} else if err := r.mayMove(name, there.Commit, commit); err != nil {
 			return nil, err
 		}
+		if err := r.mayBe(name, commit); err != nil {
+			return nil, err
+		}
 		moves = append(moves, wire.Ref{Ref: name, Old: there.Commit, New: commit.String()})
 	}
 	return moves, nil
@@ -82,6 +85,35 @@ func (r *run) notWhole(ref string, err error) error {
 		Exit: ExitFailed, Err: fmt.Errorf("ref %s: %w", ref, err),
 		HintText: "pull or commit it again, then push; " + r.checkHint(),
 	}
+}
+
+// mayBe refuses a ref name, or a commit that is bound to other refs, which the
+// server would refuse after all the bytes.
+func (r *run) mayBe(ref string, commit ostree.Checksum) error {
+	err := ostree.ValidateRef(ref)
+	if err == nil {
+		if bound, any := r.bindings(commit); any && !slices.Contains(bound, ref) {
+			err = fmt.Errorf("ref %s: its commit is bound to refs %q only (ostree.ref-binding)", ref, bound)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return &Error{Exit: ExitRefused, Code: wire.Policy, Err: err, HintText: "leave it out: name the refs to push with --branch"}
+}
+
+// bindings are the refs that a commit is bound to, if any. A commit that cannot
+// be read is found by the walk, which says more of it.
+func (r *run) bindings(commit ostree.Checksum) (refs []string, any bool) {
+	b, err := r.repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitObject})
+	if err != nil {
+		return nil, false
+	}
+	c, err := ostree.ParseCommit(b)
+	if err != nil {
+		return nil, false
+	}
+	return c.RefBindings, c.HasRefBindings
 }
 
 // mayMove refuses a move that the server would refuse after all the bytes.

@@ -3,8 +3,10 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -36,8 +38,13 @@ type Options struct {
 	RetryFor     time.Duration // without progress, before giving up; 0: at the first failure
 	FirstContact time.Duration // the same until the server has answered once; 0: RetryFor
 
-	Log       *slog.Logger                       // nil: none
-	Progress  *Progress                          // nil: own
+	Log      *slog.Logger // nil: none
+	Progress *Progress    // nil: own
+	// Program and Resuming are the first word and the last ones of the command
+	// that resumes the push: how it was called, and the flags to call it with.
+	Program  string
+	Resuming []string
+
 	OnSession func(s wire.Session, resumed bool) // called once, as soon as there is a session
 }
 
@@ -61,7 +68,8 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	start := time.Now()
 	r, err := newRun(opt)
 	if err != nil {
-		return nil, ended(ctx, err, "")
+		e := ended(ctx, err, "")
+		return e.Result(), e
 	}
 	defer r.sender.client.Close()
 	err = r.unreadable(ostree.Name{}, r.push(ctx))
@@ -72,9 +80,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	}
 	e := ended(ctx, err, r.resumeCommand())
 	r.result.Error, r.result.ErrorCode, r.result.ExitCode = e.Error(), e.Code, e.Exit
-	if e.Exit == ExitForNow || e.Exit == ExitInterrupted {
-		r.result.ResumeWith = r.resumeCommand()
-	}
+	r.result.ResumeWith = r.resumeCommand()
 	return r.result, e
 }
 
@@ -96,7 +102,7 @@ func newRun(opt Options) (*run, error) {
 		pace:     newPace(opt.ChunkSize),
 	}
 	return &run{
-		sender: s, opt: opt, repo: repo, result: &Result{DryRun: opt.DryRun},
+		sender: s, opt: opt, repo: repo, result: &Result{Refs: []wire.Ref{}, DryRun: opt.DryRun},
 		packPrefix: strings.ToLower(rand.Text()[:6]),
 	}, nil
 }
@@ -152,7 +158,28 @@ func (r *run) push(ctx context.Context) error {
 	if err := r.begin(ctx, moves); err != nil {
 		return err
 	}
-	return r.publish(ctx)
+	err = r.publish(ctx)
+	if !r.overtaken(ctx, moves, err) {
+		return err
+	}
+	r.result.Session, r.result.Refs, r.result.Resumed = wire.Session{}, nil, false
+	return r.push(ctx)
+}
+
+// overtaken tells whether a session failed because its refs had moved to what it
+// was to publish: an earlier session for the same was still publishing when we
+// asked for the refs, and over when we looked for it.
+func (r *run) overtaken(ctx context.Context, moves []wire.Ref, err error) bool {
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Code != wire.RefMoved || r.meet(ctx) != nil {
+		return false
+	}
+	for _, m := range moves {
+		if r.theirs[m.Ref].Commit != m.New {
+			return false
+		}
+	}
+	return true
 }
 
 // meet asks the server for its refs: the first contact.
@@ -207,11 +234,17 @@ func (r *run) count(ctx context.Context) error {
 // resumeCommand is the command that goes on with this push, "" before there is
 // a session.
 func (r *run) resumeCommand() string {
-	if r.result.Session.ID == "" {
+	switch r.result.Session.State {
+	case wire.Open, wire.Verifying, wire.Publishing:
+	default:
 		return ""
 	}
-	return fmt.Sprintf("ostree-upload push --repo %s --address %s --resume %s",
-		quoted(r.opt.Repo), quoted(r.client.Address()), r.result.Session.ID)
+	words := append([]string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo,
+		"--address", r.client.Address(), "--resume", r.result.Session.ID}, r.opt.Resuming...)
+	for i, w := range words {
+		words[i] = quoted(w)
+	}
+	return strings.Join(words, " ")
 }
 
 // quoted is s as a shell takes it for one word.

@@ -352,6 +352,22 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// An earlier session for the same, which was publishing when we asked for the refs
+// and over when we looked for it, is no rival: its outcome is ours.
+func TestOvertakenByOurOwn(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	f.outcome = func(s *wire.Session) {
+		s.State, s.Error = wire.Failed, wire.RefMoved
+		for _, r := range s.Refs {
+			f.refs[r.Ref] = wire.RefState{Commit: r.New}
+		}
+	}
+	if r, _ := mustEnd(t, options(f, repo), 0, ""); !r.NothingToDo || r.Session.ID != "" {
+		t.Errorf("nothing to do %v, session %q", r.NothingToDo, r.Session.ID)
+	}
+}
+
 // Objects that are sound here are sent again, but not for ever.
 func TestRejectedObjectsAreSentAgain(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)

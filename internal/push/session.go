@@ -39,7 +39,7 @@ func (r *run) begin(ctx context.Context, moves []wire.Ref) error {
 // find looks for a living session for the same refs and commits.
 func (r *run) find(ctx context.Context, moves []wire.Ref) (*wire.Session, error) {
 	for _, state := range living {
-		sessions, err := r.client.Sessions(ctx, state)
+		sessions, err := r.client.OwnSessions(ctx, state)
 		if err != nil {
 			return nil, err
 		}
@@ -76,6 +76,9 @@ func (r *run) take(ctx context.Context, id string) error {
 
 // enter makes s the session of this push; it may be repeated.
 func (r *run) enter(ctx context.Context, s wire.Session, resumed bool) error {
+	if !wire.IsSessionID(s.ID) {
+		return fmt.Errorf("%w: it names a session %q", errAlien, s.ID)
+	}
 	r.result.Session, r.result.Refs, r.result.Resumed = s, s.Refs, resumed
 	r.sender.session = s.ID
 	switch s.State {

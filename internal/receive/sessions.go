@@ -146,8 +146,9 @@ func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
 		return wire.Errorf(wire.BadRequest, "there is no session state %.64q", state)
 	}
 	t := tokenOf(r)
+	all := mayAll(t) && r.URL.Query().Get("mine") == ""
 	sessions, err := s.cfg.Journal.Sessions(func(x *journal.Session) bool {
-		return (x.Token == t.Name || mayAll(t)) && (state == "" || string(x.State) == state)
+		return (x.Token == t.Name || all) && (state == "" || string(x.State) == state)
 	})
 	if err != nil {
 		return err
