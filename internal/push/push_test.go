@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -467,63 +466,5 @@ func TestPacksAreFew(t *testing.T) {
 	result, _ := mustEnd(t, opt, 0, "")
 	if result.ObjectsSent < 1500 || len(f.uploads) > opt.Jobs {
 		t.Errorf("%d objects in %d uploads", result.ObjectsSent, len(f.uploads))
-	}
-}
-
-// Where a proxy takes no question so long, it is asked in parts.
-func TestLongQuestionsAreParted(t *testing.T) {
-	f := newFake(t)
-	f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open}
-	const most = 50_000
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.ContentLength <= most {
-			return false
-		}
-		http.Error(w, "<html>too large</html>", http.StatusRequestEntityTooLarge)
-		return true
-	}
-	names := make([]ostree.Name, 4000)
-	for i := range names {
-		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8)}) // does not compress
-		names[i] = ostree.Name{Checksum: sum, Type: ostree.File}
-	}
-	r := &run{sender: testSender(t, f), result: &Result{Session: *f.session}}
-	lacking, err := r.ask(t.Context(), "ask", names)
-	if err != nil || !slices.Equal(lacking, names) {
-		t.Errorf("%d of %d, %v", len(lacking), len(names), err)
-	}
-	if n := f.count("POST"); n != 1+2+4 {
-		t.Errorf("%d questions", n)
-	}
-}
-
-// A token that is revoked in the middle of a push ends it at once.
-func TestRevokedTokenEndsThePush(t *testing.T) {
-	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method == "PATCH" {
-			refuse(w, wire.Errorf(wire.Unauthorized, "token unknown"))
-		}
-		return r.Method == "PATCH"
-	}
-	opt := options(f, repo)
-	opt.RetryFor, opt.Jobs = time.Hour, 1
-	result, _ := mustEnd(t, opt, ExitRefused, wire.Unauthorized)
-	if f.count("PATCH") != 1 || result.Retries != 0 {
-		t.Errorf("%d requests, %d retries", f.count("PATCH"), result.Retries)
-	}
-}
-
-// Each upload has begun and ended when the push is over, and the stage is the last.
-func TestProgressAtTheEnd(t *testing.T) {
-	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	opt := options(f, repo)
-	opt.Progress = new(Progress)
-	mustEnd(t, opt, 0, "")
-	if p := opt.Progress; p.Begun.Load() != p.Sent.Load() || p.BegunBytes.Load() != p.Acknowledged.Load() || p.LeftBytes() != 0 || p.Stage() != Verifying {
-		t.Errorf("%d objects begun, %d sent; %d bytes begun, %d acknowledged; %s",
-			p.Begun.Load(), p.Sent.Load(), p.BegunBytes.Load(), p.Acknowledged.Load(), p.Stage())
 	}
 }
