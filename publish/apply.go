@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
@@ -38,10 +40,6 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) error {
 	}
 	pl, err := p.verify(v, s)
 	if err != nil {
-		return err
-	}
-	// What the journal will vouch for must not be lost to a power cut.
-	if err := durable.SyncFS(p.cfg.Staged); err != nil {
 		return err
 	}
 	a := &apply{Publisher: p, view: v, plan: pl}
@@ -78,11 +76,15 @@ func (a *apply) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Shared)) }()
-	imports, err := a.closure(ctx)
-	if err != nil {
+	// What the journal will vouch for must not be lost to a power cut. The disk
+	// sees to it while the objects are counted.
+	var sync errgroup.Group
+	sync.Go(func() error { return durable.SyncFS(a.cfg.Staged) })
+	c, err := a.closure(ctx)
+	if err := errors.Join(sync.Wait(), err); err != nil {
 		return err
 	}
-	if err := a.checkTarget(imports); err != nil {
+	if err := a.checkTarget(c); err != nil {
 		return err
 	}
 	id := a.plan.session.ID
@@ -93,7 +95,7 @@ func (a *apply) run(ctx context.Context) (err error) {
 	a.plan.session = &s
 	// The objects without the commits: libostree makes those of a transaction
 	// visible in any order, and a commit must not be there before its tree.
-	if err := a.transaction(func() error { return a.importAll(imports) }); err != nil {
+	if err := a.importTree(c); err != nil {
 		return err
 	}
 	if err := a.flip(ctx); err != nil {
@@ -105,9 +107,8 @@ func (a *apply) run(ctx context.Context) (err error) {
 	return err
 }
 
-// closure checks that every object of every commit is here, and lists those
-// to import.
-func (a *apply) closure(ctx context.Context) ([]ostree.Name, error) {
+// closure checks that every object of every commit is here, and tells where.
+func (a *apply) closure(ctx context.Context) (*closure, error) {
 	c := newClosure(a.view)
 	for _, commit := range a.plan.commits {
 		if err := c.add(ctx, commit); err != nil {
@@ -118,7 +119,7 @@ func (a *apply) closure(ctx context.Context) ([]ostree.Name, error) {
 		return nil, err
 	}
 	if len(c.missing) == 0 {
-		return c.imports, nil
+		return c, nil
 	}
 	o := outcomef(wire.MissingObjects, "%d objects are missing or bad, one of them %s", len(c.missing), c.missing[0].Object)
 	return nil, a.withProblems(o, a.plan, c.missing)
@@ -183,20 +184,80 @@ func (a *apply) transaction(do func() error) error {
 	return nil
 }
 
+// importTree brings in all objects but the commits. An object that is linked
+// needs no transaction, which would link it twice: its bytes are durable by
+// now, and its name is there or not. It would not replace one that is there.
+func (a *apply) importTree(c *closure) error {
+	linked, err := a.links()
+	if err != nil {
+		return err
+	}
+	inside := []place{replaceable, importable}
+	if linked {
+		inside = inside[:1]
+		if err := a.importAll(c.at(importable)); err != nil {
+			return err
+		}
+	}
+	if c.holds(inside...) {
+		if err := a.transaction(func() error { return a.importAll(c.at(inside...)) }); err != nil {
+			return err
+		}
+	}
+	return durable.SyncFS(a.cfg.Repo)
+}
+
+// links tells whether libostree imports by hard link: from one archive of its
+// own to another on the same file system.
+func (a *apply) links() (bool, error) {
+	if a.view.repo.Mode() != ostree.ModeArchive {
+		return false, nil
+	}
+	var from, to unix.Stat_t
+	if err := unix.Stat(filepath.Join(a.cfg.Staged, "objects"), &from); err != nil {
+		return false, err
+	}
+	err := unix.Stat(filepath.Join(a.cfg.Repo, "objects"), &to)
+	return err == nil && from.Dev == to.Dev && from.Uid == to.Uid, err
+}
+
 // importAll imports objects by several threads, as ostree pull does too.
-func (a *apply) importAll(names []ostree.Name) error {
-	var g errgroup.Group
-	share := len(names)/runtime.GOMAXPROCS(0) + 1
-	for part := range slices.Chunk(names, share) {
+func (a *apply) importAll(names iter.Seq[ostree.Name]) error {
+	const share = 256
+	shares := make(chan []ostree.Name)
+	g, ctx := errgroup.WithContext(context.Background())
+	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
-			for _, n := range part {
-				if err := a.dst.Import(a.src, n); err != nil {
-					return err
+			for part := range shares {
+				for _, n := range part {
+					if err := a.dst.Import(a.src, n); err != nil {
+						return err
+					}
 				}
 			}
 			return nil
 		})
 	}
+	g.Go(func() error {
+		defer close(shares)
+		part := make([]ostree.Name, 0, share)
+		hand := func() bool {
+			select {
+			case shares <- part:
+				part = make([]ostree.Name, 0, share)
+				return true
+			case <-ctx.Done():
+				return false // a worker has the error
+			}
+		}
+		for n := range names {
+			if part = append(part, n); len(part) == share && !hand() {
+				return nil
+			}
+		}
+		hand()
+		return nil
+	})
 	return g.Wait()
 }
 

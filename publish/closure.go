@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"iter"
+	"slices"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -17,16 +19,44 @@ import (
 // proves nothing about its children, and that the repository has a metadata
 // object nothing about its bytes.
 //
-// Memory grows by about 40 bytes an object.
+// Memory grows by about 60 bytes an object.
 type closure struct {
 	*view
-	seen    map[ostree.Name]struct{}
-	imports []ostree.Name // to bring into the repository, without the commits
+	seen    map[ostree.Name]place // without the commits
 	missing []wire.ObjectProblem
 }
 
+// place is what is to be done with an object.
+type place uint8
+
+const (
+	nowhere     place = iota // noted as missing
+	published                // nothing: the repository has it
+	importable               // import it from staging
+	replaceable              // the same, over a damaged copy in the repository
+)
+
 func newClosure(v *view) *closure {
-	return &closure{view: v, seen: make(map[ostree.Name]struct{})}
+	return &closure{view: v, seen: make(map[ostree.Name]place)}
+}
+
+// at goes through the objects at some places.
+func (c *closure) at(places ...place) iter.Seq[ostree.Name] {
+	return func(yield func(ostree.Name) bool) {
+		for n, is := range c.seen {
+			if slices.Contains(places, is) && !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+// holds tells whether any object is at one of the places.
+func (c *closure) holds(places ...place) bool {
+	for range c.at(places...) {
+		return true
+	}
+	return false
 }
 
 // add walks the objects of one commit, without its parents. What is missing
@@ -50,10 +80,10 @@ func (c *closure) add(ctx context.Context, commit ostree.Checksum) error {
 			if _, ok := c.seen[child]; ok {
 				return nil
 			}
-			c.seen[child] = struct{}{}
 			if child.Type == ostree.File {
 				return c.file(child)
 			}
+			c.seen[child] = nowhere
 			todo = append(todo, child)
 			return nil
 		})
@@ -74,13 +104,16 @@ func (c *closure) read(n ostree.Name) ([]byte, error) {
 	}
 	there := err == nil
 	if there && damaged(n, b) == "" {
+		c.found(n, published)
 		return b, nil
 	}
 	staged, err := c.staged.Metadata(n)
+	if err == nil && there {
+		c.found(n, replaceable)
+		return staged, nil
+	}
 	if err == nil {
-		if n.Type != ostree.CommitObject { // those come in later
-			c.imports = append(c.imports, n)
-		}
+		c.found(n, importable)
 		return staged, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -92,6 +125,13 @@ func (c *closure) read(n ostree.Name) ([]byte, error) {
 		c.lacks(n)
 	}
 	return nil, nil
+}
+
+// found notes where an object is. Commits come in by themselves, later.
+func (c *closure) found(n ostree.Name, p place) {
+	if n.Type != ostree.CommitObject {
+		c.seen[n] = p
+	}
 }
 
 // damaged tells what is wrong with a metadata object of the repository, which
@@ -108,17 +148,25 @@ func damaged(n ostree.Name, b []byte) string {
 
 // file notes where a content object is.
 func (c *closure) file(n ostree.Name) error {
-	there, err := c.repo.Has(n)
-	if err != nil || there {
+	is, err := c.repo.Look(n)
+	if err != nil {
 		return err
 	}
-	if there, err = c.staged.Has(n); err != nil {
-		return err
+	if is == ostree.Present {
+		c.found(n, published)
+		return nil
 	}
-	if there {
-		c.imports = append(c.imports, n)
-	} else {
+	staged, err := c.staged.Has(n)
+	switch {
+	case err != nil:
+		return err
+	case !staged:
+		c.found(n, nowhere)
 		c.lacks(n)
+	case is == ostree.Hollow:
+		c.found(n, replaceable)
+	default:
+		c.found(n, importable)
 	}
 	return nil
 }

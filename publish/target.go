@@ -11,7 +11,7 @@ import (
 
 // checkTarget refuses content that the repository's mode cannot hold, before
 // anything changes. An archive holds everything.
-func (a *apply) checkTarget(imports []ostree.Name) error {
+func (a *apply) checkTarget(c *closure) error {
 	mode := a.view.repo.Mode()
 	if mode == ostree.ModeArchive {
 		return nil
@@ -19,8 +19,8 @@ func (a *apply) checkTarget(imports []ostree.Name) error {
 	if mode == ostree.ModeBare && os.Geteuid() != 0 {
 		return outcomef(wire.Policy, "a bare repository can only be written by root")
 	}
-	for _, n := range imports {
-		if n.Type != ostree.File {
+	for n, is := range c.seen {
+		if n.Type != ostree.File || is == published {
 			continue
 		}
 		h, err := a.view.staged.FileHeader(n)

@@ -117,7 +117,10 @@ func (s *staged) putUnnamed(n ostree.Name, b []byte) (err error) {
 	if err := fill(fd, b); err != nil {
 		return err
 	}
-	err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, file, unix.AT_SYMLINK_FOLLOW)
+	err = unix.Linkat(fd, "", dir, file, unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.ENOENT) { // older kernels allow it to root only
+		err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, file, unix.AT_SYMLINK_FOLLOW)
+	}
 	if errors.Is(err, unix.EEXIST) {
 		return nil // another upload brought the same object
 	}
@@ -154,7 +157,11 @@ func fill(fd int, b []byte) error {
 		}
 		b = b[max(n, 0):]
 	}
-	return unix.Fchmod(fd, objectMode)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == objectMode {
+		return err
+	}
+	return unix.Fchmod(fd, objectMode) // the umask took something
 }
 
 // move stages the verified file at path by renaming it. An object that is

@@ -137,9 +137,14 @@ func (n Name) String() string { return n.Checksum.String() + "." + n.Type.String
 // Path is where an archive repository keeps the object, below objects/: "ab/cd….filez".
 func (n Name) Path() string { return loosePath(n, n.Type.String()) }
 
-func loosePath(n Name, suffix string) string {
-	s := n.Checksum.String()
-	return s[:2] + "/" + s[2:] + "." + suffix
+func loosePath(n Name, suffix string) string { return string(appendLoosePath(nil, n, suffix)) }
+
+func appendLoosePath(b []byte, n Name, suffix string) []byte {
+	b = hex.AppendEncode(b, n.Checksum[:1])
+	b = append(b, '/')
+	b = hex.AppendEncode(b, n.Checksum[1:])
+	b = append(b, '.')
+	return append(b, suffix...)
 }
 
 // Compare orders names by checksum, then by type.
