@@ -72,7 +72,7 @@ func (r *run) deliver(ctx context.Context, have map[ostree.Checksum]bool) error 
 		if err != nil {
 			return err
 		}
-		rejected, err := r.recheck(ctx, sent)
+		rejected, err := r.recheck(ctx, src, sent)
 		if err != nil {
 			return err
 		}

@@ -58,16 +58,7 @@ func (c *content) add(o *ostree.Object) {
 
 // fits reports whether o's frame fits into the pack: always into an empty one.
 func (c *content) fits(o *ostree.Object) bool {
-	return len(c.parts) == 0 || c.size+wire.MaxFrameHeader+o.Size <= wire.PackTarget
-}
-
-// names lists the objects.
-func (c *content) names() []ostree.Name {
-	names := make([]ostree.Name, len(c.parts))
-	for i, p := range c.parts {
-		names[i] = p.object.Name
-	}
-	return names
+	return len(c.parts) == 0 || c.size+wire.MaxFrameHeader+o.Size <= wire.PackTarget && len(c.parts) < wire.PackFrames
 }
 
 // Read fills p, or as much of it as there is left.

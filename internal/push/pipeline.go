@@ -8,8 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,12 +48,12 @@ type pump struct {
 	batches chan []ostree.Name
 	lacking chan ostree.Name
 
-	mu   sync.Mutex
-	sent []ostree.Name
+	sent atomic.Pointer[ostree.Name] // one of those that were sent
 }
 
-// pump sends what the server lacks of src and returns what was sent.
-func (r *run) pump(ctx context.Context, src source) ([]ostree.Name, error) {
+// pump sends what the server lacks of src and returns the name of one object
+// that was sent, nil if none was.
+func (r *run) pump(ctx context.Context, src source) (*ostree.Name, error) {
 	p := &pump{
 		run: r, start: time.Now(),
 		batches: make(chan []ostree.Name, negotiations), lacking: make(chan ostree.Name, lackingQueue),
@@ -69,7 +68,7 @@ func (r *run) pump(ctx context.Context, src source) ([]ostree.Name, error) {
 	r.lastByte = time.Now()
 	r.result.Seconds.Upload += since(p.start) // rounds add up
 	r.progress.Set(Verifying)
-	return p.sent, err
+	return p.sent.Load(), err
 }
 
 // walk gathers names into batches that grow.
@@ -169,14 +168,19 @@ func (p *pump) ship(ctx context.Context, pack *content) error {
 	if err := p.sendPack(ctx, name, pack); err != nil {
 		return p.unreadable(ostree.Name{}, err)
 	}
-	p.note(pack.names()...)
+	for _, part := range pack.parts {
+		p.note(part.object.Name)
+	}
 	return nil
 }
 
-func (p *pump) note(names ...ostree.Name) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sent = append(p.sent, names...)
+// note remembers an object that was sent; of commitmeta the server always wants
+// another.
+func (p *pump) note(n ostree.Name) {
+	if n.Type != ostree.CommitMeta && p.sent.Load() == nil {
+		first := n
+		p.sent.Store(&first)
+	}
 }
 
 // unreadable explains an object that the build repository cannot give.
@@ -236,33 +240,43 @@ func (r *run) ask(ctx context.Context, what string, names []ostree.Name) (lackin
 	return append(lacking, rest...), err
 }
 
-// recheck asks once more for what was sent: what is lacking now was rejected.
-func (r *run) recheck(ctx context.Context, sent []ostree.Name) ([]ostree.Name, error) {
+// recheck asks once more for what src has: what is lacking now was rejected.
+// Only one object that was sent is named if the server lacks nothing, since
+// everything waits for the answer.
+func (r *run) recheck(ctx context.Context, src source, sent *ostree.Name) (rejected []ostree.Name, err error) {
 	start := time.Now()
 	defer func() { r.result.Seconds.Check += since(start) }()
-	sent = slices.DeleteFunc(sent, func(n ostree.Name) bool { return n.Type == ostree.CommitMeta }) // always lacking
-	if all, err := r.allArrived(ctx, sent); all || err != nil {
+	if sent == nil {
+		return nil, nil
+	}
+	if all, err := r.allArrived(ctx, *sent); all || err != nil {
 		return nil, err
 	}
-	var rejected []ostree.Name
-	for batch := range slices.Chunk(sent, largestBatch) {
+	var batch []ostree.Name
+	flush := func() error {
 		lacking, err := r.ask(ctx, "check what arrived", batch)
-		if err != nil {
-			return nil, err
-		}
-		rejected = append(rejected, lacking...)
+		rejected, batch = append(rejected, lacking...), batch[:0]
+		return err
 	}
-	return rejected, nil
+	err = src(ctx, func(n ostree.Name) error {
+		if n.Type == ostree.CommitMeta {
+			return nil // always lacking
+		}
+		if batch = append(batch, n); len(batch) < largestBatch {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil && len(batch) > 0 {
+		err = flush()
+	}
+	return rejected, err
 }
 
-// allArrived tells whether the server counts nothing as missing or rejected. That
-// saves naming each object once more, at the end, where everything waits for it.
-func (r *run) allArrived(ctx context.Context, sent []ostree.Name) (bool, error) {
-	if len(sent) == 0 {
-		return true, nil
-	}
-	// The answer comes when all that has arrived is ingested.
-	if _, err := r.ask(ctx, "wait for what arrived", sent[:1]); err != nil {
+// allArrived tells whether the server counts nothing as missing or rejected,
+// once it has ingested what arrived; sent is any object that was sent.
+func (r *run) allArrived(ctx context.Context, sent ostree.Name) (bool, error) {
+	if _, err := r.ask(ctx, "wait for what arrived", []ostree.Name{sent}); err != nil {
 		return false, err
 	}
 	if err := r.look(ctx); err != nil {

@@ -21,6 +21,9 @@ const (
 	MaxBody = 2 << 20
 	// PackTarget is the size at which a client closes a pack.
 	PackTarget = 8 << 20
+	// PackFrames is how many objects a client puts into one: very small ones take
+	// more memory on both sides than they have bytes.
+	PackFrames = 8192
 	// MaxPack is the largest pack upload that a server accepts.
 	MaxPack = 16 << 20
 	// MaxPackPayload is the largest object that may travel in a pack.
