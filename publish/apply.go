@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -195,12 +194,12 @@ func (a *apply) importTree(c *closure) error {
 	inside := []place{replaceable, importable}
 	if linked {
 		inside = inside[:1]
-		if err := a.importAll(c.at(importable)); err != nil {
+		if err := a.importAll(c, importable); err != nil {
 			return err
 		}
 	}
 	if c.holds(inside...) {
-		if err := a.transaction(func() error { return a.importAll(c.at(inside...)) }); err != nil {
+		if err := a.transaction(func() error { return a.importAll(c, inside...) }); err != nil {
 			return err
 		}
 	}
@@ -221,43 +220,25 @@ func (a *apply) links() (bool, error) {
 	return err == nil && from.Dev == to.Dev && from.Uid == to.Uid, err
 }
 
-// importAll imports objects by several threads, as ostree pull does too.
-func (a *apply) importAll(names iter.Seq[ostree.Name]) error {
-	const share = 256
-	shares := make(chan []ostree.Name)
-	g, ctx := errgroup.WithContext(context.Background())
-	for range runtime.GOMAXPROCS(0) {
+// importAll imports the objects at some places by several threads, as ostree
+// pull does too. Each thread works on a folder of its own: others would wait for
+// it there, and the disk finds together what belongs together.
+func (a *apply) importAll(c *closure, places ...place) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, folder := range c.folders {
 		g.Go(func() error {
-			for part := range shares {
-				for _, n := range part {
-					if err := a.dst.Import(a.src, n); err != nil {
-						return err
-					}
+			for n, is := range folder {
+				if !slices.Contains(places, is) {
+					continue
+				}
+				if err := a.dst.Import(a.src, n); err != nil {
+					return err
 				}
 			}
 			return nil
 		})
 	}
-	g.Go(func() error {
-		defer close(shares)
-		part := make([]ostree.Name, 0, share)
-		hand := func() bool {
-			select {
-			case shares <- part:
-				part = make([]ostree.Name, 0, share)
-				return true
-			case <-ctx.Done():
-				return false // a worker has the error
-			}
-		}
-		for n := range names {
-			if part = append(part, n); len(part) == share && !hand() {
-				return nil
-			}
-		}
-		hand()
-		return nil
-	})
 	return g.Wait()
 }
 

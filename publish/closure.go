@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io/fs"
-	"iter"
 	"slices"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -22,7 +21,7 @@ import (
 // Memory grows by about 60 bytes an object.
 type closure struct {
 	*view
-	seen    map[ostree.Name]place // without the commits
+	folders [256]map[ostree.Name]place // all but the commits, by the folder of objects/
 	missing []wire.ObjectProblem
 }
 
@@ -37,24 +36,24 @@ const (
 )
 
 func newClosure(v *view) *closure {
-	return &closure{view: v, seen: make(map[ostree.Name]place)}
+	c := &closure{view: v}
+	for i := range c.folders {
+		c.folders[i] = make(map[ostree.Name]place)
+	}
+	return c
 }
 
-// at goes through the objects at some places.
-func (c *closure) at(places ...place) iter.Seq[ostree.Name] {
-	return func(yield func(ostree.Name) bool) {
-		for n, is := range c.seen {
-			if slices.Contains(places, is) && !yield(n) {
-				return
-			}
-		}
-	}
-}
+// folder gives those objects that lie in the same folder as n.
+func (c *closure) folder(n ostree.Name) map[ostree.Name]place { return c.folders[n.Checksum[0]] }
 
 // holds tells whether any object is at one of the places.
 func (c *closure) holds(places ...place) bool {
-	for range c.at(places...) {
-		return true
+	for _, folder := range c.folders {
+		for _, is := range folder {
+			if slices.Contains(places, is) {
+				return true
+			}
+		}
 	}
 	return false
 }
@@ -77,13 +76,13 @@ func (c *closure) add(ctx context.Context, commit ostree.Checksum) error {
 			continue // noted as missing
 		}
 		err = ostree.Children(n, b, func(child ostree.Name) error {
-			if _, ok := c.seen[child]; ok {
+			if _, ok := c.folder(child)[child]; ok {
 				return nil
 			}
 			if child.Type == ostree.File {
 				return c.file(child)
 			}
-			c.seen[child] = nowhere
+			c.found(child, nowhere)
 			todo = append(todo, child)
 			return nil
 		})
@@ -130,7 +129,7 @@ func (c *closure) read(n ostree.Name) ([]byte, error) {
 // found notes where an object is. Commits come in by themselves, later.
 func (c *closure) found(n ostree.Name, p place) {
 	if n.Type != ostree.CommitObject {
-		c.seen[n] = p
+		c.folder(n)[n] = p
 	}
 }
 

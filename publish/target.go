@@ -19,16 +19,18 @@ func (a *apply) checkTarget(c *closure) error {
 	if mode == ostree.ModeBare && os.Geteuid() != 0 {
 		return outcomef(wire.Policy, "a bare repository can only be written by root")
 	}
-	for n, is := range c.seen {
-		if n.Type != ostree.File || is == published {
-			continue
-		}
-		h, err := a.view.staged.FileHeader(n)
-		if err != nil {
-			return err
-		}
-		if err := h.StorableIn(mode); err != nil {
-			return outcomef(wire.Policy, "object %s: %v", n, err)
+	for _, folder := range c.folders {
+		for n, is := range folder {
+			if n.Type != ostree.File || is == published {
+				continue
+			}
+			h, err := a.view.staged.FileHeader(n)
+			if err != nil {
+				return err
+			}
+			if err := h.StorableIn(mode); err != nil {
+				return outcomef(wire.Policy, "object %s: %v", n, err)
+			}
 		}
 	}
 	return nil
