@@ -8,12 +8,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
 )
@@ -21,6 +23,11 @@ import (
 // loopback is everyone, on the commit of /usr/share.
 func (b *bench) loopback(ctx context.Context) ([]contender, error) {
 	return b.everyone(ctx, b.share)
+}
+
+// larger is a push of more than loopback's.
+func (b *bench) larger(context.Context) ([]contender, error) {
+	return []contender{b.pushing(b.large, straight)}, nil
 }
 
 // updating is everyone who can leave out what the target has.
@@ -139,7 +146,11 @@ func straight(_ context.Context, _ *bench, server string) (string, func(*trial) 
 }
 
 // pushing is ostree-upload, with a server of its own for each turn.
-func (b *bench) pushing(s *source, by route) contender {
+func (b *bench) pushing(s *source, by route) contender { return b.killing(0, s, by) }
+
+// killing is the same, but the client is killed some times at random moments and
+// the command run again.
+func (b *bench) killing(kills int, s *source, by route) contender {
 	return contender{"ostree-upload push", func(ctx context.Context, folder string) (*turn, error) {
 		repo, err := b.target(ctx, s, folder)
 		if err != nil {
@@ -154,10 +165,23 @@ func (b *bench) pushing(s *source, by route) contender {
 			server.stop()
 			return nil, err
 		}
-		cmd := b.command(ctx, b.binary, "push", "--json", "--repo="+s.repo, "--address=http://"+address, "--branch="+s.ref)
-		cmd.Env = append(os.Environ(), "OSTREE_UPLOAD_TOKEN="+token)
+		push := func(ctx context.Context) *exec.Cmd {
+			cmd := b.command(ctx, b.binary, "push", "--json", "--repo="+s.repo, "--address=http://"+address, "--branch="+s.ref)
+			cmd.Env = append(os.Environ(), "OSTREE_UPLOAD_TOKEN="+token)
+			return cmd
+		}
+		var cmd *exec.Cmd
 		var out string
-		run := func(context.Context) (err error) { out, err = output(cmd); return err }
+		run := func(ctx context.Context) (err error) {
+			for range kills {
+				if err := killed(ctx, push); err != nil {
+					return err
+				}
+			}
+			cmd = push(ctx)
+			out, err = output(cmd)
+			return err
+		}
 		return &turn{run: run, end: func(t *trial) error {
 			defer server.stop()
 			if err := note(t, cmd, out, server); err != nil {
@@ -170,6 +194,17 @@ func (b *bench) pushing(s *source, by route) contender {
 			return b.complete(ctx, s, repo)
 		}}, nil
 	}}
+}
+
+// killed runs a command for at most lifetime.
+func killed(ctx context.Context, make func(context.Context) *exec.Cmd) error {
+	const lifetime = 8 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(rand.Int64N(int64(lifetime))))
+	defer cancel()
+	if _, err := output(make(ctx)); ctx.Err() == nil {
+		return fmt.Errorf("a push that was to be killed ended by itself: %w", err)
+	}
+	return nil
 }
 
 // receive starts a server of the repository in folder.

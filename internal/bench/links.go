@@ -61,6 +61,12 @@ func (b *bench) outages(context.Context) ([]contender, error) {
 	}))}, nil
 }
 
+// kills is a push that is killed again and again. What it costs is what each run
+// asks anew, and of each connection one object that was cut.
+func (b *bench) kills(context.Context) ([]contender, error) {
+	return []contender{b.killing(20, b.update, through(thin, nil))}, nil
+}
+
 // wait waits, and reports false if done is closed before.
 func wait(d time.Duration, done chan struct{}) bool {
 	timer := time.NewTimer(d)

@@ -45,6 +45,7 @@ type bench struct {
 	rounds int
 
 	share  *source // a commit of /usr/share
+	large  *source // a commit of /usr/lib, which is larger
 	update *source // Debian packages at two versions
 	ssh    *sshd
 	web    *nginx
@@ -65,7 +66,9 @@ func (b *bench) parts() []part {
 		{"slow", "the same update through 20 Mbit/s with 100 ms round trip", 1, b.slow},
 		{"cuts", "the same, each connection reset after 5 MB", 1, b.cuts},
 		{"outages", "the same, the link down for 3 s every 20 s", 1, b.outages},
+		{"kills", "the same through 20 Mbit/s, the client killed 20 times and run again", 1, b.kills},
 		{"proxy", "the update through nginx that takes requests of 1 MB and collects them", 1, b.proxied},
+		{"larger", "a commit of /usr/lib, which is larger, for the memory", 1, b.larger},
 		{"million", "a commit of 1,000,000 small files", 1, b.million},
 	}
 }
@@ -119,7 +122,9 @@ func (b *bench) prepare(ctx context.Context, sources, part string) (err error) {
 	}
 	switch part {
 	case "loopback":
-		b.share, err = b.shareSource(ctx, sources)
+		b.share, err = b.folderSource(ctx, sources, "share", "/usr/share")
+	case "larger":
+		b.large, err = b.folderSource(ctx, sources, "larger", "/usr/lib")
 	case "million":
 	default:
 		if b.update == nil {

@@ -28,16 +28,16 @@ type source struct {
 // with the source, so that their times are equal and rsync takes them for equal.
 func (s *source) earlier() string { return s.repo + "-earlier" }
 
-// shareSource commits /usr/share.
-func (b *bench) shareSource(ctx context.Context, folder string) (*source, error) {
-	s := &source{repo: filepath.Join(folder, "share"), ref: "bench/share"}
+// folderSource commits a folder of this machine.
+func (b *bench) folderSource(ctx context.Context, folder, name, tree string) (*source, error) {
+	s := &source{repo: filepath.Join(folder, name), ref: "bench/" + name}
 	if done, err := b.again(ctx, s, 1); done || err != nil {
 		return s, err
 	}
 	if err := b.initRepo(ctx, s.repo); err != nil {
 		return nil, err
 	}
-	if err := b.commit(ctx, s, "/usr/share"); err != nil {
+	if err := b.commit(ctx, s, tree); err != nil {
 		return nil, err
 	}
 	return s, b.weigh(s)
