@@ -30,10 +30,11 @@ func TestImportsPointOneWay(t *testing.T) {
 	// here are bound by the second table only.
 	only := map[string][]string{
 		"internal/ostree":  {},
-		"internal/durable": {},
-		"internal/config":  {},
+		"internal/fault":   {},
+		"internal/durable": {"internal/fault"},
+		"internal/config":  {"internal/durable"},
 		"internal/wire":    {"internal/ostree"},
-		"internal/push":    {"internal/ostree", "internal/wire"},
+		"internal/push":    {"internal/ostree", "internal/wire", "internal/fault"},
 		"internal/receive": {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable"},
 	}
 	for pkg, may := range only {

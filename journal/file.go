@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/lirios/ostree-upload/internal/durable"
 )
 
 // openDB opens the database of a journal that exists. Damage can make bbolt
@@ -35,27 +36,7 @@ func createFile(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	dir, base := filepath.Split(path)
-	tmp, err := os.CreateTemp(filepath.Clean(dir), base+".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := writeEmpty(tmp.Name()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
-		return nil // someone else was faster
-	} else if err != nil {
-		// No hard links here.
-		if err := os.Rename(tmp.Name(), path); err != nil {
-			return err
-		}
-	}
-	return syncFolder(filepath.Clean(dir))
+	return durable.Create(path, writeEmpty)
 }
 
 func writeEmpty(path string) error {
@@ -75,13 +56,4 @@ func writeEmpty(path string) error {
 		return errors.Join(meta.Put(versionKey, []byte(schema)), meta.Put(cleanKey, []byte{1}))
 	})
 	return errors.Join(err, db.Close())
-}
-
-// syncFolder makes the journal's name durable.
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -52,6 +52,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/fault"
 )
 
 const (
@@ -201,7 +203,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) error {
 	} else if err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	if err := fault.Point("journal commit", tx.Commit); err != nil {
 		if !harmless(err) {
 			j.failed = err
 			close(j.stopped)

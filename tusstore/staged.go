@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
@@ -43,7 +44,7 @@ func openStaged(path string) (*staged, error) {
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(path, "config"), []byte(stagedConfig), 0o644); err != nil {
+	if err := durable.Write(filepath.Join(path, "config"), []byte(stagedConfig), os.Rename); err != nil {
 		return nil, err
 	}
 	for i := range s.dirs {
@@ -95,83 +96,25 @@ func (s *staged) has(n ostree.Name) (bool, error) {
 // put stages a verified object from memory. One that is there stays; nobody
 // looks first, since the client was told what is lacking.
 func (s *staged) put(n ostree.Name, b []byte) error {
+	dir, file := s.place(n)
 	if !s.noTmpfs.Load() {
-		err := s.putUnnamed(n, b)
+		err := durable.WriteUnnamed(dir, file, objectMode, b)
 		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
 			return wrap("stage", n, err)
 		}
 		s.noTmpfs.Store(true)
 	}
-	return wrap("stage", n, s.putTemp(n, b))
-}
-
-// putUnnamed writes a file without a name and links it: a kill in the middle
-// leaves nothing.
-func (s *staged) putUnnamed(n ostree.Name, b []byte) (err error) {
-	dir, file := s.place(n)
-	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, objectMode)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	if err := fill(fd, b); err != nil {
-		return err
-	}
-	err = unix.Linkat(fd, "", dir, file, unix.AT_EMPTY_PATH)
-	if errors.Is(err, unix.ENOENT) { // older kernels allow it to root only
-		err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, file, unix.AT_SYMLINK_FOLLOW)
-	}
-	if errors.Is(err, unix.EEXIST) {
-		return nil // another upload brought the same object
-	}
-	return err
-}
-
-// putTemp does the same where there is no O_TMPFILE. What a kill leaves behind
-// is a name that is no object's.
-func (s *staged) putTemp(n ostree.Name, b []byte) error {
-	dir, file := s.place(n)
-	tmp := tempPrefix + strconv.FormatInt(s.temps.Add(1), 10)
-	fd, err := unix.Openat(dir, tmp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, objectMode)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(fill(fd, b), unix.Close(fd))
-	if err == nil {
-		err = unix.Renameat(dir, tmp, dir, file)
-	}
-	if err != nil {
-		return errors.Join(err, unix.Unlinkat(dir, tmp, 0))
-	}
-	return nil
+	temp := tempPrefix + strconv.FormatInt(s.temps.Add(1), 10)
+	return wrap("stage", n, durable.WriteNamed(dir, temp, file, objectMode, b))
 }
 
 const tempPrefix = ".tmp-"
 
-// fill writes all of b and sets the mode.
-func fill(fd int, b []byte) error {
-	for len(b) > 0 {
-		n, err := unix.Write(fd, b)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		b = b[max(n, 0):]
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == objectMode {
-		return err
-	}
-	return unix.Fchmod(fd, objectMode) // the umask took something
-}
-
 // move stages the verified file at path by renaming it. An object that is
 // there is as good: the same bytes hash to its name.
 func (s *staged) move(n ostree.Name, path string) error {
-	if err := os.Chmod(path, objectMode); err != nil {
-		return wrap("stage", n, err)
-	}
 	dir, file := s.place(n)
-	return wrap("stage", n, unix.Renameat(unix.AT_FDCWD, path, dir, file))
+	return wrap("stage", n, durable.Move(path, objectMode, dir, file))
 }
 
 func wrap(what string, n ostree.Name, err error) error {

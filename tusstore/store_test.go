@@ -310,7 +310,7 @@ func TestRecoverDropsOrphans(t *testing.T) {
 	f.send("broken", 100, []byte("12345"))
 	must(t, os.WriteFile(f.infoPath(f.session, "broken"), []byte("{"), 0o600))
 	orphan := f.dataPath(f.session, "orphan")
-	temp := f.dataPath(f.session, "123.tmp")
+	temp := f.dataPath(f.session, ".cut.info.123")
 	ended := filepath.Join(f.dir, "uploads", "aaaaaaaaaaaaaaaa")
 	must(t, os.Mkdir(ended, 0o700))
 	for _, path := range []string{orphan, temp, filepath.Join(ended, "p")} {

@@ -18,14 +18,12 @@ import (
 	"github.com/tus/tusd/v2/pkg/handler"
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-const (
-	infoSuffix = ".info"
-	tempSuffix = ".tmp"
-)
+const infoSuffix = ".info"
 
 // ErrExists is the tus server's answer to a second creation of an upload.
 var ErrExists = handler.NewError("ERR_UPLOAD_EXISTS", "the upload exists already; HEAD tells its offset", http.StatusConflict)
@@ -175,23 +173,15 @@ func (u *upload) object() (ostree.Name, bool) {
 	return n, err == nil
 }
 
-// writeInfo writes the .info file under a temporary name and lets place give
-// it its own: os.Link to create it, os.Rename to replace it.
-func (u *upload) writeInfo(place func(old, new string) error) error {
+// writeInfo writes the .info file, which name gives its name: os.Link to create
+// it, os.Rename to replace it. A power cut may take it, and the upload with it,
+// which costs sending it again.
+func (u *upload) writeInfo(name func(temp, path string) error) error {
 	b, err := json.Marshal(u.info)
 	if err != nil {
 		return err
 	}
-	path := u.store.infoPath(u.session, u.name)
-	tmp, err := os.CreateTemp(filepath.Dir(path), "*"+tempSuffix)
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = place(tmp.Name(), path)
-	}
-	return errors.Join(err, removeIfThere(tmp.Name()))
+	return durable.Write(u.store.infoPath(u.session, u.name), b, name)
 }
 
 // GetInfo implements handler.Upload.

@@ -151,26 +151,6 @@ func TestAddTokenFile(t *testing.T) {
 	})
 }
 
-// TestReplaceInPlace pins the way for a file that cannot be renamed over, with
-// a shorter and a longer content.
-func TestReplaceInPlace(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "c.yaml")
-	write(t, path, "repo: something\n", 0o600)
-	for _, text := range []string{"repo: r\n", "repo: something longer than before\n"} {
-		f, _, err := openLocked(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := replaceInPlace(f, []byte(text)); err != nil {
-			t.Error(err)
-		}
-		f.Close()
-		if got := read(t, path); got != text {
-			t.Errorf("got %q", got)
-		}
-	}
-}
-
 // TestAddTokenTogether pins that two at once lose nothing, also when the file
 // is made by one of them.
 func TestAddTokenTogether(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/lirios/ostree-upload/internal/durable"
 )
 
 // edit changes the file at path by change, which gets its content and returns
@@ -108,44 +110,22 @@ func same(path string, f *os.File) bool {
 // folder that is not ours to write, or for a file of another owner, a new file
 // cannot be made as the old one was.
 func replace(path string, f *os.File, text []byte) error {
-	err := replaceByRename(path, f, text)
+	err := durable.Replace(path, func(temp *os.File) error {
+		if err := likeOld(temp, f); err != nil {
+			return err
+		}
+		_, err := temp.Write(text)
+		return err
+	})
 	switch {
 	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EXDEV),
 		errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		err = replaceInPlace(f, text)
+		err = durable.Overwrite(f, text)
 	}
 	if err != nil {
 		return fmt.Errorf("writing the configuration: %w", err)
 	}
 	return nil
-}
-
-func replaceByRename(path string, f *os.File, text []byte) (err error) {
-	folder := filepath.Dir(path)
-	temp, err := os.CreateTemp(folder, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		temp.Close()
-		if err != nil {
-			os.Remove(temp.Name())
-		}
-	}()
-	if err := likeOld(temp, f); err != nil {
-		return err
-	}
-	if _, err := temp.Write(text); err != nil {
-		return err
-	}
-	// The content before the name: else a crash leaves an empty file under it.
-	if err := temp.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(temp.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(folder)
 }
 
 // likeOld gives a new file the mode and owner of the one it replaces: the
@@ -173,28 +153,4 @@ func matchOwner(temp *os.File, uid, gid int) error {
 		return nil
 	}
 	return temp.Chown(uid, gid)
-}
-
-// syncFolder makes the rename itself durable: a token that was printed must
-// still be one after a power cut.
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// replaceInPlace writes over the old content and then cuts what is left of it.
-// In that order, as a server that reads it meanwhile must not find the file
-// empty.
-func replaceInPlace(f *os.File, text []byte) error {
-	if _, err := f.WriteAt(text, 0); err != nil {
-		return err
-	}
-	if err := f.Truncate(int64(len(text))); err != nil {
-		return err
-	}
-	return f.Sync()
 }

@@ -1,19 +1,31 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package durable does what must survive a power cut, and what must not run
-// twice.
+// Package durable does every write that must be whole after a crash, or
+// survive a power cut, and what must not run twice.
 //
-// A failed sync is never tried again: the kernel may have dropped the pages, so
-// the operation that needed it ends.
+//   - A file gets its name when its content is complete: a kill leaves the old
+//     one or the new one, and perhaps a temporary name beside it.
+//   - A failed sync is never tried again: the kernel may have dropped the pages,
+//     and the next sync would succeed without them. The error is ErrNotSynced,
+//     and ends whatever relies on the file system: a server stops, uncleanly,
+//     so that the next one verifies what the disk has.
+//   - Each effect is a point of crash tests (internal/fault).
 package durable
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/fault"
 )
+
+// ErrNotSynced says that a sync failed: what was written may be lost although
+// it can still be read.
+var ErrNotSynced = errors.New("not synced")
 
 // SyncFS makes everything durable that was written to the file system that
 // holds path: one call where many files become durable at once.
@@ -22,11 +34,38 @@ func SyncFS(path string) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Syncfs(int(f.Fd()))
+	err = fault.Point("syncfs "+filepath.Base(path), func() error { return unix.Syncfs(int(f.Fd())) })
 	if err != nil {
-		err = fmt.Errorf("syncfs %s: %w", path, err)
+		err = fmt.Errorf("syncfs %s: %w: %w", path, ErrNotSynced, err)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// syncFile makes a file's content durable.
+func syncFile(f *os.File) error {
+	if err := fault.Point("fsync", f.Sync); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotSynced, err)
+	}
+	return nil
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncFile(d), d.Close())
+}
+
+// Uncache has a file read from the disk by whoever reads it next, as far as it
+// is synced: after a sync that failed, memory may still hold what the disk
+// lacks.
+func Uncache(f *os.File) error {
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("fadvise %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // ErrLocked says that another process holds a lock file.
@@ -39,7 +78,7 @@ func Lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = fault.Point("lock", func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("%s: %w", path, ErrLocked)
 	}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// holds checks that a folder has one file, of a content and mode.
+func holds(t *testing.T, path, content string, mode fs.FileMode) {
+	t.Helper()
+	files, err := os.ReadDir(filepath.Dir(path))
+	must(t, err)
+	if len(files) != 1 || files[0].Name() != filepath.Base(path) {
+		t.Errorf("the folder holds %v", files)
+	}
+	b, err := os.ReadFile(path)
+	must(t, err)
+	st, err := os.Stat(path)
+	must(t, err)
+	if string(b) != content || st.Mode() != mode {
+		t.Errorf("%q, mode %v; want %q, %v", b, st.Mode(), content, mode)
+	}
+}
+
+var errFill = errors.New("cannot fill")
+
+// Create makes a file once.
+func TestCreate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	write := func(content string, err error) func(string) error {
+		return func(temp string) error { return errors.Join(os.WriteFile(temp, []byte(content), 0o600), err) }
+	}
+	if err := Create(path, write("bad", errFill)); !errors.Is(err, errFill) {
+		t.Errorf("error %v", err)
+	}
+	must(t, Create(path, write("first", nil)))
+	must(t, Create(path, write("second", nil)))
+	holds(t, path, "first", 0o600)
+}
+
+// Replace leaves the old content or the new one.
+func TestReplace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte("old"), 0o640))
+	err := Replace(path, func(f *os.File) error {
+		_, err := f.WriteString("half of the n")
+		return errors.Join(err, errFill)
+	})
+	if !errors.Is(err, errFill) {
+		t.Errorf("error %v", err)
+	}
+	holds(t, path, "old", 0o640)
+	must(t, Replace(path, func(f *os.File) error {
+		_, err := f.WriteString("new")
+		return errors.Join(err, f.Chmod(0o644))
+	}))
+	holds(t, path, "new", 0o644)
+}
+
+// Overwrite writes a shorter content and a longer one.
+func TestOverwrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte("something"), 0o600))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	for _, content := range []string{"short", "longer than all before"} {
+		must(t, Overwrite(f, []byte(content)))
+		holds(t, path, content, 0o600)
+	}
+	must(t, f.Close())
+}
+
+// Write by os.Link makes a file once, by os.Rename again and again.
+func TestWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, Write(path, []byte("first"), os.Link))
+	if err := Write(path, []byte("second"), os.Link); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("error %v", err)
+	}
+	holds(t, path, "first", 0o600)
+	must(t, Write(path, []byte("third"), os.Rename))
+	holds(t, path, "third", 0o600)
+}
+
+// Objects get their name and mode, whatever the umask, on each way into a
+// folder; one that is there stays.
+func TestObjects(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	for name, put := range map[string]func(dir int, b string) error{
+		"WriteUnnamed": func(dir int, b string) error { return WriteUnnamed(dir, "object", 0o644, []byte(b)) },
+		"WriteNamed":   func(dir int, b string) error { return WriteNamed(dir, "temp", "object", 0o644, []byte(b)) },
+		"Move": func(dir int, b string) error {
+			path := filepath.Join(t.TempDir(), "upload")
+			must(t, os.WriteFile(path, []byte(b), 0o600))
+			return Move(path, 0o644, dir, "object")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "object")
+			dir, err := os.Open(filepath.Dir(path))
+			must(t, err)
+			must(t, put(int(dir.Fd()), "bytes"))
+			must(t, put(int(dir.Fd()), "bytes"))
+			must(t, dir.Close())
+			holds(t, path, "bytes", 0o644)
+		})
+	}
+}

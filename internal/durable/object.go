@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package durable
+
+import (
+	"errors"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/fault"
+)
+
+// WriteUnnamed writes a file without a name and links it as name into the
+// folder with the descriptor dir, whole or not at all: a kill in the middle
+// leaves nothing. A file that is there stays. It does not sync. The error is
+// EOPNOTSUPP or EISDIR where the file system has no O_TMPFILE.
+func WriteUnnamed(dir int, name string, mode uint32, b []byte) (err error) {
+	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	if err := fill(fd, mode, b); err != nil {
+		return err
+	}
+	err = fault.Point("link an object", func() error {
+		return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
+	})
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// WriteNamed does the same by way of a temporary name, which a kill may leave.
+func WriteNamed(dir int, temp, name string, mode uint32, b []byte) error {
+	fd, err := unix.Openat(dir, temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(fill(fd, mode, b), unix.Close(fd))
+	if err == nil {
+		err = fault.Point("rename an object", func() error { return unix.Renameat(dir, temp, dir, name) })
+	}
+	if err != nil {
+		return errors.Join(err, unix.Unlinkat(dir, temp, 0))
+	}
+	return nil
+}
+
+// fill writes all of b and sets the mode, whatever the umask says.
+func fill(fd int, mode uint32, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		b = b[max(n, 0):]
+	}
+	return unix.Fchmod(fd, mode)
+}
+
+// Move gives the file at path its mode and then the name in the folder with
+// the descriptor dir. It does not sync.
+func Move(path string, mode uint32, dir int, name string) error {
+	return fault.Point("move an object", func() error {
+		if err := unix.Chmod(path, mode); err != nil {
+			return err
+		}
+		return unix.Renameat(unix.AT_FDCWD, path, dir, name)
+	})
+}
