@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -71,7 +72,7 @@ func (a *apply) warn(format string, args ...any) {
 // run holds the shared lock to the end: prune, which needs the exclusive one,
 // cannot take away what the closure found.
 func (a *apply) run(ctx context.Context) (err error) {
-	if err := a.dst.Lock(ctx, libostree.Shared); err != nil {
+	if err := fault.Point("lock the repository", func() error { return a.dst.Lock(ctx, libostree.Shared) }); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Shared)) }()
@@ -173,9 +174,9 @@ func (a *apply) transaction(do func() error) error {
 	if err := a.dst.Begin(); err != nil {
 		return err
 	}
-	err := do()
+	err := fault.Point("fill a transaction", do)
 	if err == nil {
-		err = a.dst.Commit()
+		err = fault.Point("commit a transaction", a.dst.Commit)
 	}
 	if err != nil {
 		return errors.Join(err, a.dst.Abort())
@@ -271,7 +272,7 @@ func (a *apply) flip(ctx context.Context) (err error) {
 	if err := a.transaction(a.setRefs); err != nil {
 		return err
 	}
-	if err := a.summary(); err != nil {
+	if err := fault.Point("write the summary", a.summary); err != nil {
 		// The refs have moved: whatever is wrong with the summary, such as a ref of
 		// others to a commit that is not there, would be wrong again and again.
 		a.warn("the summary could not be written: %v", err)
@@ -327,7 +328,7 @@ func (a *apply) mergeMeta(c ostree.Checksum, sent []byte) error {
 	if bytes.Equal(merged, old) {
 		return nil
 	}
-	return a.dst.WriteCommitMeta(c, merged)
+	return fault.Point("write detached metadata", func() error { return a.dst.WriteCommitMeta(c, merged) })
 }
 
 // revive removes the marks of a commit that was deleted or incomplete.
@@ -337,7 +338,7 @@ func (a *apply) revive(c ostree.Checksum) error {
 	if err := os.Remove(tombstone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return a.dst.MarkComplete(c)
+	return fault.Point("mark a commit complete", func() error { return a.dst.MarkComplete(c) })
 }
 
 func (a *apply) setRefs() error {

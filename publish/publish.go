@@ -24,6 +24,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -119,7 +121,9 @@ func inState(states ...journal.State) func(*journal.Session) bool {
 
 // Run publishes what the journal shows as publishing or verifying, then waits
 // for Enqueue, until ctx ends. A publish under way is completed first; sessions
-// that are only verifying are open again then.
+// that are only verifying are open again then. After an error the process has to
+// end as after a crash: what failed may be a sync, and what was not synced must
+// be verified again before anything relies on it.
 func (p *Publisher) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
@@ -153,7 +157,8 @@ func (p *Publisher) Finish(ctx context.Context) error {
 }
 
 // pass handles each session that waits, oldest first and those publishing
-// before all others. An error means that the journal cannot be used.
+// before all others. An error means that the journal cannot be used, or that
+// the disk cannot be trusted.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
 		list, err := p.cfg.Journal.Sessions(inState(state))
@@ -195,7 +200,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case err == nil:
 		log.Info("published", "refs", len(s.Refs), "took", time.Since(start))
 		return false, p.end(s.ID)
-	case errors.As(err, &closed):
+	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
 		log.Warn("not published", "code", outcome.Code, "err", outcome)
@@ -283,5 +288,5 @@ func (p *Publisher) end(id string) error {
 	if err := p.cfg.Journal.Release(id); err != nil {
 		return err
 	}
-	return p.cfg.Drop(id)
+	return fault.Point("drop uploads", func() error { return p.cfg.Drop(id) })
 }

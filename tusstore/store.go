@@ -319,11 +319,26 @@ func (s *Store) recoverUpload(session, name string) error {
 	if u.info.Done {
 		return removeIfThere(s.dataPath(session, name))
 	}
+	if err := uncache(s.dataPath(session, name)); err != nil {
+		return err
+	}
 	s.setActive(session, name, u.info.Size)
 	if u.offset == u.info.Size {
 		s.queue.push(job{session, name})
 	}
 	return nil
+}
+
+// uncache has what is there of an upload verified as the disk has it.
+func uncache(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(durable.Uncache(f), f.Close())
 }
 
 // remove forgets one upload.

@@ -9,18 +9,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
 // verifyStaged checks every staged object after an unclean stop and deletes
 // those that are not what their name says: a power cut may have kept a file's
-// name and lost its bytes.
+// name and lost its bytes, and so may a sync that failed.
 func (s *Store) verifyStaged(ctx context.Context) error {
 	s.cfg.Log.Info("unclean stop: verifying all staged objects")
+	// What is not on the disk yet could not be read from there.
+	if err := durable.SyncFS(s.staged.path); err != nil {
+		return err
+	}
 	return verifyAll(ctx, s.cfg, s.staged.path, func(file string, err error) error {
 		s.cfg.Log.Warn("deleting a staged file that does not verify", "object", file, "err", err)
 		return os.Remove(filepath.Join(s.staged.path, "objects", file))
@@ -74,8 +80,8 @@ func verifyDir(v *ostree.Verifier, path, dir string, bad func(string, error) err
 	return nil
 }
 
-// verifyFile tells what is wrong with a staged file; an error means that it
-// cannot be read.
+// verifyFile tells what is wrong with a staged file as the disk has it; an error
+// means that it cannot be read.
 func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
 	n, wrong := ostree.ParseName(name)
 	if wrong != nil {
@@ -85,7 +91,9 @@ func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = v.Verify(n, f)
+	if err = durable.Uncache(f); err == nil {
+		_, err = v.Verify(n, f)
+	}
 	err = errors.Join(err, f.Close())
 	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
 		return bad, nil
@@ -95,22 +103,10 @@ func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
 
 // Inspect reads the store in cfg.Dir, which no process has open, and tells what
 // is wrong: findings need an operator, or --repair; notes the next start sees
-// to by itself.
+// to by itself. After an unclean stop that is also what a power cut may have
+// damaged.
 func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
-	report := make(chan string)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for f := range report {
-			findings = append(findings, f)
-		}
-	}()
-	err = verifyAll(ctx, cfg, filepath.Join(cfg.Dir, "staged"), func(file string, wrong error) error {
-		report <- fmt.Sprintf("staged file %s: %v", file, wrong)
-		return nil
-	})
-	close(report)
-	<-done
+	damaged, err := inspectStaged(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,21 +123,36 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		case err != nil:
 			return nil, nil, err
 		default:
-			f, err := s.inspectSession(dir.Name())
+			d, f, err := s.inspectSession(dir.Name())
 			if err != nil {
 				return nil, nil, err
 			}
-			findings = append(findings, f...)
+			damaged, findings = append(damaged, d...), append(findings, f...)
 		}
 	}
-	return findings, notes, nil
+	if cfg.Journal.WasClean() {
+		return append(damaged, findings...), notes, nil
+	}
+	return findings, append(damaged, notes...), nil
+}
+
+// inspectStaged names the staged files that are no good objects.
+func inspectStaged(ctx context.Context, cfg Config) (bad []string, err error) {
+	var mu sync.Mutex
+	err = verifyAll(ctx, cfg, filepath.Join(cfg.Dir, "staged"), func(file string, wrong error) error {
+		mu.Lock()
+		defer mu.Unlock()
+		bad = append(bad, fmt.Sprintf("staged file %s: %v", file, wrong))
+		return nil
+	})
+	return bad, err
 }
 
 // inspectSession looks at the .info files of a session that is alive.
-func (s *Store) inspectSession(session string) (findings []string, err error) {
+func (s *Store) inspectSession(session string) (damaged, findings []string, err error) {
 	files, err := os.ReadDir(filepath.Join(s.uploads, session))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, f := range files {
 		name, isInfo := uploadOfInfo(f.Name())
@@ -150,7 +161,7 @@ func (s *Store) inspectSession(session string) (findings []string, err error) {
 		}
 		fi, err := s.readInfo(session, name)
 		if err != nil {
-			findings = append(findings, fmt.Sprintf("upload %s of session %s: %v", name, session, err))
+			damaged = append(damaged, fmt.Sprintf("upload %s of session %s: %v", name, session, err))
 			continue
 		}
 		st, err := os.Stat(s.dataPath(session, name))
@@ -158,5 +169,5 @@ func (s *Store) inspectSession(session string) (findings []string, err error) {
 			findings = append(findings, fmt.Sprintf("upload %s of session %s has %d bytes, more than its %d", name, session, st.Size(), fi.Size))
 		}
 	}
-	return findings, nil
+	return damaged, findings, nil
 }

@@ -63,6 +63,7 @@ import (
 	"github.com/ostreedev/ostree-go/pkg/otbuiltin"
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
@@ -160,7 +161,8 @@ func (r *Repo) Begin() error {
 	return nil
 }
 
-// Commit makes the transaction's objects visible, then its refs.
+// Commit makes the transaction's objects durable and visible, then its refs.
+// The error is durable.ErrNotSynced if a sync failed.
 func (r *Repo) Commit() error {
 	// Not through ostree-go: it passes a smaller struct than libostree fills.
 	var cerr *C.GError
@@ -254,13 +256,16 @@ func SummaryKeys(b []byte) []string {
 // failed turns a GError into an error and frees it.
 func failed(what string, cerr *C.GError) error {
 	defer C.g_clear_error(&cerr)
+	message := C.GoString(cerr.message)
 	switch {
+	case strings.HasPrefix(message, "syncfs: "), strings.HasPrefix(message, "fsync objdirs: "):
+		return fmt.Errorf("%s: %w: %s", what, durable.ErrNotSynced, message)
 	case C.would_block(cerr) != 0:
 		return fmt.Errorf("%s: %w", what, ErrLocked)
-	case C.no_space(cerr) != 0, strings.Contains(C.GoString(cerr.message), "min-free-space"):
-		return fmt.Errorf("%s: %s: %w", what, C.GoString(cerr.message), unix.ENOSPC)
+	case C.no_space(cerr) != 0, strings.Contains(message, "min-free-space"):
+		return fmt.Errorf("%s: %s: %w", what, message, unix.ENOSPC)
 	}
-	return fmt.Errorf("%s: %s", what, C.GoString(cerr.message))
+	return fmt.Errorf("%s: %s", what, message)
 }
 
 // plain takes the place in ostree-go's source out of its error.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -52,7 +53,15 @@ func newTransport(base *url.URL, token string) *transport {
 func (t *transport) CloseIdleConnections() { t.http.CloseIdleConnections() }
 
 // RoundTrip sends req. The errors are *answerError and those of the network.
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *transport) RoundTrip(req *http.Request) (res *http.Response, err error) {
+	err = fault.Point(req.Method, func() error {
+		res, err = t.send(req)
+		return err
+	})
+	return res, err
+}
+
+func (t *transport) send(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != t.base.Scheme || req.URL.Host != t.base.Host {
 		closeBody(req)
 		return nil, fmt.Errorf("%s is not at %s: not sent", req.URL.Redacted(), t.base.Host)
