@@ -38,8 +38,8 @@ test: deps           ## all tests
 race: deps           ## all tests, watched for data races
 	$(GO) test -race ./...
 
-crash: deps          ## crashes, system calls that fail, full disks, at full length
-	CRASH=full $(GO) test -timeout 2h -v -run '^Test(RandomKills|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers)$$' ./cmd/ostree-upload
+crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
+	CRASH=full $(GO) test -timeout 2h -v -run '^Test(RandomKills|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|[A-Za-z]*Points)$$' ./cmd/ostree-upload
 
 fuzz: deps           ## each fuzz target for FUZZTIME
 	FUZZTIME=$(FUZZTIME) hack/fuzz.sh

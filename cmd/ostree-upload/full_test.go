@@ -21,8 +21,9 @@ import (
 
 // A disk is a small ext4 file system of its own.
 type disk struct {
-	t   *testing.T
-	dir string
+	t     *testing.T
+	dir   string
+	image string // the file that holds it
 }
 
 // newDisk mounts an empty file system of 64 MiB.
@@ -35,22 +36,31 @@ func newDisk(t *testing.T) *disk {
 	if os.Getuid() != 0 || err != nil {
 		t.Skip("needs root and mkfs.ext4 for a file system of its own")
 	}
-	d := &disk{t, t.TempDir()}
-	image := filepath.Join(t.TempDir(), "image")
-	check(t, os.WriteFile(image, nil, 0o600))
-	check(t, os.Truncate(image, 64<<20))
-	if out, err := exec.Command(mkfs, "-q", "-m", "0", image).CombinedOutput(); err != nil {
+	d := &disk{t, t.TempDir(), filepath.Join(t.TempDir(), "image")}
+	check(t, os.WriteFile(d.image, nil, 0o600))
+	check(t, os.Truncate(d.image, 64<<20))
+	if out, err := exec.Command(mkfs, "-q", "-m", "0", d.image).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
 	}
-	if out, err := exec.Command("mount", "-o", "loop", image, d.dir).CombinedOutput(); err != nil {
-		t.Skipf("no loop mount here: %s", out)
+	if err := d.mount(); err != nil {
+		t.Skipf("no loop mount here: %v", err)
 	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
+	t.Cleanup(d.unmount)
 	return d
+}
+
+func (d *disk) mount() error {
+	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("mount: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (d *disk) unmount() {
+	d.t.Helper()
+	if out, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
+		d.t.Errorf("umount: %v\n%s", err, out)
+	}
 }
 
 // left is how many bytes are free.

@@ -27,8 +27,10 @@ type tidy struct{ *testing.M }
 
 func (m tidy) Run() int {
 	code := m.M.Run()
-	if bigFolder != "" {
-		os.RemoveAll(bigFolder)
+	for _, folder := range []string{bigFolder, faultyFolder} {
+		if folder != "" {
+			os.RemoveAll(folder)
+		}
 	}
 	return code
 }

@@ -52,7 +52,12 @@ var receiving = regexp.MustCompile(`\bmsg=receiving address=(\S+)`)
 
 // startReceiver starts a server in a folder and waits until it listens.
 func startReceiver(dir string, env []string, args ...string) (*receiver, error) {
-	cmd := exec.Command("ostree-upload", append([]string{"receive", "--address", "127.0.0.1:0"}, args...)...)
+	return startProgram("ostree-upload", dir, env, args...)
+}
+
+// startProgram does it with another build of the program.
+func startProgram(program, dir string, env []string, args ...string) (*receiver, error) {
+	cmd := exec.Command(program, append([]string{"receive", "--address", "127.0.0.1:0"}, args...)...)
 	cmd.Dir, cmd.Env = dir, env
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
