@@ -46,24 +46,24 @@ var (
 	powerCuts = []string{"cut-before", "cut-after"}
 )
 
-// A fault is an effect at a point of a process; without an effect, all of the
+// A mishap is an effect at a point of a process; without an effect, all of the
 // process's points are only recorded.
-type fault struct {
+type mishap struct {
 	point  string // name#visit
 	effect string
 	record string // the file of the points that the process came to
 }
 
-func (f *fault) String() string { return f.effect + " at " + f.point }
+func (f *mishap) String() string { return f.effect + " at " + f.point }
 
-// env is what the environment of a process with this fault has in addition;
+// env is what the environment of a process with this mishap has in addition;
 // disk is where power cuts happen.
-func (f *fault) env(disk string) []string {
+func (f *mishap) env(disk string) []string {
 	return []string{"FAULT_RECORD=" + f.record, "FAULT_AT=" + f.point, "FAULT_DO=" + f.effect, "FAULT_DISK=" + disk}
 }
 
 // points are the points that the process came to, in this order.
-func (f *fault) points(t *testing.T) []string {
+func (f *mishap) points(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile(f.record)
 	if !os.IsNotExist(err) {
@@ -77,20 +77,20 @@ func (f *fault) points(t *testing.T) []string {
 	return points
 }
 
-// hit tells whether the process came to the fault's point.
-func (f *fault) hit(t *testing.T) bool {
+// hit tells whether the process came to the mishap's point.
+func (f *mishap) hit(t *testing.T) bool {
 	t.Helper()
 	return slices.Contains(f.points(t), f.point)
 }
 
 // everyFault runs a test for each point and each effect, or for some of them,
 // spread evenly, unless at full length.
-func everyFault(t *testing.T, points, effects []string, some int, run func(*testing.T, *fault)) {
+func everyFault(t *testing.T, points, effects []string, some int, run func(*testing.T, *mishap)) {
 	t.Helper()
-	var all []fault
+	var all []mishap
 	for _, point := range points {
 		for _, effect := range effects {
-			all = append(all, fault{point: point, effect: effect})
+			all = append(all, mishap{point: point, effect: effect})
 		}
 	}
 	step := 1.0

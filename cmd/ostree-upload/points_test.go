@@ -34,6 +34,8 @@ type scenario struct {
 func newScenario(t *testing.T) *scenario {
 	t.Helper()
 	c := &scenario{twin: newTwin(t, 3), dir: t.TempDir(), args: []string{"--repo", "prod", "--init"}}
+	// So that small disks do.
+	check(t, os.WriteFile(filepath.Join(c.dir, "ostree-upload.yaml"), []byte("limits: {min-free-space: 0}\n"), 0o600))
 	s := &site{t: t, dir: c.dir}
 	c.token = strings.TrimSpace(s.run("gentoken", "--name", "ci").must(t, 0).stdout)
 	c.commit()
@@ -68,16 +70,16 @@ type play struct {
 	*site
 	scenario *scenario
 	twin     *twin
-	fault    *fault // of the server or, if there is none, of the client
-	disk     *disk  // nil but for power cuts
+	mishap   *mishap // of the server or, if there is none, of the client
+	disk     *disk   // nil but for power cuts
 	l        *link.Proxy
 }
 
-func (c *scenario) play(t *testing.T, f *fault) *play {
+func (c *scenario) play(t *testing.T, f *mishap) *play {
 	t.Helper()
 	w := *c.twin
 	w.t = t
-	p := &play{scenario: c, twin: &w, fault: f}
+	p := &play{scenario: c, twin: &w, mishap: f}
 	dir := ""
 	if slices.Contains(powerCuts, f.effect) {
 		p.disk = newDisk(t)
@@ -95,18 +97,18 @@ func (c *scenario) play(t *testing.T, f *fault) *play {
 	return p
 }
 
-// startFaulty starts the server with the fault. Where that ends it before it
+// startFaulty starts the server with the mishap. Where that ends it before it
 // listens, one without follows.
 func (p *play) startFaulty() {
 	p.t.Helper()
 	var err error
-	p.server, err = startProgram(faultyProgram(p.t), p.dir, append(os.Environ(), p.fault.env(p.dir)...), p.scenario.args...)
+	p.server, err = startProgram(faultyProgram(p.t), p.dir, append(os.Environ(), p.mishap.env(p.dir)...), p.scenario.args...)
 	if err == nil {
 		p.url = "http://" + p.server.address
 		p.l = p.link()
 		return
 	}
-	if !p.fault.hit(p.t) {
+	if !p.mishap.hit(p.t) {
 		p.t.Fatal(err)
 	}
 	p.ended()
@@ -114,17 +116,17 @@ func (p *play) startFaulty() {
 	p.l = p.link()
 }
 
-// ended checks what a server that the fault has ended left behind.
+// ended checks what a server that the mishap has ended left behind.
 func (p *play) ended() {
 	p.t.Helper()
-	if p.disk != nil && p.fault.hit(p.t) {
+	if p.disk != nil && p.mishap.hit(p.t) {
 		p.disk.unmount()
 		check(p.t, p.disk.mount())
 	}
 	if _, err := os.Stat(filepath.Join(p.prod, "objects")); errors.Is(err, os.ErrNotExist) {
 		return // no repository yet
 	}
-	p.twin.sound(p.site, p.fault.String())
+	p.twin.sound(p.site, p.mishap.String())
 }
 
 // publish pushes until all is published, as often as a person would give the
@@ -145,7 +147,7 @@ func (p *play) publish() {
 			return
 		}
 		if again++; again > 2 {
-			p.t.Fatalf("%s: exit code %d, for the third time:\n%s", p.fault, e.exit, e.stderr)
+			p.t.Fatalf("%s: exit code %d, for the third time:\n%s", p.mishap, e.exit, e.stderr)
 		}
 		client = p.client()
 	}
@@ -161,42 +163,43 @@ func (p *play) pushing() *exec.Cmd {
 	return p.command("push", "--json", "--repo", p.twin.repo, "--jobs", "1", "--retry-for", patience.String())
 }
 
-// faultyClient starts the push with the fault.
+// faultyClient starts the push with the mishap.
 func (p *play) faultyClient() <-chan ending {
 	p.t.Helper()
 	cmd := p.pushing()
-	cmd.Path, cmd.Env = faultyProgram(p.t), append(cmd.Env, p.fault.env("")...)
+	cmd.Path, cmd.Env = faultyProgram(p.t), append(cmd.Env, p.mishap.env("")...)
 	return p.background(cmd)
 }
 
 func (p *play) background(cmd *exec.Cmd) <-chan ending {
 	p.t.Helper()
+	cmd.Dir = p.twin.repo // nobody is on a disk that loses power
 	wait := background(p.t, cmd)
 	ended := make(chan ending, 1)
 	go func() { ended <- wait() }()
 	return ended
 }
 
-// finish stops the server, which may be where the fault is, and checks that all
+// finish stops the server, which may be where the mishap is, and checks that all
 // is published and nothing left behind.
 func (p *play) finish() {
 	p.t.Helper()
 	if err := p.stop(); err != nil {
-		if !p.fault.hit(p.t) {
+		if !p.mishap.hit(p.t) {
 			p.t.Fatal(err)
 		}
 		p.ended()
 		p.start()
 		check(p.t, p.stop())
 	}
-	if notes := p.twin.sound(p.site, p.fault.String()+", published"); strings.Contains(notes, "note:") {
-		p.t.Errorf("%s: left behind: %s", p.fault, notes)
+	if notes := p.twin.sound(p.site, p.mishap.String()+", published"); strings.Contains(notes, "note:") {
+		p.t.Errorf("%s: left behind: %s", p.mishap, notes)
 	}
 	p.twin.arrived(p.site)
 	summary := runOSTree(p.t, "summary", "--view", "--repo="+p.prod)
 	for _, commit := range p.twin.heads[p.twin.n-1] {
 		if !strings.Contains(summary, commit) {
-			p.t.Errorf("%s: the summary does not name %s", p.fault, commit)
+			p.t.Errorf("%s: the summary does not name %s", p.mishap, commit)
 		}
 	}
 }
@@ -210,7 +213,7 @@ func (p *play) stop() error {
 	default:
 	}
 	if list := p.sessions(wire.Open); len(list) > 0 {
-		p.t.Errorf("%s: sessions %+v are still open", p.fault, list)
+		p.t.Errorf("%s: sessions %+v are still open", p.mishap, list)
 	}
 	if err := p.server.process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -229,14 +232,14 @@ func (p *play) run() {
 // or those before it listens.
 func (c *scenario) record(startOnly bool) []string {
 	c.t.Helper()
-	p := c.play(c.t, &fault{record: filepath.Join(c.t.TempDir(), "points")})
+	p := c.play(c.t, &mishap{record: filepath.Join(c.t.TempDir(), "points")})
 	p.startFaulty()
 	if startOnly {
-		return p.fault.points(c.t)
+		return p.mishap.points(c.t)
 	}
 	p.publish()
 	p.finish()
-	return p.fault.points(c.t)
+	return p.mishap.points(c.t)
 }
 
 // everyServerFault goes through all points of the server: of one that makes its
@@ -249,7 +252,7 @@ func everyServerFault(t *testing.T, effects []string, someStart, some int) {
 		some     int
 	}{{newScenario(t), true, someStart}, {newUpdate(t), false, some}} {
 		points := c.scenario.record(c.start)
-		everyFault(t, points, effects, c.some, func(t *testing.T, f *fault) { c.scenario.play(t, f).run() })
+		everyFault(t, points, effects, c.some, func(t *testing.T, f *mishap) { c.scenario.play(t, f).run() })
 	}
 }
 
@@ -272,7 +275,7 @@ func TestPowerCutPoints(t *testing.T) {
 func TestClientPoints(t *testing.T) {
 	t.Parallel()
 	c := newUpdate(t)
-	play := func(t *testing.T, f *fault) {
+	play := func(t *testing.T, f *mishap) {
 		p := c.play(t, f)
 		p.start(c.args...)
 		p.l = p.link()
@@ -283,7 +286,7 @@ func TestClientPoints(t *testing.T) {
 		p.publish()
 		p.finish()
 	}
-	recorded := &fault{record: filepath.Join(t.TempDir(), "points")}
+	recorded := &mishap{record: filepath.Join(t.TempDir(), "points")}
 	play(t, recorded)
 	everyFault(t, recorded.points(t), []string{"kill-before", "kill-after", "EIO"}, 4, play)
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
@@ -108,17 +109,39 @@ func (c *ReceiveCmd) override(s *config.Config) error {
 	return nil
 }
 
-// initRepo creates an archive repository with a summary, unless there is one.
+// initRepo creates an archive repository with a summary, unless there is one. A
+// mark stands beside it until all is durable, so that after a crash in the
+// middle the next start goes on; without it nobody could tell a repository that
+// is to have no summary from one that has none yet.
 func initRepo(path string) error {
-	if _, err := os.Stat(filepath.Join(path, "config")); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	mark := filepath.Join(path, ".ostree-upload.init")
+	if missing(mark) && !missing(filepath.Join(path, "config")) {
+		return nil
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
-	if err := libostree.Init(path, "archive"); err != nil {
+	if err := durable.Create(mark, func(string) error { return nil }); err != nil {
 		return err
 	}
+	if err := fault.Point("create the repository", func() error { return libostree.Init(path, "archive") }); err != nil {
+		return err
+	}
+	if err := fault.Point("write the first summary", func() error { return firstSummary(path) }); err != nil {
+		return err
+	}
+	if err := durable.SyncFS(path); err != nil {
+		return err
+	}
+	return fault.Point("remove the mark", func() error { return os.Remove(mark) })
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func firstSummary(path string) error {
 	repo, err := libostree.Open(path)
 	if err != nil {
 		return err
