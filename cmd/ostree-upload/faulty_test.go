@@ -83,9 +83,9 @@ func (f *mishap) hit(t *testing.T) bool {
 	return slices.Contains(f.points(t), f.point)
 }
 
-// everyFault runs a test for each point and each effect, or for some of them,
+// everyMishap runs a test for each point and each effect, or for some of them,
 // spread evenly, unless at full length.
-func everyFault(t *testing.T, points, effects []string, some int, run func(*testing.T, *mishap)) {
+func everyMishap(t *testing.T, points, effects []string, some int, run func(*testing.T, *mishap)) {
 	t.Helper()
 	var all []mishap
 	for _, point := range points {

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -126,7 +128,9 @@ func (p *play) ended() {
 	if _, err := os.Stat(filepath.Join(p.prod, "objects")); errors.Is(err, os.ErrNotExist) {
 		return // no repository yet
 	}
-	p.twin.sound(p.site, p.mishap.String())
+	if notes := p.twin.sound(p.site, p.mishap.String()); strings.Contains(notes, "note:") {
+		p.t.Log(notes)
+	}
 }
 
 // publish pushes until all is published, as often as a person would give the
@@ -184,14 +188,18 @@ func (p *play) background(cmd *exec.Cmd) <-chan ending {
 // is published and nothing left behind.
 func (p *play) finish() {
 	p.t.Helper()
-	if err := p.stop(); err != nil {
+	_ = p.server.process.Signal(syscall.SIGTERM) // fails where it has ended
+	if err := p.server.wait(); err != nil {
 		if !p.mishap.hit(p.t) {
 			p.t.Fatal(err)
 		}
 		p.ended()
-		p.start()
-		check(p.t, p.stop())
 	}
+	p.start()
+	if list := p.sessions(wire.Open); len(list) > 0 {
+		p.t.Errorf("%s: sessions %+v are still open", p.mishap, list)
+	}
+	check(p.t, p.server.stop())
 	if notes := p.twin.sound(p.site, p.mishap.String()+", published"); strings.Contains(notes, "note:") {
 		p.t.Errorf("%s: left behind: %s", p.mishap, notes)
 	}
@@ -202,23 +210,6 @@ func (p *play) finish() {
 			p.t.Errorf("%s: the summary does not name %s", p.mishap, commit)
 		}
 	}
-}
-
-// stop stops the server when no session is open any more.
-func (p *play) stop() error {
-	p.t.Helper()
-	select {
-	case <-p.server.ended:
-		return p.server.wait()
-	default:
-	}
-	if list := p.sessions(wire.Open); len(list) > 0 {
-		p.t.Errorf("%s: sessions %+v are still open", p.mishap, list)
-	}
-	if err := p.server.process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return p.server.wait()
 }
 
 func (p *play) run() {
@@ -252,7 +243,7 @@ func everyServerFault(t *testing.T, effects []string, someStart, some int) {
 		some     int
 	}{{newScenario(t), true, someStart}, {newUpdate(t), false, some}} {
 		points := c.scenario.record(c.start)
-		everyFault(t, points, effects, c.some, func(t *testing.T, f *mishap) { c.scenario.play(t, f).run() })
+		everyMishap(t, points, effects, c.some, func(t *testing.T, f *mishap) { c.scenario.play(t, f).run() })
 	}
 }
 
@@ -288,5 +279,76 @@ func TestClientPoints(t *testing.T) {
 	}
 	recorded := &mishap{record: filepath.Join(t.TempDir(), "points")}
 	play(t, recorded)
-	everyFault(t, recorded.points(t), []string{"kill-before", "kill-after", "EIO"}, 4, play)
+	everyMishap(t, recorded.points(t), []string{"kill-before", "kill-after", "EIO"}, 4, play)
+}
+
+// gentoken is killed before and after each step of writing the configuration,
+// loses power there, or fails: the file is the old one or the new one, and
+// takes another token.
+func TestConfigPoints(t *testing.T) {
+	t.Parallel()
+	play := func(t *testing.T, f *mishap) {
+		s := &site{t: t, dir: t.TempDir()}
+		var d *disk
+		if slices.Contains(powerCuts, f.effect) {
+			d = newDisk(t)
+			s.dir = d.dir
+		}
+		s.run("gentoken", "--name", "old").must(t, 0)
+		path := filepath.Join(s.dir, "ostree-upload.yaml")
+		before, err := os.ReadFile(path)
+		check(t, err)
+		cmd := s.command("gentoken", "--name", "new", "--config", path)
+		cmd.Path, cmd.Env = faultyProgram(t), append(cmd.Env, f.env(s.dir)...)
+		cmd.Dir = t.TempDir() // nobody is on a disk that loses power
+		e := finish(t, cmd)
+		if d != nil {
+			d.unmount()
+			check(t, d.mount())
+		}
+		after, err := os.ReadFile(path)
+		check(t, err)
+		if bytes.Equal(after, before) && e.exit != 0 {
+			s.run("gentoken", "--name", "new").must(t, 0)
+		}
+		s.run("gentoken", "--name", "newest").must(t, 0)
+		c, err := config.Load(path)
+		check(t, err)
+		if len(c.Tokens) != 3 {
+			t.Errorf("%s: exit code %d, then tokens %+v", f, e.exit, c.Tokens)
+		}
+	}
+	recorded := &mishap{record: filepath.Join(t.TempDir(), "points")}
+	play(t, recorded)
+	everyMishap(t, recorded.points(t), slices.Concat(kills, errnos), 3, play)
+	t.Run("power cuts", func(t *testing.T) {
+		newDisk(t) // skips where there can be none
+		everyMishap(t, recorded.points(t), powerCuts, 3, play)
+	})
+}
+
+// A sync that fails ends the server, and not as a clean stop: what it staged is
+// verified again before anything relies on it.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	c := newUpdate(t)
+	for _, point := range []string{"syncfs staged#1", "syncfs prod#1", "syncfs prod#2"} {
+		t.Run(point, func(t *testing.T) {
+			p := c.play(t, &mishap{point: point, effect: "EIO", record: filepath.Join(t.TempDir(), "points")})
+			p.startFaulty()
+			client := p.client()
+			if err := p.server.wait(); err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "not synced") {
+				t.Errorf("the server ended with %v", err)
+			}
+			p.ended()
+			p.restart(p.l)
+			if !strings.Contains(p.server.log.String(), "unclean stop") {
+				t.Error("what is staged was trusted")
+			}
+			if e := <-client; e.exit != 0 {
+				p.publish()
+			}
+			p.finish()
+		})
+	}
 }

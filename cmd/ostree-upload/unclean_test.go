@@ -5,8 +5,11 @@
 package main
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,4 +111,63 @@ func damageOne(t *testing.T, staged string, size func(int64) bool) (path string)
 	}
 	t.Fatalf("none of %d staged files is of that size", len(files))
 	return ""
+}
+
+// After an unclean stop what is staged is verified as the disk has it, whatever
+// memory holds: a sync may have failed.
+func TestVerifyReadsTheDisk(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t)
+	s, w := d.site("0"), newTwin(t, 4)
+	w.next()
+	unlock := lockRepository(t, s.prod)
+	wait := background(t, s.command("push", "--repo", w.repo, "--retry-for", "0s"))
+	if !untilState(t.Context(), s.api(), wire.Verifying) {
+		t.Fatal("it does not verify")
+	}
+	s.server.kill()
+	wait()
+	unlock()
+	if out, err := exec.Command("sync", "-f", d.dir).CombinedOutput(); err != nil {
+		t.Fatalf("sync: %v\n%s", err, out)
+	}
+	files, err := filepath.Glob(filepath.Join(s.staged(), "*", "*.filez"))
+	check(t, err)
+	path := slices.MaxFunc(files, func(a, b string) int { return int(fileSize(t, a) - fileSize(t, b)) })
+	good, err := os.ReadFile(path)
+	check(t, err)
+	d.damage(good)
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, good) {
+		t.Fatalf("memory does not hold it any more: %v", err)
+	}
+	s.start()
+	if !strings.Contains(s.server.log.String(), "deleting a staged file that does not verify") {
+		t.Error("what memory held was trusted")
+	}
+	s.push(&w.build)
+	w.arrived(s)
+}
+
+func fileSize(t *testing.T, path string) int64 {
+	t.Helper()
+	st, err := os.Stat(path)
+	check(t, err)
+	return st.Size()
+}
+
+// damage changes a byte of a file's content on the disk, behind the back of the
+// file system.
+func (d *disk) damage(content []byte) {
+	d.t.Helper()
+	b, err := os.ReadFile(d.image)
+	check(d.t, err)
+	at := bytes.Index(b, content)
+	if at < 0 {
+		d.t.Fatal("the content is not on the disk in one piece")
+	}
+	f, err := os.OpenFile(d.image, os.O_WRONLY, 0)
+	check(d.t, err)
+	_, err = f.WriteAt([]byte{^content[len(content)/2]}, int64(at+len(content)/2))
+	check(d.t, err)
+	check(d.t, f.Close())
 }
