@@ -272,10 +272,11 @@ func (a *apply) flip(ctx context.Context) (err error) {
 	if err := a.transaction(a.setRefs); err != nil {
 		return err
 	}
-	if err := fault.Point("write the summary", a.summary); err != nil {
-		// The refs have moved: whatever is wrong with the summary, such as a ref of
-		// others to a commit that is not there, would be wrong again and again.
-		a.warn("the summary could not be written: %v", err)
+	if err := a.summary(a.dst); err != nil {
+		// The refs have moved: the session does not wait for what may be wrong for
+		// long, such as a full disk or a ref of others to a commit that is not there.
+		a.summaryDue = true
+		a.warn("the summary could not be written, which will be tried again: %v", err)
 	}
 	// libostree does not sync the rename of a ref.
 	return durable.SyncFS(a.cfg.Repo)

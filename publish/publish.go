@@ -51,6 +51,8 @@ type Publisher struct {
 	cfg  Config
 	kick chan struct{}
 	wait time.Duration // before what could not be finished is tried again
+
+	summaryDue bool // a publish could not write it
 }
 
 // New makes a Publisher; Run makes it work.
@@ -130,7 +132,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return p.reopen()
+			_, err := p.renewSummary() // the last time
+			return errors.Join(err, p.reopen())
 		case <-p.kick:
 		case <-again.C:
 		}
@@ -151,13 +154,13 @@ func (p *Publisher) Run(ctx context.Context) error {
 func (p *Publisher) Finish(ctx context.Context) error {
 	retry, err := p.pass(ctx)
 	if err == nil && retry {
-		err = errors.New("a session could not be published now; see the log")
+		err = errors.New("not everything could be published now; see the log")
 	}
 	return err
 }
 
 // pass handles each session that waits, oldest first and those publishing
-// before all others. An error means that the journal cannot be used, or that
+// before all others, and then the summary if that is still due. An error means that the journal cannot be used, or that
 // the disk cannot be trusted.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
@@ -173,7 +176,8 @@ func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 			retry = retry || again
 		}
 	}
-	return retry, nil
+	again, err := p.renewSummary()
+	return retry || again, err
 }
 
 // session takes one session to its outcome. One that was aborted, and perhaps

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -69,7 +70,8 @@ func TestDamagedIsReplaced(t *testing.T) {
 }
 
 // A summary that cannot be written, here for a ref to a commit that is not
-// there, does not keep a session from being published.
+// there, does not keep a session from being published, and is written once it
+// can be.
 func TestSummaryCannotBeWritten(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
@@ -78,6 +80,9 @@ func TestSummaryCannotBeWritten(t *testing.T) {
 	ts.Must(t, os.WriteFile(ghost, []byte(strings.Repeat("0", 64)+"\n"), 0o644))
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "summary could not be written")
 	ts.Must(t, os.Remove(ghost))
+	for !strings.Contains(ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-v"), c[0].String()) {
+		time.Sleep(50 * time.Millisecond) // until the test's own time is over
+	}
 }
 
 // Detached metadata of a commit that no ref of the session leads to is left

@@ -100,8 +100,8 @@ func everyMishap(t *testing.T, points, effects []string, some int, run func(*tes
 	cases, hits := 0, 0
 	for at := step / 2; int(at) < len(all); at += step {
 		f := all[int(at)]
-		cases++
 		t.Run(f.String(), func(t *testing.T) {
+			cases++
 			f.record = filepath.Join(t.TempDir(), "points")
 			run(t, &f)
 			if f.hit(t) {
