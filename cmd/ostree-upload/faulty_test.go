@@ -116,3 +116,16 @@ func everyMishap(t *testing.T, points, effects []string, some int, run func(*tes
 		t.Errorf("only %d of %d cases came to their point", hits, cases)
 	}
 }
+
+// An ordinary build knows nothing of faults.
+func TestOrdinaryBuild(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, dir: t.TempDir()}
+	f := &mishap{point: "name it#1", effect: "kill-before", record: filepath.Join(s.dir, "points")}
+	cmd := s.command("gentoken")
+	cmd.Env = append(cmd.Env, f.env(s.dir)...)
+	finish(t, cmd).must(t, 0)
+	if points := f.points(t); len(points) > 0 {
+		t.Errorf("it came to %v", points)
+	}
+}
