@@ -43,7 +43,7 @@ func faultyProgram(t *testing.T) string {
 var (
 	kills     = []string{"kill-before", "kill-after"}
 	errnos    = []string{"EIO", "ENOSPC"}
-	powerCuts = []string{"cut-before", "cut-after"}
+	powerCuts = []string{"cut-before", "cut-after", "tear-before", "tear-after"}
 )
 
 // A mishap is an effect at a point of a process; without an effect, all of the

@@ -255,7 +255,7 @@ func TestServerPoints(t *testing.T) {
 }
 
 // The same, and with the server the host loses power: what was not synced is
-// gone.
+// gone, or files keep their names and lose their bytes.
 func TestPowerCutPoints(t *testing.T) {
 	newDisk(t) // skips where there can be none
 	everyServerMishap(t, powerCuts, 1, 3)

@@ -9,8 +9,7 @@
 //	              it: number, name and, after #, how often it came to that name
 //	FAULT_AT      the point, as recorded but without the number
 //	FAULT_DO      what happens there, an Effect
-//	FAULT_DISK    a folder on the ext4 file system that CutBefore and CutAfter
-//	              cut the power of
+//	FAULT_DISK    a folder on the ext4 file system that is cut off
 package fault
 
 import (
@@ -30,6 +29,8 @@ const (
 	ENOSPC     = "ENOSPC"
 	CutBefore  = "cut-before" // as the kills, and what was not synced is lost
 	CutAfter   = "cut-after"
+	TearBefore = "tear-before" // as the cuts, but files keep their names and lose their bytes
+	TearAfter  = "tear-after"
 )
 
 var (
@@ -47,10 +48,15 @@ func Point(name string, do func() error) error {
 		_ = do() // whatever came of it, nobody learns
 		kill()
 	case CutBefore:
-		cut()
+		cut(noLogFlush)
 	case CutAfter:
 		_ = do()
-		cut()
+		cut(noLogFlush)
+	case TearBefore:
+		cut(logFlush)
+	case TearAfter:
+		_ = do()
+		cut(logFlush)
 	case EIO:
 		return &fs.PathError{Op: "write", Path: name, Err: unix.EIO}
 	case ENOSPC:
@@ -95,17 +101,19 @@ func kill() {
 	select {} // until it arrives
 }
 
-// EXT4_IOC_SHUTDOWN and its flag EXT4_GOING_FLAGS_NOLOGFLUSH, of the kernel's
-// fs/ext4/ext4.h: nothing more is written, not even the file system's journal.
+// EXT4_IOC_SHUTDOWN and its flags EXT4_GOING_FLAGS_LOGFLUSH and _NOLOGFLUSH, of
+// the kernel's fs/ext4/ext4.h: whether the file system's journal, with the names
+// in it, is written before all writing ends.
 const (
 	ext4Shutdown = 0x8004587d
+	logFlush     = 1
 	noLogFlush   = 2
 )
 
-func cut() {
+func cut(flag int) {
 	disk, err := os.Open(os.Getenv("FAULT_DISK"))
 	if err == nil {
-		err = unix.IoctlSetPointerInt(int(disk.Fd()), ext4Shutdown, noLogFlush)
+		err = unix.IoctlSetPointerInt(int(disk.Fd()), ext4Shutdown, flag)
 	}
 	if err != nil {
 		panic(err)
