@@ -7,7 +7,6 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -125,7 +124,7 @@ func (p *play) ended() {
 		p.disk.unmount()
 		check(p.t, p.disk.mount())
 	}
-	if _, err := os.Stat(filepath.Join(p.prod, "objects")); errors.Is(err, os.ErrNotExist) {
+	if missing(filepath.Join(p.prod, "config")) || !missing(filepath.Join(p.prod, ".ostree-upload.init")) {
 		return // no repository yet
 	}
 	if notes := p.twin.sound(p.site, p.mishap.String()); strings.Contains(notes, "note:") {

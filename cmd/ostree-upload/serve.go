@@ -110,12 +110,13 @@ func (c *ReceiveCmd) override(s *config.Config) error {
 }
 
 // initRepo creates an archive repository with a summary, unless there is one. A
-// mark stands beside it until all is durable, so that after a crash in the
-// middle the next start goes on; without it nobody could tell a repository that
-// is to have no summary from one that has none yet.
+// mark stands beside it until all is durable; a start that finds it begins anew.
+// Without it nobody could tell a repository that is to have no summary from one
+// that has none yet, and libostree syncs nothing of what it makes here.
 func initRepo(path string) error {
 	mark := filepath.Join(path, ".ostree-upload.init")
-	if missing(mark) && !missing(filepath.Join(path, "config")) {
+	config, objects := filepath.Join(path, "config"), filepath.Join(path, "objects")
+	if missing(mark) && (!missing(config) || !missing(objects)) {
 		return nil
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
@@ -123,6 +124,12 @@ func initRepo(path string) error {
 	}
 	if err := durable.Create(mark, func(string) error { return nil }); err != nil {
 		return err
+	}
+	// libostree keeps what is there, even if a power cut has damaged it.
+	for _, part := range []string{objects, config} {
+		if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	if err := fault.Point("create the repository", func() error { return libostree.Init(path, "archive") }); err != nil {
 		return err
@@ -133,7 +140,7 @@ func initRepo(path string) error {
 	if err := durable.SyncFS(path); err != nil {
 		return err
 	}
-	return fault.Point("remove the mark", func() error { return os.Remove(mark) })
+	return durable.Remove(mark)
 }
 
 func missing(path string) bool {

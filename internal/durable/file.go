@@ -83,6 +83,14 @@ func Write(path string, b []byte, name func(temp, path string) error) error {
 	}, name)
 }
 
+// Remove removes the file at path durably.
+func Remove(path string) error {
+	if err := fault.Point("remove", func() error { return os.Remove(path) }); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
 // place fills a file under a temporary name, which starts with a dot, and has
 // it named.
 func place(path string, fill func(*os.File) error, name func(temp, path string) error) error {

@@ -31,7 +31,7 @@ func holds(t *testing.T, path, content string, mode fs.FileMode) {
 
 var errFill = errors.New("cannot fill")
 
-// Create makes a file once.
+// Create makes a file once, until Remove.
 func TestCreate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	write := func(content string, err error) func(string) error {
@@ -43,6 +43,10 @@ func TestCreate(t *testing.T) {
 	must(t, Create(path, write("first", nil)))
 	must(t, Create(path, write("second", nil)))
 	holds(t, path, "first", 0o600)
+	must(t, Remove(path))
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Remove: %v", err)
+	}
 }
 
 // Replace leaves the old content or the new one.
