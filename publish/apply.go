@@ -329,7 +329,20 @@ func (a *apply) mergeMeta(c ostree.Checksum, sent []byte) error {
 	if bytes.Equal(merged, old) {
 		return nil
 	}
-	return fault.Point("write detached metadata", func() error { return a.dst.WriteCommitMeta(c, merged) })
+	return a.writeMeta(c, merged)
+}
+
+// writeMeta replaces a commit's detached metadata: not by libostree, which does
+// not sync it, so that a power cut could take what was there before.
+func (a *apply) writeMeta(c ostree.Checksum, meta []byte) error {
+	path := filepath.Join(a.cfg.Repo, "objects", ostree.Name{Checksum: c, Type: ostree.CommitMeta}.Path())
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return durable.ReplaceFrom(filepath.Join(a.cfg.Repo, "tmp"), path, func(f *os.File) error {
+		_, err := f.Write(meta)
+		return errors.Join(err, f.Chmod(0o644))
+	})
 }
 
 // revive removes the marks of a commit that was deleted or incomplete.

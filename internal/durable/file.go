@@ -15,7 +15,7 @@ import (
 // temporary name, which fill gets; a file that is there already stays, and
 // that is no error.
 func Create(path string, fill func(temp string) error) error {
-	err := place(path, func(f *os.File) error {
+	err := place(filepath.Dir(path), path, func(f *os.File) error {
 		if err := fill(f.Name()); err != nil {
 			return err
 		}
@@ -43,7 +43,13 @@ func linkOrRename(old, new string) error {
 // Replace gives the file at path a new content in one step, durably. fill gets
 // the new file, mode 0600, and writes it.
 func Replace(path string, fill func(*os.File) error) error {
-	err := place(path, func(f *os.File) error {
+	return ReplaceFrom(filepath.Dir(path), path, fill)
+}
+
+// ReplaceFrom is Replace with the temporary name in another folder, of the same
+// file system.
+func ReplaceFrom(folder, path string, fill func(*os.File) error) error {
+	err := place(folder, path, func(f *os.File) error {
 		if err := fill(f); err != nil {
 			return err
 		}
@@ -77,7 +83,7 @@ func Overwrite(f *os.File, b []byte) error {
 // be none of that name yet, os.Rename to replace one. It does not sync: that
 // would force the file system to write out all else that is under way.
 func Write(path string, b []byte, name func(temp, path string) error) error {
-	return place(path, func(f *os.File) error {
+	return place(filepath.Dir(path), path, func(f *os.File) error {
 		_, err := f.Write(b)
 		return err
 	}, name)
@@ -91,10 +97,10 @@ func Remove(path string) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// place fills a file under a temporary name, which starts with a dot, and has
-// it named.
-func place(path string, fill func(*os.File) error, name func(temp, path string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+// place fills a file under a temporary name in folder, which starts with a dot,
+// and has it named.
+func place(folder, path string, fill func(*os.File) error, name func(temp, path string) error) error {
+	f, err := os.CreateTemp(folder, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}

@@ -15,16 +15,6 @@ package libostree
 #include <stdlib.h>
 #include <ostree.h>
 
-// Variadic in C, so that cgo cannot call it.
-static GVariant *
-variant_from_bytes (const void *data, gsize size)
-{
-  GBytes *bytes = g_bytes_new (data, size);
-  GVariant *v = g_variant_new_from_bytes (G_VARIANT_TYPE ("a{sv}"), bytes, FALSE);
-  g_bytes_unref (bytes);
-  return g_variant_ref_sink (v);
-}
-
 // The keys of a summary's metadata, as a NULL-terminated array to g_strfreev.
 static char **
 summary_keys (const void *data, gsize size)
@@ -200,22 +190,6 @@ func (r *Repo) SetRef(ref string, commit ostree.Checksum) {
 	defer C.free(unsafe.Pointer(name))
 	defer C.free(unsafe.Pointer(sum))
 	C.ostree_repo_transaction_set_ref(r.c, nil, name, sum)
-}
-
-// WriteCommitMeta replaces a commit's detached metadata by the a{sv} in b,
-// within the transaction.
-func (r *Repo) WriteCommitMeta(commit ostree.Checksum, b []byte) error {
-	sum := C.CString(commit.String())
-	defer C.free(unsafe.Pointer(sum))
-	data := C.CBytes(b)
-	defer C.free(data)
-	v := C.variant_from_bytes(data, C.gsize(len(b)))
-	defer C.g_variant_unref(v)
-	var cerr *C.GError
-	if C.ostree_repo_write_commit_detached_metadata(r.c, sum, v, nil, &cerr) == 0 {
-		return failed("write the detached metadata of "+commit.String(), cerr)
-	}
-	return nil
 }
 
 // MarkComplete removes the mark that says that a commit lacks objects

@@ -78,7 +78,6 @@ func TestImport(t *testing.T) {
 			must(t, dst.Begin())
 			must(t, dst.Import(src, ostree.Name{Checksum: commit, Type: ostree.CommitObject}))
 			must(t, dst.MarkComplete(commit))
-			must(t, dst.WriteCommitMeta(commit, nil))
 			dst.SetRef("a/main", commit)
 			must(t, dst.Commit())
 			must(t, dst.RegenerateSummary())
