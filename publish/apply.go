@@ -195,7 +195,7 @@ func (a *apply) importTree(c *closure) error {
 	inside := []place{replaceable, importable}
 	if linked {
 		inside = inside[:1]
-		if err := a.importAll(c, importable); err != nil {
+		if err := fault.Point("link the objects", func() error { return a.importAll(c, importable) }); err != nil {
 			return err
 		}
 	}

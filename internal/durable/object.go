@@ -25,7 +25,11 @@ func WriteUnnamed(dir int, name string, mode uint32, b []byte) (err error) {
 		return err
 	}
 	err = fault.Point("link an object", func() error {
-		return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
+		err := unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
+		if errors.Is(err, unix.ENOENT) { // older kernels allow it to root only
+			err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
+		}
+		return err
 	})
 	if errors.Is(err, unix.EEXIST) {
 		return nil
@@ -58,7 +62,11 @@ func fill(fd int, mode uint32, b []byte) error {
 		}
 		b = b[max(n, 0):]
 	}
-	return unix.Fchmod(fd, mode)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == mode {
+		return err
+	}
+	return unix.Fchmod(fd, mode) // the umask took something
 }
 
 // Move gives the file at path its mode and then the name in the folder with
