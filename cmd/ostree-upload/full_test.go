@@ -21,13 +21,12 @@ import (
 
 // A disk is a small ext4 file system of its own.
 type disk struct {
-	t     *testing.T
-	dir   string
-	image string // the file that holds it
+	t          *testing.T
+	image, dir string
 }
 
-// newDisk mounts an empty file system of 64 MiB.
-func newDisk(t *testing.T) *disk {
+// newDisk mounts an empty file system of that many bytes.
+func newDisk(t *testing.T, size int64) *disk {
 	t.Helper()
 	mkfs, err := exec.LookPath("mkfs.ext4")
 	if errors.Is(err, exec.ErrNotFound) {
@@ -36,31 +35,35 @@ func newDisk(t *testing.T) *disk {
 	if os.Getuid() != 0 || err != nil {
 		t.Skip("needs root and mkfs.ext4 for a file system of its own")
 	}
-	d := &disk{t, t.TempDir(), filepath.Join(t.TempDir(), "image")}
+	d := &disk{t, filepath.Join(t.TempDir(), "image"), t.TempDir()}
 	check(t, os.WriteFile(d.image, nil, 0o600))
-	check(t, os.Truncate(d.image, 64<<20))
+	check(t, os.Truncate(d.image, size))
 	if out, err := exec.Command(mkfs, "-q", "-m", "0", d.image).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
 	}
 	if err := d.mount(); err != nil {
 		t.Skipf("no loop mount here: %v", err)
 	}
-	t.Cleanup(d.unmount)
+	t.Cleanup(func() {
+		if err := d.unmount(); err != nil {
+			t.Error(err)
+		}
+	})
 	return d
 }
 
 func (d *disk) mount() error {
 	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("mount: %w: %s", err, out)
+		return fmt.Errorf("mount: %w\n%s", err, out)
 	}
 	return nil
 }
 
-func (d *disk) unmount() {
-	d.t.Helper()
+func (d *disk) unmount() error {
 	if out, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
-		d.t.Errorf("umount: %v\n%s", err, out)
+		return fmt.Errorf("umount: %w\n%s", err, out)
 	}
+	return nil
 }
 
 // left is how many bytes are free.
@@ -146,7 +149,7 @@ func TestDiskFull(t *testing.T) {
 		"min-free-space":          {"16MiB", func(d *disk) { d.fill(18 << 20) }, 0, nil, "min-free-space"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDisk(t)
+			d := newDisk(t, 64<<20)
 			s, w := d.site(c.minFree), newTwin(t, 500)
 			w.next()
 			l := s.link()

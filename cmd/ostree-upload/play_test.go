@@ -81,7 +81,7 @@ func (c *scenario) play(t *testing.T, f *mishap) *play {
 	p := &play{scenario: c, twin: &w, mishap: f}
 	dir := ""
 	if slices.Contains(powerCuts, f.effect) {
-		p.disk = newDisk(t)
+		p.disk = newDisk(t, 64<<20)
 		dir = p.disk.dir
 	} else {
 		dir = t.TempDir()
@@ -119,7 +119,7 @@ func (p *play) startFaulty() {
 func (p *play) ended() {
 	p.t.Helper()
 	if p.disk != nil && p.mishap.hit(p.t) {
-		p.disk.unmount()
+		check(p.t, p.disk.unmount())
 		check(p.t, p.disk.mount())
 	}
 	if missing(filepath.Join(p.prod, "config")) || !missing(filepath.Join(p.prod, ".ostree-upload.init")) {

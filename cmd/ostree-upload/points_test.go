@@ -39,7 +39,7 @@ func TestServerPoints(t *testing.T) {
 // The same, and with the server the host loses power: what was not synced is
 // gone, or files keep their names and lose their bytes.
 func TestPowerCutPoints(t *testing.T) {
-	newDisk(t) // skips where there can be none
+	newDisk(t, 64<<20) // skips where there can be none
 	everyServerMishap(t, powerCuts, 1, 3)
 }
 
@@ -73,7 +73,7 @@ func TestConfigPoints(t *testing.T) {
 		s := &site{t: t, dir: t.TempDir()}
 		var d *disk
 		if slices.Contains(powerCuts, f.effect) {
-			d = newDisk(t)
+			d = newDisk(t, 64<<20)
 			s.dir = d.dir
 		}
 		s.run("gentoken", "--name", "old").must(t, 0)
@@ -85,7 +85,7 @@ func TestConfigPoints(t *testing.T) {
 		cmd.Dir = t.TempDir() // nobody is on a disk that loses power
 		e := finish(t, cmd)
 		if d != nil {
-			d.unmount()
+			check(t, d.unmount())
 			check(t, d.mount())
 		}
 		after, err := os.ReadFile(path)
@@ -104,7 +104,7 @@ func TestConfigPoints(t *testing.T) {
 	play(t, recorded)
 	everyMishap(t, recorded.points(t), slices.Concat(kills, errnos), 3, play)
 	t.Run("power cuts", func(t *testing.T) {
-		newDisk(t) // skips where there can be none
+		newDisk(t, 64<<20) // skips where there can be none
 		everyMishap(t, recorded.points(t), powerCuts, 3, play)
 	})
 }

@@ -117,7 +117,7 @@ func damageOne(t *testing.T, staged string, size func(int64) bool) (path string)
 // memory holds: a sync may have failed.
 func TestVerifyReadsTheDisk(t *testing.T) {
 	t.Parallel()
-	d := newDisk(t)
+	d := newDisk(t, 64<<20)
 	s, w := d.site("0"), newTwin(t, 4)
 	w.next()
 	unlock := lockRepository(t, s.prod)
