@@ -6,7 +6,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/link"
+	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -64,6 +66,39 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// A ref never has its name before its bytes, not even in a repository that does
+// not sync: one full of zeros would keep every command from reading it.
+func TestPowerCutAfterRef(t *testing.T) {
+	t.Parallel()
+	const ref = "os/cut"
+	d := newDisk(t, 64<<20)
+	repo := filepath.Join(d.dir, "repo")
+	commits := chain(t, repo, ref, 2)
+	runOSTree(t, "config", "--repo="+repo, "set", "core.fsync", "false")
+	check(t, durable.SyncFS(d.dir))
+	old, err := ostree.ParseChecksum(commits[0])
+	check(t, err)
+	r, err := libostree.Open(repo)
+	check(t, err)
+	check(t, r.Begin())
+	r.SetRef(ref, old)
+	r.SetRef(ref+"-new", old)
+	check(t, r.Commit())
+	r.Close()
+	check(t, d.sync())
+	d.cut()
+	check(t, d.unmount())
+	check(t, d.mount())
+	for _, name := range []string{ref, ref + "-new"} {
+		if got := runOSTree(t, "rev-parse", "--repo="+repo, name); got != commits[0] {
+			t.Errorf("%s is %q, want %s", name, got, commits[0])
+		}
+	}
+	if out, err := fsck(repo); err != nil {
+		t.Errorf("ostree fsck: %v\n%s", err, out)
+	}
+}
+
 // A cutter cuts the power of a site on a disk of its own.
 type cutter struct {
 	*twin
@@ -81,7 +116,7 @@ type cutter struct {
 func (c *cutter) pushAndCut() {
 	c.t.Helper()
 	check(c.t, durable.SyncFS(c.d.dir)) // so that all of a cut's damage is to this push
-	others := c.d.sync(c.t)
+	others := c.d.syncing()
 	ended := c.push()
 	when := c.moment(ended)
 	c.d.cut()
@@ -193,20 +228,21 @@ func (d *disk) cut() {
 	check(d.t, unix.IoctlSetPointerInt(int(f.Fd()), shutDown, noLogFlush))
 }
 
-// sync syncs a file of its own again and again, until the power is cut, as other
-// programs on the machine do: each time the names of other files become durable,
-// long before their bytes.
-func (d *disk) sync(t *testing.T) *sync.WaitGroup {
-	t.Helper()
-	f, err := os.Create(filepath.Join(d.dir, "other"))
-	check(t, err)
+// sync makes a file and syncs it, as other programs on the machine do: the names
+// of all files become durable, long before their bytes.
+func (d *disk) sync() error {
+	f, err := os.CreateTemp(d.dir, "other")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), os.Remove(f.Name()))
+}
+
+// syncing syncs again and again until the power is cut.
+func (d *disk) syncing() *sync.WaitGroup {
 	var running sync.WaitGroup
 	running.Go(func() {
-		defer f.Close()
-		for i := 0; err == nil; i++ {
-			if _, err = fmt.Fprintln(f, i); err == nil {
-				err = f.Sync()
-			}
+		for d.sync() == nil {
 		}
 	})
 	return &running

@@ -82,13 +82,19 @@ func Init(path, mode string) error {
 	return nil
 }
 
-// Open opens the repository in the folder path. The caller closes it.
+// Open opens the repository in the folder path. The caller closes it. What is
+// written through it is synced before it gets its name, whatever the
+// repository's core.fsync says: a ref that is renamed before its bytes are on
+// the disk is full of zeros after a power cut, and no command reads the
+// repository then.
 func Open(path string) (*Repo, error) {
 	ot, err := otbuiltin.OpenRepo(path)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", path, plain(err))
 	}
-	return &Repo{ot: ot, c: *(**C.OstreeRepo)(unsafe.Pointer(ot))}, nil
+	r := &Repo{ot: ot, c: *(**C.OstreeRepo)(unsafe.Pointer(ot))}
+	C.ostree_repo_set_disable_fsync(r.c, 0)
+	return r, nil
 }
 
 // Close releases the repository and whatever lock it still holds.
