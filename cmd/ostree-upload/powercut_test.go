@@ -116,7 +116,10 @@ type cutter struct {
 func (c *cutter) pushAndCut() {
 	c.t.Helper()
 	check(c.t, durable.SyncFS(c.d.dir)) // so that all of a cut's damage is to this push
-	others := c.d.syncing()
+	var others sync.WaitGroup
+	if c.random.IntN(2) == 0 {
+		others.Go(c.d.syncing)
+	}
 	ended := c.push()
 	when := c.moment(ended)
 	c.d.cut()
@@ -239,11 +242,7 @@ func (d *disk) sync() error {
 }
 
 // syncing syncs again and again until the power is cut.
-func (d *disk) syncing() *sync.WaitGroup {
-	var running sync.WaitGroup
-	running.Go(func() {
-		for d.sync() == nil {
-		}
-	})
-	return &running
+func (d *disk) syncing() {
+	for d.sync() == nil {
+	}
 }
