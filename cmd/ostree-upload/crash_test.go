@@ -47,21 +47,24 @@ type twin struct {
 	t     *testing.T
 	build // objects and payload of the last commits alone
 	tree  string
+	fill  func(n int) error // makes state n of the tree
 	n     int
 	heads [][]string // commits of twoRefs, for each push
-	files int        // that each push changes, some 20 kB each
 }
 
+// newTwin makes a twin of which each push changes that many files of 20 kB.
 func newTwin(t *testing.T, files int) *twin {
 	t.Helper()
 	dir := t.TempDir()
-	return &twin{t: t, build: build{repo: filepath.Join(dir, "build")}, tree: filepath.Join(dir, "tree"), files: files}
+	w := &twin{t: t, build: build{repo: filepath.Join(dir, "build")}, tree: filepath.Join(dir, "tree")}
+	w.fill = func(n int) error { return smallTree(w.tree, files, fmt.Sprint("state ", n)) }
+	return w
 }
 
 // next commits another state of the tree to both refs.
 func (w *twin) next() []string {
 	w.t.Helper()
-	check(w.t, smallTree(w.tree, w.files, fmt.Sprint("state ", w.n)))
+	check(w.t, w.fill(w.n))
 	check(w.t, writeFile(filepath.Join(w.tree, "same"), []byte("in all of them"), 0o644))
 	before := objectFiles(w.t, w.repo)
 	var heads []string
@@ -107,14 +110,22 @@ func (w *twin) arrived(s *site) {
 }
 
 // sound checks what no crash may break, while no server runs: check finds
-// nothing, ostree fsck passes, and each ref names one of its commits, old or
-// new, which is there and not marked as partial.
+// nothing, and the repository is whole.
 func (w *twin) sound(s *site, when string) (notes string) {
 	w.t.Helper()
 	checked := s.run("check", "--repo", "prod")
 	if checked.exit != 0 {
 		w.t.Fatalf("%s: check exits %d:\n%s%s", when, checked.exit, checked.stdout, checked.stderr)
 	}
+	w.whole(s, when)
+	return checked.stdout
+}
+
+// whole checks that ostree fsck passes and that each ref names one of its
+// commits, old or new, which is there and not marked as partial. The server may
+// run.
+func (w *twin) whole(s *site, when string) {
+	w.t.Helper()
 	if out, err := fsck(s.prod); err != nil {
 		w.t.Fatalf("%s: ostree fsck: %v\n%s", when, err, out)
 	}
@@ -132,7 +143,6 @@ func (w *twin) sound(s *site, when string) (notes string) {
 			w.t.Fatalf("%s: %s names %s: of ours %v, partial %v, commit missing %v", when, ref, c, known, partial == nil, missing != nil)
 		}
 	}
-	return checked.stdout
 }
 
 // A client is a push under way.
@@ -157,15 +167,16 @@ const (
 	inStart  = "start"
 )
 
-// Random kills of server and client, all through pushes of two refs: after each
-// kill of the server everything is sound, and each push ends published.
+// Random kills of server and client, all through pushes of two refs of real
+// files: after each kill the repository is whole, after each of the server
+// everything is sound, and each push ends published.
 func TestRandomKills(t *testing.T) {
 	t.Parallel()
 	pushes, uploads := 3, 2
 	if full() {
 		pushes, uploads = 20, 8
 	}
-	c := &crasher{twin: newTwin(t, 150), s: newSite(t), random: crashSeed(t), kills: map[string]int{}}
+	c := &crasher{twin: newRealTwin(t, pushes), s: newSite(t), random: crashSeed(t), kills: map[string]int{}}
 	c.l = c.s.link()
 	for range pushes {
 		c.next()
@@ -297,11 +308,12 @@ func (c *crasher) again(e ending) {
 func (c *crasher) killed(server bool, where string) {
 	c.t.Helper()
 	if !server {
-		c.kills["client, "+where]++
 		if e := <-c.client.ended; e.exit == 0 {
 			c.client.ended <- e // it was done just before
 			return
 		}
+		c.kills["client, "+where]++
+		c.whole(c.s, "client killed in "+where)
 		c.startClient()
 		return
 	}
