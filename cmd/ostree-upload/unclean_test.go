@@ -43,8 +43,8 @@ func (s *site) staged() string {
 	return filepath.Join(s.prod, ".ostree-upload", "staged", "objects")
 }
 
-// What a power cut damaged in staging is found and sent again, whether it came
-// in a pack or alone.
+// What a power cut damaged in staging needs no person: it is found and sent
+// again, whether it came in a pack or alone.
 func TestPowerCutDamagesStaging(t *testing.T) {
 	t.Parallel()
 	s, b := newSite(t), big(t)
@@ -52,6 +52,9 @@ func TestPowerCutDamagesStaging(t *testing.T) {
 	id := killedMidway(s, l, b)
 	packed := damageOne(t, s.staged(), func(size int64) bool { return size <= wire.MaxPackPayload })
 	alone := damageOne(t, s.staged(), func(size int64) bool { return size > wire.MaxPackPayload })
+	if out := s.run("check", "--repo", "prod").must(t, 0).stdout; strings.Count(out, "note: staged file ") != 2 {
+		t.Errorf("check says of two files that the next start sees to:\n%s", out)
+	}
 	s.restart(l)
 	for _, path := range []string{packed, alone} {
 		if _, err := os.Stat(path); err == nil {
