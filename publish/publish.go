@@ -52,7 +52,7 @@ type Publisher struct {
 	kick chan struct{}
 	wait time.Duration // before what could not be finished is tried again
 
-	summaryDue bool // a publish could not write it
+	summaryDue bool // a publish could not write the summary
 }
 
 // New makes a Publisher; Run makes it work.
@@ -160,8 +160,8 @@ func (p *Publisher) Finish(ctx context.Context) error {
 }
 
 // pass handles each session that waits, oldest first and those publishing
-// before all others, and then the summary if that is still due. An error means that the journal cannot be used, or that
-// the disk cannot be trusted.
+// before all others, and then the summary if that is still due. An error means
+// that the journal cannot be used or the disk cannot be trusted.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
 		list, err := p.cfg.Journal.Sessions(inState(state))
