@@ -172,9 +172,9 @@ const (
 // everything is sound, and each push ends published.
 func TestRandomKills(t *testing.T) {
 	t.Parallel()
-	pushes, uploads := 3, 2
+	pushes, uploads, least := 3, 2, 6
 	if full() {
-		pushes, uploads = 20, 8
+		pushes, uploads, least = 20, 15, 200
 	}
 	c := &crasher{twin: newRealTwin(t, pushes), s: newSite(t), random: crashSeed(t), kills: map[string]int{}}
 	c.l = c.s.link()
@@ -188,8 +188,8 @@ func TestRandomKills(t *testing.T) {
 		n += k
 	}
 	t.Logf("%d kills in %d pushes: %v", n, pushes, c.kills)
-	if want := pushes * (uploads + 2); n < want { // 200 at full length
-		t.Errorf("%d kills, want %d at least", n, want)
+	if n < least {
+		t.Errorf("%d kills, want %d at least", n, least)
 	}
 }
 
