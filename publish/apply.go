@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/fault"
@@ -76,15 +75,16 @@ func (a *apply) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Shared)) }()
-	// What the journal will vouch for must not be lost to a power cut. The disk
-	// sees to it while the objects are counted.
-	var sync errgroup.Group
-	sync.Go(func() error { return durable.SyncFS(a.cfg.Staged) })
 	c, err := a.closure(ctx)
-	if err := errors.Join(sync.Wait(), err); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := a.checkTarget(c); err != nil {
+		return err
+	}
+	// What the journal will vouch for must not be lost to a power cut: also what
+	// other sessions have staged until now.
+	if err := durable.SyncFS(a.cfg.Staged); err != nil {
 		return err
 	}
 	id := a.plan.session.ID
@@ -184,53 +184,32 @@ func (a *apply) transaction(do func() error) error {
 	return nil
 }
 
-// importTree brings in all objects but the commits. An object that is linked
-// needs no transaction, which would link it twice: its bytes are durable by
-// now, and its name is there or not. It would not replace one that is there.
+// importTree brings in all objects but the commits. What can be linked needs no
+// transaction, which would link it twice: its bytes are durable by now, and its
+// name is there or not.
 func (a *apply) importTree(c *closure) error {
-	linked, err := a.links()
-	if err != nil {
-		return err
-	}
-	inside := []place{replaceable, importable}
-	if linked {
-		inside = inside[:1]
-		if err := fault.Point("link the objects", func() error { return a.importAll(c, importable) }); err != nil {
+	if a.view.repo.Mode() == ostree.ModeArchive {
+		if err := fault.Point("link the objects", func() error { return a.linkAll(c) }); err != nil {
 			return err
 		}
 	}
-	if c.holds(inside...) {
-		if err := a.transaction(func() error { return a.importAll(c, inside...) }); err != nil {
+	if c.holds(importable, replaceable) {
+		if err := a.transaction(func() error { return a.importAll(c) }); err != nil {
 			return err
 		}
 	}
 	return durable.SyncFS(a.cfg.Repo)
 }
 
-// links tells whether libostree imports by hard link: from one archive of its
-// own to another on the same file system.
-func (a *apply) links() (bool, error) {
-	if a.view.repo.Mode() != ostree.ModeArchive {
-		return false, nil
-	}
-	var from, to unix.Stat_t
-	if err := unix.Stat(filepath.Join(a.cfg.Staged, "objects"), &from); err != nil {
-		return false, err
-	}
-	err := unix.Stat(filepath.Join(a.cfg.Repo, "objects"), &to)
-	return err == nil && from.Dev == to.Dev && from.Uid == to.Uid, err
-}
-
-// importAll imports the objects at some places by several threads, as ostree
-// pull does too. Each thread works on a folder of its own: others would wait for
-// it there, and the disk finds together what belongs together.
-func (a *apply) importAll(c *closure, places ...place) error {
+// importAll imports by several threads, as ostree pull does too. Each works on a
+// folder of its own: others would wait for it there.
+func (a *apply) importAll(c *closure) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, folder := range c.folders {
 		g.Go(func() error {
 			for n, is := range folder {
-				if !slices.Contains(places, is) {
+				if is != importable && is != replaceable {
 					continue
 				}
 				if err := a.dst.Import(a.src, n); err != nil {

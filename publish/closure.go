@@ -31,7 +31,7 @@ type place uint8
 const (
 	nowhere     place = iota // noted as missing
 	published                // nothing: the repository has it
-	importable               // import it from staging
+	importable               // bring it in from staging
 	replaceable              // the same, over a damaged copy in the repository
 )
 

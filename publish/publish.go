@@ -52,12 +52,12 @@ type Publisher struct {
 	kick chan struct{}
 	wait time.Duration // before what could not be finished is tried again
 
-	summaryDue bool // a publish could not write the summary
+	summaryDue bool // a publish could not write the summary, or may not have
 }
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
-	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter}
+	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter, summaryDue: !cfg.Journal.WasClean()}
 }
 
 // A publish that could not be finished, for a lock not got or an error of the
@@ -79,6 +79,11 @@ func (p *Publisher) Enqueue() {
 // one can go on: verifying ones back to open, what ended ones still hold
 // released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
+	if !p.cfg.Journal.WasClean() {
+		if err := p.dropTransactions(); err != nil {
+			return err
+		}
+	}
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err

@@ -44,8 +44,12 @@ func openStaged(path string) (*staged, error) {
 			return nil, err
 		}
 	}
-	if err := durable.Write(filepath.Join(path, "config"), []byte(stagedConfig), os.Rename); err != nil {
-		return nil, err
+	config := filepath.Join(path, "config")
+	// Not written again: a server must start on a full disk, to say that it is full.
+	if b, err := os.ReadFile(config); err != nil || string(b) != stagedConfig {
+		if err := durable.Write(config, []byte(stagedConfig), os.Rename); err != nil {
+			return nil, err
+		}
 	}
 	for i := range s.dirs {
 		if err := s.openDir(i); err != nil {

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// dropTransactions deletes what transactions that ended in the middle have left.
+// libostree would go on with it until the next boot, although a sync of it may
+// have failed.
+func (p *Publisher) dropTransactions() error {
+	tmp := filepath.Join(p.cfg.Repo, "tmp")
+	left, err := os.ReadDir(tmp)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range left {
+		if f.IsDir() && strings.HasPrefix(f.Name(), "staging-") {
+			if err := dropTransaction(filepath.Join(tmp, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropTransaction deletes one, unless a program works on it: that holds the lock
+// beside it, which libostree takes (glnx_make_lock_file).
+func dropTransaction(path string) error {
+	lock, err := os.OpenFile(path+"-lock", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.RemoveAll(path)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	return errors.Join(os.RemoveAll(path), os.Remove(lock.Name()))
+}
