@@ -4,8 +4,12 @@ package push
 
 import (
 	"crypto/sha256"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,5 +72,67 @@ func TestProgressAtTheEnd(t *testing.T) {
 	if p := opt.Progress; p.Begun.Load() != p.Sent.Load() || p.BegunBytes.Load() != p.Acknowledged.Load() || p.LeftBytes() != 0 || p.Stage() != Verifying {
 		t.Errorf("%d objects begun, %d sent; %d bytes begun, %d acknowledged; %s",
 			p.Begun.Load(), p.Sent.Load(), p.BegunBytes.Load(), p.Acknowledged.Load(), p.Stage())
+	}
+}
+
+// oddAnswers are successes that something other than the server may answer.
+var oddAnswers = map[string]string{
+	"login page": "<html>log in first</html>",
+	"cut JSON":   `{"refs": {"os`,
+}
+
+// A request that was answered oddly is sent again: here each one of the API, once.
+func TestOddAnswersAreAskedForAgain(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	for name, odd := range oddAnswers {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			var seen sync.Map
+			var faults atomic.Int64
+			f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				_, again := seen.LoadOrStore(r.Method+r.URL.Path, true)
+				if again || !strings.HasPrefix(r.URL.Path, "/api/") {
+					return false
+				}
+				faults.Add(1)
+				io.WriteString(w, odd)
+				return true
+			}
+			opt := options(f, repo)
+			opt.RetryFor = time.Hour
+			result, _ := mustEnd(t, opt, 0, "")
+			if result.Retries != faults.Load() || faults.Load() < 5 {
+				t.Errorf("%d retries of %d odd answers", result.Retries, faults.Load())
+			}
+		})
+	}
+}
+
+// Where all answers are odd the push ends, and says who answers what and what to do.
+func TestOddAnswersForEver(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	for _, c := range []struct{ path, kind, odd, hint string }{
+		{"/api/v1/refs", "text/html", "<html>log in first</html>", "is right"},
+		{"/api/v1/sessions", "text/plain", "{}", "is right"},
+		{"/finalize", "text/html", "<html>log in first</html>", "--resume aaaabbbbccccdddd"},
+		{"/finalize", "text/plain", `{"session": "moved"}`, "--resume aaaabbbbccccdddd"},
+	} {
+		f := newFake(t)
+		f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			odd := strings.HasSuffix(r.URL.Path, c.path)
+			if odd {
+				io.WriteString(w, c.odd)
+			}
+			return odd
+		}
+		_, e := mustEnd(t, options(f, repo), ExitForNow, "bad-answer")
+		for _, part := range []string{strings.TrimPrefix(f.URL, "http://"), c.path, c.kind, "no ostree-upload server"} {
+			if !strings.Contains(e.Error(), part) {
+				t.Errorf("%q does not say %q", e, part)
+			}
+		}
+		if !strings.Contains(e.Hint(), c.hint) || !strings.Contains(e.Hint(), "login page") {
+			t.Errorf("hint %q", e.Hint())
+		}
 	}
 }

@@ -4,12 +4,14 @@ package push
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -99,7 +101,15 @@ func (c *Client) Refs(ctx context.Context) (map[string]wire.RefState, error) {
 
 // CommitMeta fetches the detached metadata of a commit.
 func (c *Client) CommitMeta(ctx context.Context, commit ostree.Checksum) ([]byte, error) {
-	return c.bytes(ctx, request{path: "api/v1/commitmeta/" + commit.String(), max: ostree.MaxCommitMeta})
+	r := request{path: "api/v1/commitmeta/" + commit.String(), max: ostree.MaxCommitMeta}
+	b, err := c.bytes(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := ostree.ParseCommitMeta(b); err != nil {
+		return nil, c.alien(r, b, err)
+	}
+	return b, nil
 }
 
 // OpenSession opens a session for refs.
@@ -108,8 +118,7 @@ func (c *Client) OpenSession(ctx context.Context, open wire.OpenRequest) (s wire
 	if err != nil {
 		return s, err
 	}
-	err = c.json(ctx, request{method: http.MethodPost, path: "api/v1/sessions", body: body, kind: "application/json"}, &s)
-	return s, err
+	return c.session(ctx, request{method: http.MethodPost, path: "api/v1/sessions", body: body, kind: "application/json"})
 }
 
 // Sessions lists the sessions in a state, or all for "", newest first.
@@ -134,26 +143,26 @@ func (c *Client) list(ctx context.Context, query url.Values) ([]wire.Session, er
 
 // Session asks for one session. With wait > 0 the answer comes at the session's
 // next change of state, or after wait.
-func (c *Client) Session(ctx context.Context, id string, wait time.Duration) (s wire.Session, err error) {
+func (c *Client) Session(ctx context.Context, id string, wait time.Duration) (wire.Session, error) {
 	r := request{path: sessionPath(id)}
 	if wait > 0 {
 		r.query = url.Values{"wait": {wait.String()}}
 		r.stall = wait + defaultStall
 	}
-	err = c.json(ctx, r, &s)
-	return s, err
+	return c.session(ctx, r)
 }
 
 // Abort ends a session; what it staged is dropped.
-func (c *Client) Abort(ctx context.Context, id string) (s wire.Session, err error) {
-	b, err := c.bytes(ctx, request{method: http.MethodDelete, path: sessionPath(id)})
+func (c *Client) Abort(ctx context.Context, id string) (wire.Session, error) {
+	r := request{method: http.MethodDelete, path: sessionPath(id)}
+	b, err := c.bytes(ctx, r)
 	if err != nil {
-		return s, err
+		return wire.Session{}, err
 	}
 	if len(b) == 0 { // 204: ask how it stands now
 		return c.Session(ctx, id, 0)
 	}
-	return s, decode(b, &s)
+	return c.parseSession(r, b)
 }
 
 // Negotiate adds names to the session's set, at most wire.MaxNames, and returns
@@ -163,16 +172,17 @@ func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) 
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.bytes(ctx, request{
+	r := request{
 		method: http.MethodPost, path: sessionPath(id) + "/objects",
 		body: body, kind: "text/plain", gzip: true, stall: workStall, max: wire.MaxBody,
-	})
+	}
+	answer, err := c.bytes(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	lacking, err := wire.ParseNames(bytes.NewReader(answer), wire.MaxNames)
 	if err != nil {
-		return nil, fmt.Errorf("the server's list of missing objects: %w", err)
+		return nil, c.alien(r, answer, err)
 	}
 	return lacking, nil
 }
@@ -186,9 +196,8 @@ func (c *Client) Salvage(ctx context.Context, id string) error {
 
 // Finalize starts verification and publishing; the outcome comes to be in the
 // session.
-func (c *Client) Finalize(ctx context.Context, id string) (s wire.Session, err error) {
-	err = c.json(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/finalize", stall: workStall}, &s)
-	return s, err
+func (c *Client) Finalize(ctx context.Context, id string) (wire.Session, error) {
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/finalize", stall: workStall})
 }
 
 // Terminate drops an upload and its bytes, so that it can be created again.
@@ -224,19 +233,43 @@ func (c *Client) json(ctx context.Context, r request, out any) error {
 	if err != nil {
 		return err
 	}
-	return decode(b, out)
-}
-
-func decode(b []byte, out any) error {
 	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("%w: %w", errAlien, err)
+		return c.alien(r, b, err)
 	}
 	return nil
 }
 
-// errAlien is for an answer that makes no sense: a proxy's or a portal's, most
+// session is json for the requests that a session answers.
+func (c *Client) session(ctx context.Context, r request) (wire.Session, error) {
+	b, err := c.bytes(ctx, r)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return c.parseSession(r, b)
+}
+
+func (c *Client) parseSession(r request, b []byte) (s wire.Session, err error) {
+	err = json.Unmarshal(b, &s)
+	if err == nil && !wire.IsSessionID(s.ID) {
+		err = fmt.Errorf("it names a session %q", s.ID)
+	}
+	if err != nil {
+		return wire.Session{}, c.alien(r, b, err)
+	}
+	return s, nil
+}
+
+// errAlien is for a success that makes no sense: a proxy's or a portal's, most
 // likely.
-var errAlien = errors.New("the answer is not from an ostree-upload server")
+var errAlien = errors.New("no ostree-upload server answers so")
+
+// alien is the error of an answer that was understood as far as err. What it
+// says is left out: it may repeat the request, and so the token.
+func (c *Client) alien(r request, answer []byte, err error) error {
+	kind, _, _ := mime.ParseMediaType(http.DetectContentType(answer)) // of our own making
+	return fmt.Errorf("%s answers %s %s/%s with %d bytes of %s: %w: %w",
+		c.base.Host, cmp.Or(r.method, http.MethodGet), c.base.Path, r.path, len(answer), kind, errAlien, err)
+}
 
 // bytes sends r and reads the whole answer.
 func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
@@ -258,7 +291,7 @@ func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
 		return nil, &url.Error{Op: req.Method, URL: req.URL.String(), Err: err}
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("the answer to %s %s is longer than %d bytes", req.Method, req.URL.Path, limit)
+		return nil, c.alien(r, b, fmt.Errorf("there may be at most %d", limit))
 	}
 	return b, nil
 }

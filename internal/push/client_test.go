@@ -164,7 +164,7 @@ func TestAbortWithoutBody(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		reply(w, 200, wire.Session{ID: "x", State: wire.Aborted})
+		reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", State: wire.Aborted})
 	})
 	s, err := c.Abort(t.Context(), "x")
 	if err != nil || s.State != wire.Aborted {
@@ -205,7 +205,7 @@ func TestStalledBodyEnds(t *testing.T) {
 
 func TestWaitIsAskedFor(t *testing.T) {
 	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		reply(w, 200, wire.Session{ID: "x", Detail: r.FormValue("wait")})
+		reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", Detail: r.FormValue("wait")})
 	})
 	for wait, want := range map[time.Duration]string{0: "", 30 * time.Second: "30s", time.Second: "1s"} {
 		s, err := c.Session(t.Context(), "x", wait)

@@ -23,7 +23,7 @@ const (
 // An Error ends a push.
 type Error struct {
 	Exit     int    // the exit code of the process
-	Code     string // one of wire's codes, "interrupted", "gave-up" or ""
+	Code     string // one of wire's codes, "interrupted", "gave-up", "bad-answer" or ""
 	Err      error
 	HintText string
 }
@@ -67,6 +67,12 @@ func ended(ctx context.Context, err error, resume string) *Error {
 			e.HintText = resumeHint(resume)
 		}
 		return &e
+	case errors.Is(err, errAlien):
+		hint := "see that the address is right, and no proxy or login page in the way"
+		if resume != "" {
+			hint += ", then " + resumeHint(resume)
+		}
+		return &Error{Exit: ExitForNow, Code: "bad-answer", Err: err, HintText: hint}
 	case errors.As(err, &gaveUp):
 		hint := resumeHint(resume)
 		if hint == "" {
@@ -79,8 +85,6 @@ func ended(ctx context.Context, err error, resume string) *Error {
 			e.HintText = resumeHint(resume)
 		}
 		return e
-	case errors.Is(err, errAlien) && resume != "":
-		return &Error{Exit: ExitForNow, Code: "bad-answer", Err: err, HintText: resumeHint(resume)}
 	case errors.Is(err, ostree.ErrNoRepo):
 		return &Error{Exit: ExitFailed, Err: err, HintText: "name the build repository with --repo"}
 	case errors.As(err, &bad):

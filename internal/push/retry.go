@@ -164,6 +164,8 @@ func judge(err error) (again bool, after time.Duration) {
 		again = passes(answer)
 	case errors.As(err, &network):
 		again = !wrongServer(err)
+	case errors.Is(err, errAlien):
+		again = true // a proxy's, perhaps while the server is down
 	}
 	if answer != nil {
 		after = answer.after

@@ -76,9 +76,6 @@ func (r *run) take(ctx context.Context, id string) error {
 
 // enter makes s the session of this push; it may be repeated.
 func (r *run) enter(ctx context.Context, s wire.Session, resumed bool) error {
-	if !wire.IsSessionID(s.ID) {
-		return fmt.Errorf("%w: it names a session %q", errAlien, s.ID)
-	}
 	r.result.Session, r.result.Refs, r.result.Resumed = s, s.Refs, resumed
 	r.sender.session = s.ID
 	switch s.State {
