@@ -56,10 +56,10 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 		return err
 	}
 	defer client.Close()
-	return opt.repeat(ctx, app.Stdout, func() (string, bool, error) {
+	return opt.repeat(ctx, app, func() (string, bool, error) {
 		list, err := client.Sessions(ctx, opt.Status)
 		if err != nil {
-			return "", false, opt.explain(ctx, err)
+			return "", false, err
 		}
 		if opt.JSON {
 			text, err := document(wire.SessionList{Sessions: orEmpty(list)})
@@ -76,10 +76,10 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 		return err
 	}
 	defer client.Close()
-	return opt.repeat(ctx, app.Stdout, func() (string, bool, error) {
+	return opt.repeat(ctx, app, func() (string, bool, error) {
 		s, err := client.Session(ctx, c.ID, 0)
 		if err != nil {
-			return "", false, opt.explain(ctx, err)
+			return "", false, err
 		}
 		if opt.JSON {
 			text, err := document(s)
@@ -111,21 +111,25 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 }
 
 // repeat prints what look returns, once or, with --watch, whenever it is other
-// than before, until look says that this was the last.
-func (opt *SessionsCmd) repeat(ctx context.Context, out io.Writer, look func() (text string, last bool, err error)) error {
+// than before, until look says that this was the last. A watch goes on while look
+// fails for the moment, and says so at the first time.
+func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text string, last bool, err error)) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	for before := ""; ; {
+	for before, failing := "", false; ; {
 		text, last, err := look()
-		if err != nil {
-			return err
-		}
-		if text != before {
-			if _, err := io.WriteString(out, text); err != nil {
+		switch {
+		case err != nil && (!opt.Watch || ctx.Err() != nil || !push.MayPass(err)):
+			return opt.explain(ctx, err)
+		case err != nil && !failing:
+			fmt.Fprintf(app.Stderr, "%s; trying again until interrupted\n", readable(opt.explain(ctx, err).Error()))
+		case err == nil && text != before:
+			if _, err := io.WriteString(app.Stdout, text); err != nil {
 				return err
 			}
 			before = text
 		}
+		failing = err != nil
 		if last || !opt.Watch {
 			return nil
 		}
@@ -175,6 +179,8 @@ func (opt *SessionsCmd) explain(ctx context.Context, err error) error {
 			Err:      fmt.Errorf("cannot reach %s: %w", opt.Address, network.Err),
 			HintText: "is the server running, and is the address right?",
 		}
+	case push.MayPass(err):
+		return &push.Error{Exit: push.ExitForNow, Err: err, HintText: "is the address right, and no proxy or login page in the way?"}
 	}
 	return err
 }

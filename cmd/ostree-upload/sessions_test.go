@@ -4,11 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,5 +139,55 @@ func TestSessionsJSON(t *testing.T) {
 	want, _ := json.Marshal(example)
 	if back, _ := json.Marshal(got); string(back) != string(want) {
 		t.Errorf("got %s\nwant %s", back, want)
+	}
+}
+
+// TestWatchGoesOn pins that a watch outlasts a server that is away for a while,
+// which it says once, and ends where asking again is no use.
+func TestWatchGoesOn(t *testing.T) {
+	t.Parallel()
+	away := func(w http.ResponseWriter) { http.Error(w, "away", http.StatusServiceUnavailable) }
+	broken := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	odd := func(w http.ResponseWriter) { io.WriteString(w, "<html>log in first</html>") }
+	refused := func(code string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			p := wire.Errorf(code, "it is %s", code)
+			w.Header().Set("Content-Type", wire.ProblemType)
+			w.WriteHeader(p.Status)
+			json.NewEncoder(w).Encode(p)
+		}
+	}
+	state := func(state string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			json.NewEncoder(w).Encode(wire.Session{ID: example.ID, State: state})
+		}
+	}
+	for name, tt := range map[string]struct {
+		answers []func(http.ResponseWriter)
+		exit    int
+		said    int // times that it said that it tries again
+	}{
+		"503, broken off": {[]func(http.ResponseWriter){state(wire.Open), away, broken, state(wire.Published)}, 0, 1},
+		"odd, then 503":   {[]func(http.ResponseWriter){odd, state(wire.Open), away, state(wire.Published)}, 0, 2},
+		"token revoked":   {[]func(http.ResponseWriter){state(wire.Open), refused(wire.Unauthorized)}, 3, 0},
+		"forbidden":       {[]func(http.ResponseWriter){away, refused(wire.Forbidden)}, 3, 1},
+		"unknown session": {[]func(http.ResponseWriter){refused(wire.NotFound)}, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int32
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				tt.answers[asked.Add(1)-1](w)
+			}))
+			defer s.Close()
+			var stdout, stderr strings.Builder
+			exit := run([]string{"sessions", "--watch", "-a", s.URL, "-t", "secret", "show", example.ID}, &stdout, &stderr)
+			if said := strings.Count(stderr.String(), "trying again"); exit != tt.exit || said != tt.said || int(asked.Load()) != len(tt.answers) {
+				t.Errorf("exit %d, %d requests, stderr:\n%s", exit, asked.Load(), &stderr)
+			}
+			if tt.exit == 0 && !strings.Contains(stdout.String(), wire.Published) {
+				t.Errorf("stdout:\n%s", &stdout)
+			}
+		})
 	}
 }

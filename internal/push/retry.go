@@ -173,6 +173,12 @@ func judge(err error) (again bool, after time.Duration) {
 	return again, after
 }
 
+// MayPass tells whether the same request of a Client may succeed later.
+func MayPass(err error) bool {
+	again, _ := judge(err)
+	return again
+}
+
 // passes tells whether an answer can be another one next time.
 func passes(e *answerError) bool {
 	switch status := e.problem.Status; status {
