@@ -203,6 +203,21 @@ func TestStalledBodyEnds(t *testing.T) {
 	}
 }
 
+// An answer that comes byte by byte, never silent for long, is not waited for.
+func TestDrippingAnswerEnds(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			io.WriteString(w, " ")
+			w.(http.Flusher).Flush()
+			time.Sleep(10 * time.Millisecond) // the drip itself
+		}
+	})
+	_, err := c.Info(withStall(t.Context(), 120*time.Millisecond))
+	if again, _ := judge(err); !errors.Is(err, errStalled) || !again {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWaitIsAskedFor(t *testing.T) {
 	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", Detail: r.FormValue("wait")})

@@ -15,12 +15,17 @@ import (
 	"time"
 )
 
-// defaultStall is how long no byte may move before a request is ended. Without
-// it a link that swallows everything would hang for ever.
+// defaultStall is how long hardly a byte may move before a request is ended.
+// Without it a link that swallows everything would hang for ever.
 const defaultStall = 30 * time.Second
 
-// errStalled ends a request on whose connection no byte moved for too long.
-var errStalled = errors.New("no byte moved on the connection for too long")
+// drip is how few bytes count as none: less than any segment of a large body, so
+// that the slowest link gets on, and more than an answer that comes byte by byte
+// brings. So it is also a deadline for small answers.
+const drip = 512
+
+// errStalled ends a request on whose connection hardly a byte moved for too long.
+var errStalled = errors.New("hardly a byte moved on the connection for too long")
 
 type stallKey struct{}
 
@@ -71,18 +76,18 @@ func (c *meteredConn) Write(p []byte) (int, error) {
 
 // moved is how far the connection has come: bytes read, and bytes that the
 // other side's kernel acknowledged.
-func (c *meteredConn) moved() [2]int64 {
-	return [2]int64{c.in.Load(), c.out.Load() - unacknowledged(c.Conn)}
+func (c *meteredConn) moved() int64 {
+	return c.in.Load() + c.out.Load() - unacknowledged(c.Conn)
 }
 
-// A stallWatch ends a request on whose connection nothing moves.
+// A stallWatch ends a request on whose connection next to nothing moves.
 type stallWatch struct {
 	limit  time.Duration
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
 	conn  *meteredConn
-	moved [2]int64
+	moved int64 // at since
 	since time.Time
 	timer *time.Timer
 	done  bool
@@ -112,7 +117,9 @@ func (w *stallWatch) got(info httptrace.GotConnInfo) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.conn, _ = conn.(*meteredConn)
+	if w.conn, _ = conn.(*meteredConn); w.conn != nil {
+		w.moved = w.conn.moved()
+	}
 	w.since = time.Now()
 }
 
@@ -124,7 +131,8 @@ func (w *stallWatch) check() {
 	}
 	now := time.Now()
 	if w.conn != nil {
-		if moved := w.conn.moved(); moved != w.moved {
+		// Less than before is a write that the kernel took in part: it had room.
+		if moved := w.conn.moved(); moved >= w.moved+drip || moved <= w.moved-drip {
 			w.moved, w.since = moved, now
 		}
 	}
