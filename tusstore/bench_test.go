@@ -124,7 +124,7 @@ func benchPacks(b *testing.B) (packs [][]byte, names []ostree.Name, size int64) 
 	}
 	p := []byte(wire.PackMagic)
 	err = r.Walk(b.Context(), []ostree.Checksum{head}, ostree.WalkOptions{}, func(n ostree.Name) error {
-		o, err := r.Object(n)
+		o, err := r.Object(b.Context(), n)
 		if err != nil || o.Size > wire.MaxPackPayload {
 			return err
 		}

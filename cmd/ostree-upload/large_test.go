@@ -186,7 +186,7 @@ func TestOtherCompressor(t *testing.T) {
 	object := onlyFile(t, repo, "*.file")
 	r, err := ostree.OpenRepo(repo)
 	check(t, err)
-	o, err := r.Object(object)
+	o, err := r.Object(t.Context(), object)
 	check(t, err)
 	digestIsOf(t, o)
 	for name, digest := range map[string]string{"same length": strings.Repeat("ab", 32), "no digest, other length": ""} {

@@ -150,7 +150,7 @@ func BenchmarkConvert(b *testing.B) {
 	b.SetBytes(total)
 	for b.Loop() {
 		for _, n := range files {
-			if _, err := r.Object(n); err != nil {
+			if _, err := r.Object(b.Context(), n); err != nil {
 				b.Fatal(err)
 			}
 		}

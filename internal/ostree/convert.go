@@ -4,13 +4,13 @@ package ostree
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -29,7 +29,7 @@ const (
 const errMismatch = "the file on disk does not match its checksum"
 
 // convert returns how to read content of a bare repository as filez.
-func (r *Repo) convert(n Name, path string, info fs.FileInfo) (*Object, error) {
+func (r *Repo) convert(ctx context.Context, n Name, path string, info fs.FileInfo) (*Object, error) {
 	h, err := r.fileHeader(n, path, info)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (r *Repo) convert(n Name, path string, info fs.FileInfo) (*Object, error) {
 	if h.symlink() {
 		return c.finish(n, nil)
 	}
-	f, err := os.Open(path)
+	f, err := openFile(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", n, err)
 	}
@@ -48,7 +48,7 @@ func (r *Repo) convert(n Name, path string, info fs.FileInfo) (*Object, error) {
 	if h.Size <= smallContent {
 		return c.small(n, f)
 	}
-	return c.large(r, n, path, f)
+	return c.large(ctx, r, n, path, f)
 }
 
 // converter makes filez out of a header and content. The deflate writer alone
@@ -152,7 +152,7 @@ func (c *converter) small(n Name, f io.Reader) (*Object, error) {
 }
 
 // large runs the first pass: checksum, length and digest.
-func (c *converter) large(r *Repo, n Name, path string, f io.Reader) (*Object, error) {
+func (c *converter) large(ctx context.Context, r *Repo, n Name, path string, f io.Reader) (*Object, error) {
 	var size int64
 	digest := sha256.New()
 	for done := false; !done; {
@@ -169,7 +169,7 @@ func (c *converter) large(r *Repo, n Name, path string, f io.Reader) (*Object, e
 	}
 	h := c.header
 	open := func() (io.ReadCloser, error) {
-		s := &stream{repo: r, name: n, path: path, header: h, size: size}
+		s := &stream{ctx: ctx, repo: r, name: n, path: path, header: h, size: size}
 		if err := s.restart(); err != nil {
 			return nil, err
 		}

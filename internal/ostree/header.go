@@ -4,13 +4,14 @@ package ostree
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 )
 
 // FileHeader reads the header of a content object of an archive repository.
 func (r *Repo) FileHeader(n Name) (FileHeader, error) {
-	o, err := r.Object(n)
+	o, err := r.Object(context.Background(), n) // a header is short
 	if err != nil {
 		return FileHeader{}, err
 	}

@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -300,20 +301,20 @@ type Object struct {
 // archive repository, is the stored file and not verified here. Content of the
 // bare modes is converted, which costs a pass over the file; if that is not what
 // n names, the error is a *BadObjectError. The error wraps fs.ErrNotExist if
-// there is no such object.
-func (r *Repo) Object(n Name) (*Object, error) {
+// there is no such object. All reading, also of what Open returns, ends with ctx.
+func (r *Repo) Object(ctx context.Context, n Name) (*Object, error) {
 	at, path, info, err := r.find(n)
 	if err != nil {
 		return nil, err
 	}
 	if n.Type == File && at.mode != ModeArchive {
-		return at.convert(n, path, info)
+		return at.convert(ctx, n, path, info)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, &BadObjectError{Object: n, Reason: "it is not stored as a regular file"}
 	}
 	open := func() (io.ReadCloser, error) {
-		f, err := os.Open(path)
+		f, err := openFile(ctx, path)
 		if err != nil {
 			return nil, fmt.Errorf("object %s: %w", n, err)
 		}

@@ -4,6 +4,7 @@ package ostree
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -73,7 +74,7 @@ func TestLargeContentSeeks(t *testing.T) {
 	r := newRepo(t, ModeBare)
 	n := largest(t, r)
 	whole := load(t, r, n)
-	o, err := r.Object(n)
+	o, err := r.Object(t.Context(), n)
 	must(t, err)
 	f, err := o.Open()
 	must(t, err)
@@ -90,6 +91,49 @@ func TestLargeContentSeeks(t *testing.T) {
 	must(t, f.Close())
 	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("read after close: %v", err)
+	}
+}
+
+// TestConversionEnds pins that the conversion of a huge file, in either pass or
+// up to where an upload resumes, ends when it is not wanted any more.
+func TestConversionEnds(t *testing.T) {
+	r := newRepo(t, ModeBare)
+	n := largest(t, r)
+	ctx, cancel := context.WithCancel(t.Context())
+	o, err := r.Object(ctx, n)
+	must(t, err)
+	f, err := o.Open()
+	must(t, err)
+	defer f.Close()
+	_, err = f.Read(make([]byte, 1))
+	must(t, err)
+	cancel()
+	if _, err := io.Copy(io.Discard, f); !errors.Is(err, context.Canceled) {
+		t.Errorf("second pass: %v", err)
+	}
+	_, err = f.(io.Seeker).Seek(1<<20, io.SeekStart)
+	must(t, err)
+	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("resumed: %v", err)
+	}
+	if _, err := r.Object(ctx, n); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), n.String()) {
+		t.Errorf("first pass: %v", err)
+	}
+}
+
+// TestStoredObjectEnds pins the same of an object that is read as it is stored,
+// also by io.Copy, which can go around Read.
+func TestStoredObjectEnds(t *testing.T) {
+	r := newRepo(t, ModeArchive)
+	ctx, cancel := context.WithCancel(t.Context())
+	o, err := r.Object(ctx, smallFile(t, r))
+	must(t, err)
+	f, err := o.Open()
+	must(t, err)
+	defer f.Close()
+	cancel()
+	if n, err := io.Copy(io.Discard, f); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 
@@ -129,7 +173,7 @@ func TestDamageOnDisk(t *testing.T) {
 				_, err = f.Write(b)
 				must(t, err)
 				must(t, f.Close())
-				_, err = r.Object(n)
+				_, err = r.Object(t.Context(), n)
 				var bad *BadObjectError
 				if !errors.As(err, &bad) || bad.Object != n || bad.Reason != errMismatch {
 					t.Errorf("got %v", err)
@@ -258,7 +302,7 @@ func TestMissing(t *testing.T) {
 		if has, err := r.Has(n); has || err != nil {
 			t.Errorf("%s: %v %v", n, has, err)
 		}
-		if _, err := r.Object(n); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.Object(t.Context(), n); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", n, err)
 		}
 		if _, err := r.Metadata(n); typ != File && !errors.Is(err, fs.ErrNotExist) {
@@ -306,7 +350,7 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			v := NewVerifier(0)
 			for _, n := range names {
-				o, err := r.Object(n)
+				o, err := r.Object(t.Context(), n)
 				if err != nil {
 					t.Error(err)
 					continue

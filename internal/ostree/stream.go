@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +13,14 @@ import (
 // stream reads large content of a bare repository as filez, converting piece by
 // piece. Seeking back starts over; seeking forward converts and drops.
 type stream struct {
+	ctx    context.Context
 	repo   *Repo
 	name   Name
 	path   string
 	header *FileHeader
 	size   int64
 
-	file *os.File
+	file *file
 	conv *converter
 	done bool  // the conversion is complete, conv.out may hold the rest
 	made int64 // position in the filez of conv.out's first byte
@@ -26,7 +28,7 @@ type stream struct {
 }
 
 func (s *stream) restart() error {
-	f, err := os.Open(s.path)
+	f, err := openFile(s.ctx, s.path)
 	if err != nil {
 		return fmt.Errorf("object %s: %w", s.name, err)
 	}

@@ -202,7 +202,7 @@ func objects(t testing.TB, r *Repo) []Name {
 // load returns an object's archive form.
 func load(t testing.TB, r *Repo, n Name) []byte {
 	t.Helper()
-	o, err := r.Object(n)
+	o, err := r.Object(t.Context(), n)
 	must(t, err)
 	f, err := o.Open()
 	must(t, err)

@@ -108,18 +108,15 @@ func (r *run) another(ctx context.Context, objects []ostree.Name, fate string) e
 func (r *run) verifyOwn(ctx context.Context, objects []ostree.Name) error {
 	v := ostree.NewVerifier(0)
 	for _, n := range objects {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := r.verifyOne(v, n); err != nil {
+		if err := r.verifyOne(ctx, v, n); err != nil {
 			return r.unreadable(n, err)
 		}
 	}
 	return nil
 }
 
-func (r *run) verifyOne(v *ostree.Verifier, n ostree.Name) error {
-	o, err := r.repo.Object(n)
+func (r *run) verifyOne(ctx context.Context, v *ostree.Verifier, n ostree.Name) error {
+	o, err := r.repo.Object(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (p *pump) negotiateSome(ctx context.Context) error {
 func (p *pump) upload(ctx context.Context) error {
 	pack := newPack()
 	for name := range p.lacking {
-		o, err := p.repo.Object(name)
+		o, err := p.repo.Object(ctx, name)
 		if err != nil {
 			return p.unreadable(name, err)
 		}

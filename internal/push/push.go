@@ -219,7 +219,7 @@ func (r *run) count(ctx context.Context) error {
 	}
 	start := time.Now()
 	err = walk(ctx, func(n ostree.Name) error {
-		o, err := r.repo.Object(n)
+		o, err := r.repo.Object(ctx, n)
 		if err != nil {
 			return r.unreadable(n, err)
 		}
@@ -228,6 +228,9 @@ func (r *run) count(ctx context.Context) error {
 		return nil
 	})
 	r.result.Seconds.Walk = since(start)
+	if err == nil {
+		err = ctx.Err() // a signal counts, also if it came at the very end
+	}
 	return err
 }
 

@@ -184,7 +184,7 @@ func Object(t testing.TB, repo string, n ostree.Name) []byte {
 	t.Helper()
 	r, err := ostree.OpenRepo(repo)
 	Must(t, err)
-	o, err := r.Object(n)
+	o, err := r.Object(t.Context(), n)
 	Must(t, err)
 	f, err := o.Open()
 	Must(t, err)
