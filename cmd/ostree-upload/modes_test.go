@@ -339,7 +339,7 @@ func TestDamagedSource(t *testing.T) {
 			if !strings.Contains(e.stderr, hex) || !strings.Contains(e.stderr, c.says) || !strings.Contains(e.stderr, "build") || e.stdout != "" {
 				t.Errorf("it says of %s\n%s", hex, e.stderr)
 			}
-			if !strings.Contains(e.stderr, "hint: check it with: ostree fsck --repo=") {
+			if !strings.Contains(e.stderr, "check it with: ostree fsck --repo=") {
 				t.Errorf("it does not say what to do:\n%s", e.stderr)
 			}
 		})

@@ -190,7 +190,7 @@ func (r *run) unreadable(name ostree.Name, err error) error {
 	case errors.As(err, &bad):
 		return r.damaged(bad.Object, bad.Reason)
 	case isAbsent(err):
-		return &Error{Exit: ExitFailed, Err: err, HintText: r.checkHint()}
+		return &Error{Exit: ExitFailed, Err: err, HintText: r.prunedHint()}
 	case name != (ostree.Name{}) && status(err) == 0 && !isNetwork(err):
 		return fmt.Errorf("object %s of the build repository: %w", name, err)
 	}
@@ -202,6 +202,16 @@ func (r *run) unreadable(name ostree.Name, err error) error {
 func isAbsent(err error) bool {
 	var known *Error
 	return errors.Is(err, fs.ErrNotExist) && !errors.As(err, &known)
+}
+
+// prunedHint is the next step when an object is gone that a commit names.
+func (r *run) prunedHint() string {
+	again := r.resumeCommand()
+	if again == "" {
+		again = "push again"
+	}
+	return "the build repository seems to have been pruned or changed during the push, or was not whole before; " + r.checkHint() +
+		"; commit or pull again what it lacks, then: " + again
 }
 
 // checkHint is the next step when the build repository is at fault.

@@ -425,6 +425,41 @@ func TestDamagedObjectIsNamed(t *testing.T) {
 	}
 }
 
+// A build repository that is pruned during the push: the object is named, and what
+// to do. The first request of path finds the object gone.
+func TestObjectVanishes(t *testing.T) {
+	for _, c := range []struct{ mode, path string }{
+		{"archive", "/objects"}, // before it is looked up
+		{"archive", "/files/"},  // before it is opened
+		{"bare-user", "/objects"},
+	} {
+		t.Run(c.mode+c.path, func(t *testing.T) {
+			repo, _ := buildRepo(t, c.mode, 1)
+			files, err := filepath.Glob(filepath.Join(repo, "objects", "*", "*.file*"))
+			if err != nil || len(files) == 0 {
+				t.Fatal(files, err)
+			}
+			f := newFake(t)
+			f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, c.path) {
+					os.Remove(files[0]) // again and again, of no matter
+				}
+				return false
+			}
+			_, e := mustEnd(t, options(f, repo), ExitFailed, "")
+			name := filepath.Base(filepath.Dir(files[0])) + filepath.Base(files[0])[:62]
+			if !strings.Contains(e.Error(), name) {
+				t.Errorf("it does not name the object: %v", e)
+			}
+			for _, part := range []string{"pruned or changed", "ostree fsck --repo=" + repo, "--resume aaaabbbbccccdddd"} {
+				if !strings.Contains(e.Hint(), part) {
+					t.Errorf("hint %q", e.Hint())
+				}
+			}
+		})
+	}
+}
+
 // A session that someone else finalized meanwhile has its outcome for us too.
 func TestSessionClosedUnderUs(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
