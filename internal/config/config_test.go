@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +104,8 @@ func TestParseFaults(t *testing.T) {
 		{"\nlimits:\n  min-free-space: 100", `line 3: limits.min-free-space: "100" needs a unit`},
 		{"limits: {max-object-size: -1GiB}", "is not a size"},
 		{"tokens: {name: a}", "does not belong here"},
-		{"tokens:\n- name: a", "token 1: needs a sha256"},
+		{"tokens:\n- name: a", "line 2: token 1: needs a sha256"},
+		{"tokens:\n- {}", "token 1: needs a sha256"},
 		{"tokens:\n- name: a\n  sha256: abc", "line 3: token 1: sha256: not 64 hex digits"},
 		{token + "  token: x", "has both sha256 and token"},
 		{token + "  refs:", "refs: needs a list"},
@@ -113,8 +115,8 @@ func TestParseFaults(t *testing.T) {
 		{token + "  scopes: [pull]", `scope "pull" is not one of push, force, sessions, admin`},
 		{token + "  created: yesterday", `line 4: token 1: created: "yesterday" is not a time`},
 		{"tokens:\n- name: 'a b'\n  sha256: " + hashA, `"a b" is not a token name`},
-		{token + "- name: a\n  sha256: " + hashB, "the name a is already that of token 1"},
-		{token + "- name: b\n  sha256: " + hashA, "token 2: the same token as token 1"},
+		{token + "- name: a\n  sha256: " + hashB, "line 4: token 2: the name a is already that of token 1"},
+		{token + "- name: b\n  sha256: " + hashA, "line 5: token 2: the same token as token 1"},
 	} {
 		if _, err := Parse([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q:\ngot  %v\nwant %s", tt.text, err, tt.want)
@@ -130,6 +132,40 @@ func TestParseReportsAll(t *testing.T) {
 	}
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != 5 {
 		t.Errorf("%d faults, want 5:\n%v", len(lines), err)
+	}
+}
+
+// TestParseReportsInOrder pins that faults come in the order of their lines, and
+// that those between tokens come also where the tokens have others.
+func TestParseReportsInOrder(t *testing.T) {
+	_, err := Parse([]byte(`tokens:
+- name: a
+  sha256: ` + hashA + `
+  scopes: [x]
+- name: a
+  sha256: ` + hashA + `
+  expires: never
+  ref: [x]
+- name: b c
+  token: SECRET
+- name: d e
+  sha256: ` + hashB + `
+limits: {min-free-space: x}
+tls: {key: x}
+repos: x
+history: 1
+`))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	want := []string{
+		"line 4: token 1: scopes:", "line 5: token 2: the name a", "line 6: token 2: the same token",
+		"line 7: token 2: expires:", "line 8: unknown key", "line 9: token 3: name:", "line 11: token 4: name:",
+		"line 13: limits.min-free-space:", "line 14: tls: cert and key", "line 15: unknown key", "line 16: history:",
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if !slices.EqualFunc(lines, want, strings.HasPrefix) {
+		t.Errorf("got\n%v\nwant\n%s", err, strings.Join(want, "\n"))
 	}
 }
 

@@ -4,11 +4,13 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -37,13 +39,13 @@ type fileForm struct {
 }
 
 // Parse reads the text of a configuration file. All faults are reported, joined,
-// each with its line.
+// each with its line and in that order.
 func Parse(text []byte) (*Config, error) {
 	var form fileForm
 	p := &parser{}
 	p.decode(text, &form)
 	if p.broken {
-		return nil, errors.Join(p.errs...)
+		return nil, p.err()
 	}
 	c := Default()
 	p.text(&form.Repo, "repo", &c.Repo)
@@ -52,7 +54,7 @@ func Parse(text []byte) (*Config, error) {
 	p.text(&form.TLS.Cert, "tls.cert", &c.TLS.Cert)
 	p.text(&form.TLS.Key, "tls.key", &c.TLS.Key)
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		p.errs = append(p.errs, errors.New("tls: cert and key belong together, one is missing"))
+		p.errorf(present(&form.TLS.Cert, &form.TLS.Key), "tls", "cert and key belong together, one is missing")
 	}
 	p.summary(&form.Summary, "summary", &c.Summary)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
@@ -65,8 +67,8 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MaxSessionSize, "limits.max-session-size", &c.Limits.MaxSessionSize)
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	c.Tokens = p.tokens(form.Tokens)
-	if len(p.errs) > 0 {
-		return nil, errors.Join(p.errs...)
+	if len(p.faults) > 0 {
+		return nil, p.err()
 	}
 	return c, nil
 }
@@ -74,8 +76,24 @@ func Parse(text []byte) (*Config, error) {
 // A parser collects the faults of a file. Its methods leave the default where
 // a key is not there.
 type parser struct {
-	errs   []error
+	faults []fault
 	broken bool // no YAML at all: nothing more can be said about it
+}
+
+// A fault is an error and the line that it names, 0 if none.
+type fault struct {
+	line int
+	err  error
+}
+
+// err joins the faults in the order of their lines.
+func (p *parser) err() error {
+	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.line, b.line) })
+	errs := make([]error, len(p.faults))
+	for i, f := range p.faults {
+		errs[i] = f.err
+	}
+	return errors.Join(errs...)
 }
 
 func (p *parser) decode(text []byte, form *fileForm) {
@@ -88,15 +106,21 @@ func (p *parser) decode(text []byte, form *fileForm) {
 		return
 	case errors.As(err, &faults):
 		for _, f := range faults.Errors {
-			p.errs = append(p.errs, errors.New(plainFault(f)))
+			p.faults = append(p.faults, fault{lineOf(f), errors.New(plainFault(f))})
 		}
 	case err != nil:
-		p.errs, p.broken = append(p.errs, err), true
+		p.faults, p.broken = append(p.faults, fault{0, err}), true
 		return
 	}
 	if d.Decode(new(yaml.Node)) != io.EOF {
-		p.errs = append(p.errs, errors.New("more than one YAML document"))
+		p.faults = append(p.faults, fault{0, errors.New("more than one YAML document")})
 	}
+}
+
+// lineOf is the line that a fault of yaml's begins with.
+func lineOf(s string) (line int) {
+	_, _ = fmt.Sscanf(s, "line %d:", &line) // without one it stays 0
+	return line
 }
 
 var unknownField = regexp.MustCompile(`field (.*) not found in type .*`)
@@ -110,7 +134,21 @@ func plainFault(s string) string {
 }
 
 func (p *parser) errorf(n *yaml.Node, key, format string, args ...any) {
-	p.errs = append(p.errs, fmt.Errorf("line %d: %s: %w", n.Line, key, fmt.Errorf(format, args...)))
+	err := fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...))
+	if n.Line > 0 { // else nothing of it is in the file
+		err = fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	p.faults = append(p.faults, fault{n.Line, err})
+}
+
+// present is the first of nodes that is in the file, or the last.
+func present(nodes ...*yaml.Node) *yaml.Node {
+	for _, n := range nodes {
+		if n.Kind != 0 {
+			return n
+		}
+	}
+	return nodes[len(nodes)-1]
 }
 
 // scalar returns a key's value as it is written; false if there is no key or,

@@ -30,15 +30,13 @@ func (p *parser) tokens(forms []tokenForm) []Token {
 	names, hashes := map[string]int{}, map[string]int{}
 	for i := range forms {
 		key := fmt.Sprintf("token %d", i+1)
-		t, ok := p.token(&forms[i], key)
-		if !ok {
-			continue
+		f := &forms[i]
+		t := p.token(f, key)
+		if first, twice := names[t.Name]; twice && t.Name != "" {
+			p.errorf(present(&f.Name, &f.Token, &f.SHA256), key, "the name %s is already that of token %d", t.Name, first)
 		}
-		if first, twice := names[t.Name]; twice {
-			p.errs = append(p.errs, fmt.Errorf("%s: the name %s is already that of token %d", key, t.Name, first))
-		}
-		if first, twice := hashes[t.SHA256]; twice {
-			p.errs = append(p.errs, fmt.Errorf("%s: the same token as token %d", key, first))
+		if first, twice := hashes[t.SHA256]; twice && t.SHA256 != "" {
+			p.errorf(present(&f.Token, &f.SHA256), key, "the same token as token %d", first)
 		}
 		names[t.Name], hashes[t.SHA256] = i+1, i+1
 		tokens = append(tokens, t)
@@ -46,8 +44,8 @@ func (p *parser) tokens(forms []tokenForm) []Token {
 	return tokens
 }
 
-func (p *parser) token(f *tokenForm, key string) (Token, bool) {
-	before := len(p.errs)
+// token reads one entry; what is faulty in it stays empty.
+func (p *parser) token(f *tokenForm, key string) Token {
 	t := Token{Scopes: []string{ScopePush}}
 	p.secret(f, key, &t.SHA256)
 	parsed(p, &f.Name, key+": name", &t.Name, func(s string) (string, error) { return s, checkName(s) })
@@ -59,10 +57,10 @@ func (p *parser) token(f *tokenForm, key string) (Token, bool) {
 	if scopes, there := p.list(&f.Scopes, key+": scopes", checkScope); there {
 		t.Scopes = scopes
 	}
-	if t.Name == "" && t.SHA256 != "" {
+	if f.Name.Kind == 0 && t.SHA256 != "" {
 		t.Name = "legacy-" + t.SHA256[:8]
 	}
-	return t, len(p.errs) == before
+	return t
 }
 
 // secret takes the hash, or makes it from the plaintext of the older form.
@@ -83,7 +81,8 @@ func (p *parser) secret(f *tokenForm, key string, into *string) {
 	case hasPlain:
 		*into = hashToken(plain)
 	case f.SHA256.Kind == 0 && f.Token.Kind == 0:
-		p.errs = append(p.errs, fmt.Errorf("%s: needs a sha256", key))
+		n := present(&f.Name, &f.Created, &f.Expires, &f.Refs, &f.Scopes)
+		p.errorf(n, key, "needs a sha256")
 	}
 }
 
