@@ -90,6 +90,9 @@ func insertToken(old []byte, t Token) ([]byte, error) {
 	if last := &lines[len(lines)-1]; *last != "" {
 		*last += "\n"
 	}
+	if key != nil && max(key.Line, lastLine(list)) > len(lines) {
+		return nil, errors.New("it has line ends that only YAML takes for such")
+	}
 	switch {
 	case key == nil:
 		return join(lines, "tokens:\n", indent(entry, 2)), nil
