@@ -50,8 +50,8 @@ func rewrite(path string, f *os.File, change func([]byte) ([]byte, error)) ([]by
 func target(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return path, nil // a new file
+		if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return path, nil // a new file, which someone else may have made by now
 		}
 		return "", fmt.Errorf("%s is a symbolic link to a file that is not there", path)
 	}
