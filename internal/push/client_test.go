@@ -10,9 +10,11 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -200,6 +202,49 @@ func TestStalledBodyEnds(t *testing.T) {
 	var network *url.Error
 	if !errors.Is(err, errStalled) || !errors.As(err, &network) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A link that swallows everything kills idle connections too: once one request has
+// noticed, the next ones take new connections.
+func TestStallLeavesIdleConnections(t *testing.T) {
+	const conns = 4
+	var together sync.WaitGroup
+	together.Add(conns)
+	s, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/refs") {
+			together.Done()
+			together.Wait() // so that each has a connection
+		}
+		reply(w, 200, wire.Info{})
+	})
+	l, err := link.Listen(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	c, err := NewClient("http://"+l.Address(), "sesame")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	var asked sync.WaitGroup
+	for range conns {
+		asked.Go(func() {
+			if _, err := c.Refs(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asked.Wait()
+	ctx := withStall(t.Context(), 300*time.Millisecond)
+	l.BlackHole(true)
+	if _, err := c.Info(ctx); !errors.Is(err, errStalled) {
+		t.Errorf("in the hole: %v", err)
+	}
+	l.BlackHole(false)
+	if _, err := c.Info(ctx); err != nil {
+		t.Errorf("after it: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ package push
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -71,7 +72,10 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 	t.dress(req)
 	res, err := t.http.RoundTrip(req)
 	if err != nil {
-		return nil, watch.end(err)
+		if err = watch.end(err); errors.Is(err, errStalled) {
+			t.CloseIdleConnections() // as dead as this one, most likely
+		}
+		return nil, err
 	}
 	if res.StatusCode >= 300 {
 		defer res.Body.Close()
