@@ -70,11 +70,15 @@ func (p *Publisher) summary(repo *libostree.Repo) error {
 	return fault.Point("write the summary", repo.RegenerateSummary)
 }
 
-// renewSummary writes the summary that a publish could not write, if there is
-// such, and tells whether to try again. An error means that the disk cannot be
+// renewSummary writes the summary if a publish could not, and tells whether to
+// try again. An error means that the disk cannot be
 // trusted.
 func (p *Publisher) renewSummary() (retry bool, err error) {
 	if !p.summaryDue {
+		return false, nil
+	}
+	if write, _, err := SummaryOf(p.cfg.Repo, p.cfg.Summary); err == nil && !write {
+		p.summaryDue = false
 		return false, nil
 	}
 	repo, err := libostree.Open(p.cfg.Repo)

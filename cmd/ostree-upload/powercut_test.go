@@ -29,6 +29,7 @@ import (
 // even its journal. What was not synced is gone.
 const (
 	shutDown   = 0x8004587d
+	logFlush   = 1 // but here the journal is written: names stay, and bytes are lost
 	noLogFlush = 2
 )
 
