@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
@@ -170,23 +170,23 @@ func (b *bench) killing(kills int, s *source, by route) contender {
 			cmd.Env = append(os.Environ(), "OSTREE_UPLOAD_TOKEN="+token)
 			return cmd
 		}
-		var cmd *exec.Cmd
 		var out string
+		var memory int64
 		run := func(ctx context.Context) (err error) {
 			for range kills {
 				if err := killed(ctx, push); err != nil {
 					return err
 				}
 			}
-			cmd = push(ctx)
-			out, err = output(cmd)
+			out, memory, err = watched(push(ctx))
 			return err
 		}
 		return &turn{run: run, end: func(t *trial) error {
 			defer server.stop()
-			if err := note(t, cmd, out, server); err != nil {
+			if err := note(t, out, server); err != nil {
 				return err
 			}
+			t.Client = memory
 			t.Payload = s.payload
 			if err := ended(t); err != nil {
 				return err
@@ -226,16 +226,46 @@ func (b *bench) receive(ctx context.Context, folder string) (*daemon, string, er
 	return d, token, err
 }
 
-// note reads what a push says of itself, and the memory of both sides.
-func note(t *trial, cmd *exec.Cmd, out string, server *daemon) error {
+// watched is output, and the most memory that the process had, as seen ten times
+// a second. What the kernel tells of it at its end is no use: that counts ours,
+// too, which it had before it became another program.
+func watched(cmd *exec.Cmd) (out string, memory int64, err error) {
+	var stdout, complaints strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &complaints
+	if err := cmd.Start(); err != nil {
+		return "", 0, err
+	}
+	done, most := make(chan struct{}), make(chan int64)
+	go func() {
+		var seen int64
+		for {
+			select {
+			case <-done:
+				most <- seen
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			if peak, err := peakMemory(cmd.Process.Pid); err == nil { // else it has just ended
+				seen = peak
+			}
+		}
+	}()
+	err = cmd.Wait()
+	close(done)
+	memory = <-most
+	if err != nil {
+		return "", 0, fmt.Errorf("%s: %w\n%s%s", strings.Join(cmd.Args, " "), err, &stdout, &complaints)
+	}
+	return strings.TrimSpace(stdout.String()), memory, nil
+}
+
+// note reads what a push says of itself, and the memory of its server.
+func note(t *trial, out string, server *daemon) error {
 	var r push.Result
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		return fmt.Errorf("push --json: %w\n%s", err, out)
 	}
 	t.Finalize, t.Retries = r.Seconds.Finalize, r.Retries
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		t.Client = usage.Maxrss << 10
-	}
 	var err error
 	t.Server, err = peakMemory(server.cmd.Process.Pid)
 	return err

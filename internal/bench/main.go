@@ -161,11 +161,6 @@ func (b *bench) output(ctx context.Context, name string, args ...string) (string
 }
 
 func output(cmd *exec.Cmd) (string, error) {
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w\n%s%s", strings.Join(cmd.Args, " "), err, out, complaints.String())
-	}
-	return strings.TrimSpace(string(out)), nil
+	out, _, err := watched(cmd)
+	return out, err
 }
