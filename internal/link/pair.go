@@ -67,7 +67,11 @@ func (c *pair) carry(from, to *net.TCPConn, pace *pacer, write func([]byte) erro
 		}
 	}
 	wg.Wait()
-	to.CloseWrite() // nothing is left to fail: the connection may be gone
+	select {
+	case <-c.gone: // the end of the stream would come before a reset
+	default:
+		to.CloseWrite() // nothing is left to fail: the connection may be gone
+	}
 }
 
 // queueLength keeps an undelayed link from being a large buffer.
