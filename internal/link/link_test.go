@@ -68,19 +68,19 @@ func dial(t *testing.T, p *Proxy) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// exchange sends b, ends the stream and returns all that comes back.
+// exchange sends b, ends the stream and returns all that comes back. The kernel
+// tells of a reset once: to who writes, or to who reads.
 func exchange(t *testing.T, c *net.TCPConn, b []byte) ([]byte, error) {
 	t.Helper()
-	done := make(chan struct{})
+	sent := make(chan error, 1)
 	go func() {
-		defer close(done)
-		c.Write(b) // fails where the link is cut
+		_, err := c.Write(b)
 		c.CloseWrite()
+		sent <- err
 	}()
 	back, err := io.ReadAll(c)
 	c.Close()
-	<-done
-	return back, err
+	return back, errors.Join(err, <-sent)
 }
 
 func random(n int) []byte {
