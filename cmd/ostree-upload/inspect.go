@@ -134,13 +134,14 @@ func repair(ctx context.Context, s *config.Config, file *config.File, app *App) 
 	if err != nil {
 		return err
 	}
-	working, stop := context.WithCancel(ctx)
-	var g errgroup.Group
-	g.Go(func() error { return a.store.Run(working) })
-	err = a.publisher.Finish(ctx)
-	stop()
-	err = errors.Join(err, g.Wait())
-	if err == nil {
+	g, working := errgroup.WithContext(ctx) // one that fails ends the other
+	ingest, stop := context.WithCancel(working)
+	g.Go(func() error { return a.store.Run(ingest) })
+	g.Go(func() error {
+		defer stop()
+		return a.publisher.Finish(working)
+	})
+	if err = g.Wait(); err == nil {
 		_, err = a.store.Clean(ctx)
 	}
 	return errors.Join(err, a.close(err == nil))

@@ -138,3 +138,24 @@ func TestFailedSync(t *testing.T) {
 		})
 	}
 }
+
+// A sync that fails while check --repair verifies what is staged leaves the mark
+// of an unclean stop, also where the stop before was clean: the next start
+// verifies all of it.
+func TestFailedSyncInRepair(t *testing.T) {
+	t.Parallel()
+	f := &mishap{point: "syncfs staged#1", effect: "EIO", record: filepath.Join(t.TempDir(), "points")}
+	p := newUpdate(t).play(t, f)
+	repair := p.command("check", "--repair", "--repo", "prod")
+	repair.Path, repair.Env = faultyProgram(t), append(repair.Env, f.env(p.dir)...)
+	if e := finish(t, repair).must(t, 1); !strings.Contains(e.stderr, "not synced") {
+		t.Errorf("it says %s", e.stderr)
+	}
+	p.start()
+	if !strings.Contains(p.server.log.String(), "unclean stop") {
+		t.Error("what is staged was trusted")
+	}
+	p.l = p.link()
+	p.publish()
+	p.finish()
+}

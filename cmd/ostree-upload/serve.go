@@ -171,8 +171,10 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 	parts := a // `return nil, err` sets a before the deferred call
 	defer func() {
 		if err != nil {
-			// If the last stop was unclean, what is staged may not be verified yet.
-			err = errors.Join(err, parts.close(parts.journal != nil && parts.journal.WasClean()))
+			// If the last stop was unclean, what is staged may not be verified yet;
+			// after a failed sync it may be lost.
+			clean := parts.journal != nil && parts.journal.WasClean() && !errors.Is(err, durable.ErrNotSynced)
+			err = errors.Join(err, parts.close(clean))
 		}
 	}()
 	if a.lock, err = lockRepo(s.Repo); err != nil {
