@@ -159,3 +159,27 @@ func TestFailedSyncInRepair(t *testing.T) {
 	p.publish()
 	p.finish()
 }
+
+// A server that made its repository and was killed before it took the mark of
+// that away leaves one that is used by a start without --init: a later start
+// with --init keeps what was published there.
+func TestInitOfUsed(t *testing.T) {
+	t.Parallel()
+	c := newScenario(t)
+	p := c.play(t, &mishap{point: "remove#1", effect: "kill-before", record: filepath.Join(t.TempDir(), "points")})
+	if _, err := startProgram(faultyProgram(t), p.dir, append(os.Environ(), p.mishap.env("")...), c.args...); err == nil {
+		t.Fatal("it started")
+	}
+	mark := filepath.Join(p.prod, ".ostree-upload.init")
+	if missing(mark) {
+		t.Fatal("there is no mark")
+	}
+	p.start()
+	p.push(&c.build)
+	check(t, p.server.stop())
+	p.start("--init")
+	p.twin.arrived(p.site)
+	if !missing(mark) {
+		t.Error("the mark is still there")
+	}
+}

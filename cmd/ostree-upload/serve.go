@@ -110,7 +110,8 @@ func (c *ReceiveCmd) override(s *config.Config) error {
 }
 
 // initRepo creates an archive repository with a summary, unless there is one. A
-// mark stands beside it until all is durable; a start that finds it begins anew.
+// mark stands beside it until all is durable; a start that finds it begins anew,
+// unless objects came meanwhile.
 // Without it nobody could tell a repository that is to have no summary from one
 // that has none yet, and libostree syncs nothing of what it makes here.
 func initRepo(path string) error {
@@ -118,6 +119,14 @@ func initRepo(path string) error {
 	config, objects := filepath.Join(path, "config"), filepath.Join(path, "objects")
 	if missing(mark) && (!missing(config) || !missing(objects)) {
 		return nil
+	}
+	// Who starts without --init after the crash uses what is there.
+	used, err := fs.Glob(os.DirFS(objects), "*/*")
+	if err != nil {
+		return err
+	}
+	if len(used) > 0 {
+		return durable.Remove(mark)
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
