@@ -102,8 +102,8 @@ func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
 }
 
 // Inspect reads the store in cfg.Dir, which no process has open, and tells what
-// is wrong: findings need an operator, or --repair; notes the next start sees
-// to by itself. After an unclean stop that is also what a power cut may have
+// is wrong: findings need an operator, or --repair; notes say what the next start
+// sees to by itself. After an unclean stop that is also what a power cut may have
 // damaged.
 func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
 	damaged, err := inspectStaged(ctx, cfg)
@@ -119,7 +119,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		session, err := cfg.Journal.Session(dir.Name())
 		switch {
 		case errors.Is(err, journal.ErrNotFound), err == nil && session.State.Final():
-			notes = append(notes, fmt.Sprintf("uploads of session %s, which has ended, are still there", dir.Name()))
+			notes = append(notes, fmt.Sprintf("uploads of session %s, which has ended, are still there; the next start sees to it", dir.Name()))
 		case err != nil:
 			return nil, nil, err
 		default:
@@ -133,7 +133,10 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 	if cfg.Journal.WasClean() {
 		return append(damaged, findings...), notes, nil
 	}
-	return findings, append(damaged, notes...), nil
+	for _, d := range damaged {
+		notes = append(notes, d+"; the next start sees to it")
+	}
+	return findings, notes, nil
 }
 
 // inspectStaged names the staged files that are no good objects.

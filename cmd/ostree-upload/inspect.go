@@ -45,7 +45,7 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 		return err
 	}
 	for _, n := range notes {
-		fmt.Fprintf(app.Stdout, "note: %s; the next start sees to it\n", n)
+		fmt.Fprintf(app.Stdout, "note: %s\n", n)
 	}
 	for _, f := range findings {
 		fmt.Fprintf(app.Stdout, "finding: %s\n", f)
