@@ -73,7 +73,8 @@ type Store struct {
 }
 
 // Open opens the store in cfg.Dir and makes what is missing of it. After an
-// unclean stop of the process before, it verifies every staged object again.
+// unclean stop of the process before, it verifies every staged object again, and
+// those that are lost count as missing.
 // Uploads that were complete wait for Run.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
@@ -92,7 +93,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	if cfg.Verify || !cfg.Journal.WasClean() {
-		err = s.verifyStaged(ctx)
+		if err = s.verifyStaged(ctx); err == nil {
+			err = s.withdrawLost()
+		}
 	}
 	if err == nil {
 		err = s.recoverUploads()

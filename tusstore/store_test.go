@@ -63,8 +63,12 @@ func (f *fixture) open() {
 	j, err := journal.OpenFile(filepath.Join(f.dir, "journal.db"))
 	must(f.t, err)
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
+	repo := filepath.Join(f.dir, "prod")
+	empty, err := openStaged(repo) // an archive is an archive
+	must(f.t, err)
+	must(f.t, empty.close())
 	ctx, cancel := context.WithCancel(context.Background())
-	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: f.dir, Journal: j, Workers: 2, Log: log})
+	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Log: log})
 	must(f.t, err)
 	done := make(chan error)
 	store := f.Store
@@ -293,6 +297,9 @@ func TestUncleanStop(t *testing.T) {
 	f.crash()
 	if f.staged(a) || !f.staged(b) {
 		t.Errorf("staged: lost %v, whole %v", f.staged(a), f.staged(b))
+	}
+	if c := f.counts(); c.Known != 2 || c.Missing() != 1 {
+		t.Errorf("the lost one is not counted as missing: %+v", c)
 	}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), tempPrefix+"*"))
 	must(t, err)

@@ -110,6 +110,11 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 	if err != nil {
 		return nil, nil, err
 	}
+	lost, err := inspectLost(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	damaged = append(damaged, lost...)
 	s := &Store{cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads")}
 	sessions, err := os.ReadDir(s.uploads)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -110,7 +110,7 @@ func inspect(ctx context.Context, s *config.Config) (findings, notes []string, e
 		findings = append(findings, err.Error())
 	}
 	f, n, err := tusstore.Inspect(ctx, tusstore.Config{
-		Dir: s.StateFolder(), Journal: j, Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize),
+		Dir: s.StateFolder(), Repo: s.Repo, Journal: j, Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize),
 	})
 	findings, notes = append(findings, f...), append(notes, n...)
 	if err != nil {

@@ -56,6 +56,9 @@ func TestPowerCutDamagesStaging(t *testing.T) {
 		t.Errorf("check says of two files that the next start sees to:\n%s", out)
 	}
 	s.restart(l)
+	if !strings.Contains(s.server.log.String(), `"staged objects are lost; they count as missing" session=`+id+" objects=2") {
+		t.Error("they do not count as missing")
+	}
 	for _, path := range []string{packed, alone} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s was trusted", path)
@@ -63,6 +66,32 @@ func TestPowerCutDamagesStaging(t *testing.T) {
 	}
 	s.push(b, "--resume", id)
 	published(t, b, s.prod)
+}
+
+// A staged object that is gone after a clean stop is a finding; once repaired it
+// counts as missing, and is sent again.
+func TestStagedObjectGone(t *testing.T) {
+	t.Parallel()
+	p := prepare(t)
+	s := &site{t: t, dir: p.dir, prod: filepath.Join(p.dir, "prod"), token: p.token}
+	files, err := filepath.Glob(filepath.Join(s.staged(), "*", "*.dirtree"))
+	check(t, err)
+	check(t, os.Remove(files[0]))
+	object := filepath.Base(filepath.Dir(files[0])) + filepath.Base(files[0])
+	finding := "finding: object " + object + " of session " + p.session + " is not staged any more\n"
+	if out := s.run("check", "--repo", "prod").must(t, 1).stdout; out != finding {
+		t.Errorf("check says %q, want %q", out, finding)
+	}
+	s.run("check", "--repo", "prod", "--repair").must(t, 0)
+	s.start()
+	if n := s.openSession().Objects.Missing; n != 1 {
+		t.Errorf("%d objects are missing, want the one", n)
+	}
+	if r := s.push(&p.build, "--resume", p.session); r.ObjectsSent != 1 {
+		t.Errorf("%d objects were sent", r.ObjectsSent)
+	}
+	p.arrived(s)
+	check(t, s.server.stop())
 }
 
 // A server that fails to start before it has verified what an unclean stop left

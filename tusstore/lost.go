@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package tusstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// withdrawLost has the journal count as missing what it calls staged and a power
+// cut took, so that its client sends it again.
+func (s *Store) withdrawLost() error {
+	lost, err := lostObjects(s.cfg, s.staged.path)
+	if err != nil {
+		return err
+	}
+	for session, names := range lost {
+		s.cfg.Log.Warn("staged objects are lost; they count as missing", "session", session, "objects", len(names))
+		if err := s.cfg.Journal.Problem(session, nil, names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostObjects lists, by session that may still publish, the objects that the
+// journal calls staged and that are neither in the staging at path nor in the
+// repository.
+func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
+	repo, err := ostree.OpenRepo(cfg.Repo)
+	if err != nil {
+		return nil, err
+	}
+	live, err := cfg.Journal.Sessions(func(s *journal.Session) bool { return !s.State.Final() })
+	if err != nil {
+		return nil, err
+	}
+	lost := make(map[string][]ostree.Name)
+	for _, s := range live {
+		err := cfg.Journal.Each(s.ID, func(n ostree.Name, status journal.Status) error {
+			if status != journal.Staged || n.Type == ostree.CommitMeta { // that is in the journal itself
+				return nil
+			}
+			_, err := os.Lstat(filepath.Join(path, "objects", n.Path()))
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			there, err := repo.Has(n)
+			if err == nil && !there {
+				lost[s.ID] = append(lost[s.ID], n)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("session %s: look for staged objects: %w", s.ID, err)
+		}
+	}
+	return lost, nil
+}
+
+// inspectLost names them in words.
+func inspectLost(cfg Config) (lost []string, err error) {
+	objects, err := lostObjects(cfg, filepath.Join(cfg.Dir, "staged"))
+	if err != nil {
+		return nil, err
+	}
+	for session, names := range objects {
+		for _, n := range names {
+			lost = append(lost, fmt.Sprintf("object %s of session %s is not staged any more", n, session))
+		}
+	}
+	return lost, nil
+}
