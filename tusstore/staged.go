@@ -45,6 +45,9 @@ func openStaged(path string) (*staged, error) {
 		}
 	}
 	config := filepath.Join(path, "config")
+	if err := durable.RemoveTemporary(config); err != nil {
+		return nil, err
+	}
 	// Not written again: a server must start on a full disk, to say that it is full.
 	if b, err := os.ReadFile(config); err != nil || string(b) != stagedConfig {
 		if err := durable.Write(config, []byte(stagedConfig), os.Rename); err != nil {

@@ -286,6 +286,24 @@ func (s *Store) recoverSession(session string) error {
 	if err != nil {
 		return err
 	}
+	for _, f := range files {
+		if name, ok := uploadOfInfo(f.Name()); ok {
+			if err := s.recoverUpload(session, name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range strays(files) {
+		s.cfg.Log.Warn("dropping a file that belongs to no upload", "session", session, "upload", f)
+		if err := os.Remove(filepath.Join(s.uploads, session, f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// strays names the files of a session's folder that belong to no upload.
+func strays(files []fs.DirEntry) (names []string) {
 	infos := make(map[string]bool)
 	for _, f := range files {
 		if name, ok := uploadOfInfo(f.Name()); ok {
@@ -293,21 +311,11 @@ func (s *Store) recoverSession(session string) error {
 		}
 	}
 	for _, f := range files {
-		name, isInfo := uploadOfInfo(f.Name())
-		if isInfo || infos[f.Name()] {
-			if isInfo {
-				if err := s.recoverUpload(session, name); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		s.cfg.Log.Warn("dropping a file that belongs to no upload", "session", session, "upload", f.Name())
-		if err := os.Remove(filepath.Join(s.uploads, session, f.Name())); err != nil {
-			return err
+		if _, isInfo := uploadOfInfo(f.Name()); !isInfo && !infos[f.Name()] {
+			names = append(names, f.Name())
 		}
 	}
-	return nil
+	return names
 }
 
 func (s *Store) recoverUpload(session, name string) error {

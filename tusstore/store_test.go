@@ -323,6 +323,13 @@ func TestRecoverDropsOrphans(t *testing.T) {
 	for _, path := range []string{orphan, temp, filepath.Join(ended, "p")} {
 		must(t, os.WriteFile(path, nil, 0o600))
 	}
+	_, notes, err := Inspect(t.Context(), f.cfg)
+	must(t, err)
+	for _, word := range []string{"file orphan of", "file .cut.info.123 of", "session aaaaaaaaaaaaaaaa, which has ended"} {
+		if !strings.Contains(strings.Join(notes, "\n"), word) {
+			t.Errorf("no note of %s: %v", word, notes)
+		}
+	}
 	f.reopen()
 	for _, path := range []string{orphan, temp, ended, f.dataPath(f.session, "broken")} {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {

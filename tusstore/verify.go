@@ -115,6 +115,9 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		return nil, nil, err
 	}
 	damaged = append(damaged, lost...)
+	if notes, err = inspectUnneeded(cfg); err != nil {
+		return nil, nil, err
+	}
 	s := &Store{cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads")}
 	sessions, err := os.ReadDir(s.uploads)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,11 +131,11 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		case err != nil:
 			return nil, nil, err
 		default:
-			d, f, err := s.inspectSession(dir.Name())
+			d, f, n, err := s.inspectSession(dir.Name())
 			if err != nil {
 				return nil, nil, err
 			}
-			damaged, findings = append(damaged, d...), append(findings, f...)
+			damaged, findings, notes = append(damaged, d...), append(findings, f...), append(notes, n...)
 		}
 	}
 	if cfg.Journal.WasClean() {
@@ -156,11 +159,49 @@ func inspectStaged(ctx context.Context, cfg Config) (bad []string, err error) {
 	return bad, err
 }
 
-// inspectSession looks at the .info files of a session that is alive.
-func (s *Store) inspectSession(session string) (damaged, findings []string, err error) {
+// inspectUnneeded counts the staged objects that no session needs and names what
+// a start left under temporary names.
+func inspectUnneeded(cfg Config) (notes []string, err error) {
+	path := filepath.Join(cfg.Dir, "staged")
+	left, err := durable.Temporary(filepath.Join(path, "config"))
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range left {
+		notes = append(notes, "temporary file "+l+" is left behind; the next start sees to it")
+	}
+	objects, err := fs.Glob(os.DirFS(path), "objects/*/*")
+	if err != nil {
+		return nil, err
+	}
+	unneeded := 0
+	for _, o := range objects {
+		n, err := ostree.ParseName(filepath.Base(filepath.Dir(o)) + filepath.Base(o))
+		if err != nil {
+			continue // does not verify either
+		}
+		needed, err := cfg.Journal.Needed(n)
+		if err != nil {
+			return nil, err
+		}
+		if !needed {
+			unneeded++
+		}
+	}
+	if unneeded > 0 {
+		notes = append(notes, fmt.Sprintf("staged objects that no session needs: %d; the server deletes them by and by", unneeded))
+	}
+	return notes, nil
+}
+
+// inspectSession looks at the uploads of a session that is alive.
+func (s *Store) inspectSession(session string) (damaged, findings, notes []string, err error) {
 	files, err := os.ReadDir(filepath.Join(s.uploads, session))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	for _, f := range strays(files) {
+		notes = append(notes, fmt.Sprintf("file %s of session %s belongs to no upload; the next start sees to it", f, session))
 	}
 	for _, f := range files {
 		name, isInfo := uploadOfInfo(f.Name())
@@ -177,5 +218,5 @@ func (s *Store) inspectSession(session string) (damaged, findings []string, err 
 			findings = append(findings, fmt.Sprintf("upload %s of session %s has %d bytes, more than its %d", name, session, st.Size(), fi.Size))
 		}
 	}
-	return damaged, findings, nil
+	return damaged, findings, notes, nil
 }

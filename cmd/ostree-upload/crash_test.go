@@ -121,6 +121,17 @@ func (w *twin) sound(s *site, when string) (notes string) {
 	return checked.stdout
 }
 
+// leftBehind tells whether check's notes name more than staged objects that the
+// janitor has not come to yet.
+func leftBehind(notes string) bool {
+	for line := range strings.Lines(notes) {
+		if strings.HasPrefix(line, "note:") && !strings.HasPrefix(line, "note: staged objects that no session needs: ") {
+			return true
+		}
+	}
+	return false
+}
+
 // whole checks that ostree fsck passes and that each ref names one of its
 // commits, old or new, which is there and not marked as partial. The server may
 // run.

@@ -180,7 +180,7 @@ func TestDiskFull(t *testing.T) {
 			}
 			w.arrived(s)
 			check(t, s.server.stop())
-			if notes := w.sound(s, "done"); strings.Contains(notes, "note:") {
+			if notes := w.sound(s, "done"); leftBehind(notes) {
 				t.Errorf("left behind: %s", notes)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -94,7 +95,8 @@ func inspect(ctx context.Context, s *config.Config) (findings, notes []string, e
 		return nil, nil, err
 	}
 	defer lock.Close() //nolint:errcheck // nothing was written
-	j, err := journal.OpenFile(filepath.Join(s.StateFolder(), "journal.db"))
+	database := filepath.Join(s.StateFolder(), "journal.db")
+	j, err := journal.OpenFile(database)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,6 +110,13 @@ func inspect(ctx context.Context, s *config.Config) (findings, notes []string, e
 	}()
 	if err := j.Check(); err != nil {
 		findings = append(findings, err.Error())
+	}
+	left, err := durable.Temporary(database)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range left {
+		notes = append(notes, "temporary file "+path+" is left behind; the next start sees to it")
 	}
 	f, n, err := tusstore.Inspect(ctx, tusstore.Config{
 		Dir: s.StateFolder(), Repo: s.Repo, Journal: j, Workers: runtime.GOMAXPROCS(0), MaxObjectSize: int64(s.Limits.MaxObjectSize),

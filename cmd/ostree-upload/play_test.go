@@ -125,7 +125,7 @@ func (p *play) ended() {
 	if missing(filepath.Join(p.prod, "config")) || !missing(filepath.Join(p.prod, ".ostree-upload.init")) {
 		return // no repository yet
 	}
-	if notes := p.twin.sound(p.site, p.mishap.String()); strings.Contains(notes, "note:") {
+	if notes := p.twin.sound(p.site, p.mishap.String()); leftBehind(notes) {
 		p.t.Log(notes)
 	}
 }
@@ -197,7 +197,7 @@ func (p *play) finish() {
 		p.t.Errorf("%s: sessions %+v are still open", p.mishap, list)
 	}
 	check(p.t, p.server.stop())
-	if notes := p.twin.sound(p.site, p.mishap.String()+", published"); strings.Contains(notes, "note:") {
+	if notes := p.twin.sound(p.site, p.mishap.String()+", published"); leftBehind(notes) {
 		p.t.Errorf("%s: left behind: %s", p.mishap, notes)
 	}
 	p.twin.arrived(p.site)

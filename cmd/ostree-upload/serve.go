@@ -128,7 +128,7 @@ func initRepo(path string) error {
 	if len(used) > 0 {
 		return durable.Remove(mark)
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(path, 0o755), durable.RemoveTemporary(mark)); err != nil {
 		return err
 	}
 	if err := durable.Create(mark, func(string) error { return nil }); err != nil {
@@ -193,7 +193,11 @@ func assemble(ctx context.Context, s *config.Config, file *config.File, repo *os
 	if err = openState(state, s.Repo, log); err != nil {
 		return nil, err
 	}
-	if a.journal, err = journal.OpenFile(filepath.Join(state, "journal.db")); err != nil {
+	database := filepath.Join(state, "journal.db")
+	if err = durable.RemoveTemporary(database); err != nil {
+		return nil, err
+	}
+	if a.journal, err = journal.OpenFile(database); err != nil {
 		return nil, err
 	}
 	a.store, err = tusstore.Open(ctx, tusstore.Config{

@@ -75,7 +75,7 @@ func (c *stopped) inState(state string) {
 // goesOn checks what the stop left, starts the server and pushes on.
 func (c *stopped) goesOn() {
 	c.t.Helper()
-	if notes := c.sound(c.s, "stopped"); strings.Contains(notes, "note:") {
+	if notes := c.sound(c.s, "stopped"); leftBehind(notes) {
 		c.t.Errorf("there is something left to do: %s", notes)
 	}
 	e := <-c.ended

@@ -113,7 +113,7 @@ func (p *prepared) at(pt point) (hit bool) {
 	}
 	p.arrived(s)
 	check(p.t, s.server.stop())
-	if notes := p.sound(s, when+", published"); strings.Contains(notes, "note:") {
+	if notes := p.sound(s, when+", published"); leftBehind(notes) {
 		p.t.Errorf("%s: left behind: %s", when, notes)
 	}
 	return hit

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/fault"
 )
@@ -97,10 +98,36 @@ func Remove(path string) error {
 	return syncFolder(filepath.Dir(path))
 }
 
+// Temporary lists what a kill left of files that were to become the one at path.
+func Temporary(path string) (left []string, err error) {
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), temporary(path)) {
+			left = append(left, filepath.Join(filepath.Dir(path), f.Name()))
+		}
+	}
+	return left, nil
+}
+
+// RemoveTemporary removes them. Nobody may be writing the file meanwhile.
+func RemoveTemporary(path string) error {
+	left, err := Temporary(path)
+	for _, l := range left {
+		err = errors.Join(err, os.Remove(l))
+	}
+	return err
+}
+
+// temporary is what temporary names of a file begin with.
+func temporary(path string) string { return "." + filepath.Base(path) + "." }
+
 // place fills a file under a temporary name in folder, which starts with a dot,
 // and has it named.
 func place(folder, path string, fill func(*os.File) error, name func(temp, path string) error) error {
-	f, err := os.CreateTemp(folder, "."+filepath.Base(path)+".*")
+	f, err := os.CreateTemp(folder, temporary(path)+"*")
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,21 @@ func TestReplace(t *testing.T) {
 	holds(t, path, "new", 0o644)
 }
 
+// What a kill left of a file goes, and nothing else; where there is no folder
+// there is nothing.
+func TestTemporary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte("old"), 0o600))
+	left := filepath.Join(filepath.Dir(path), ".file.123")
+	must(t, os.WriteFile(left, nil, 0o600))
+	if list, err := Temporary(path); err != nil || len(list) != 1 || list[0] != left {
+		t.Errorf("left: %v, %v", list, err)
+	}
+	must(t, RemoveTemporary(path))
+	holds(t, path, "old", 0o600)
+	must(t, RemoveTemporary(filepath.Join(path+"none", "file")))
+}
+
 // Overwrite writes a shorter content and a longer one.
 func TestOverwrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
