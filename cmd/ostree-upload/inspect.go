@@ -32,6 +32,13 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 	if _, err := ostree.OpenRepo(settings.Repo); err != nil {
 		return wire.Errorf(wire.NotFound, "%v", err).WithHint("name the repository with --repo")
 	}
+	configuration := c.Config
+	if file == nil {
+		configuration = ""
+	}
+	if err := becomeOwner(settings.Repo, configuration, app.Log); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(settings.StateFolder(), "journal.db")); errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(app.Stdout, "there is no journal in %s: nothing was ever received here\n", settings.StateFolder())
 		return nil

@@ -18,7 +18,8 @@ import (
 
 // becomeOwner makes the process run as the owner of the repository: libostree
 // links only files of one owner, and what it writes must stay theirs. A
-// repository that is still to be made is its maker's.
+// repository that is still to be made is its maker's. The owner has to be able to
+// read the configuration, unless it is "".
 func becomeOwner(repo, configuration string, log *slog.Logger) error {
 	uid, gid, err := ownerOf(repo)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,6 +40,9 @@ func becomeOwner(repo, configuration string, log *slog.Logger) error {
 		return fmt.Errorf("become user %d: %w", uid, err)
 	}
 	log.Info("running as the owner of the repository", "uid", uid, "gid", gid)
+	if configuration == "" {
+		return nil
+	}
 	// Else a token that is taken away would go on working.
 	f, err := os.Open(configuration)
 	if err != nil {
