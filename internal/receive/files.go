@@ -172,7 +172,7 @@ func (s *Server) checkSpace(r *http.Request, session *journal.Session) error {
 		return err
 	}
 	if free-length < int64(limits.MinFreeSpace) {
-		return wire.Errorf(wire.InsufficientStorage, "%d bytes are free on the server, and %d are to stay so (min-free-space)", max(free, 0), int64(limits.MinFreeSpace)).
+		return wire.Errorf(wire.InsufficientStorage, "the upload has %d bytes and %d are to stay free (min-free-space), but only %d are free on the server", length, int64(limits.MinFreeSpace), max(free, 0)).
 			WithHint("free some on the server, then resume session %s", session.ID)
 	}
 	return nil
