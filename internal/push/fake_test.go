@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -86,7 +87,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var open wire.OpenRequest
 		json.NewDecoder(r.Body).Decode(&open)
 		f.opened++
-		f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open, Refs: open.Refs, Force: open.Force}
+		f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open, Refs: open.Refs, Force: open.Force, Created: time.Now()}
 		reply(w, 201, f.session)
 	case f.session == nil || !strings.HasPrefix(path, "sessions/"+f.session.ID):
 		refuse(w, wire.Errorf(wire.NotFound, "no such session"))

@@ -33,6 +33,7 @@ func (r *run) publish(ctx context.Context) error {
 		}
 		s := r.result.Session
 		if s.State == wire.Published {
+			r.abortLeft(ctx)
 			return nil
 		}
 		if s.State != wire.Open {
@@ -93,7 +94,7 @@ func (r *run) another(ctx context.Context, objects []ostree.Name, fate string) e
 	if err := r.verifyOwn(ctx, objects); err != nil {
 		return err
 	}
-	if r.result.Rounds == maxRounds {
+	if r.result.Rounds >= maxRounds {
 		return &Error{
 			Exit: ExitFailed, Code: wire.BadObjects,
 			Err:      fmt.Errorf("the server %s %d objects %d times, and they are sound here: %s", fate, len(objects), maxRounds+1, some(objects)),
@@ -235,10 +236,17 @@ func (r *run) reopened(ctx context.Context, s wire.Session) error {
 	case wire.InsufficientStorage:
 		return &Error{Exit: ExitForNow, Code: s.Error, Err: errors.New(outcome(s))}
 	case wire.MissingObjects, wire.BadObjects:
+		strays, err := r.strays(ctx, s.Problems)
+		if err != nil {
+			return err
+		}
+		if len(strays) > 0 {
+			return r.anew(ctx, s, strays)
+		}
 		r.opt.Log.Warn("the server lacks objects", "session", s.ID, "code", s.Error, "objects", len(s.Problems))
 		return r.another(ctx, problemNames(s.Problems), "missed or rejected")
 	}
-	if r.result.Rounds == maxRounds {
+	if r.result.Rounds >= maxRounds {
 		return &Error{Exit: ExitForNow, Code: s.Error, Err: errors.New(outcome(s))}
 	}
 	r.result.Rounds++

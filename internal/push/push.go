@@ -45,7 +45,7 @@ type Options struct {
 	Program  string
 	Resuming []string
 
-	OnSession func(s wire.Session, resumed bool) // called once, as soon as there is a session
+	OnSession func(s wire.Session, resumed bool) // called as soon as there is a session, and if another takes its place
 }
 
 // A run is one push.
@@ -57,6 +57,7 @@ type run struct {
 	result *Result
 
 	announced  bool
+	left       string    // the session that another took the place of
 	lastByte   time.Time // when the last upload was done; zero if there was none
 	packPrefix string    // makes pack names differ from those of earlier runs
 	packs      atomic.Int64
@@ -155,7 +156,7 @@ func (r *run) push(ctx context.Context) error {
 	if r.opt.DryRun {
 		return r.count(ctx)
 	}
-	if err := r.begin(ctx, moves); err != nil {
+	if err := r.begin(ctx, wire.OpenRequest{Refs: moves, Force: r.opt.Force}, time.Time{}); err != nil {
 		return err
 	}
 	err = r.publish(ctx)

@@ -351,6 +351,23 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// For objects that this push does not send one other session is tried, and no
+// more: the error names them then.
+func TestStrayObjects(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	stray := strings.Repeat("0", 64) + ".filez"
+	f.outcome = func(s *wire.Session) {
+		s.State, s.Error, s.Problems = wire.Open, wire.MissingObjects, []wire.ObjectProblem{{Object: stray}}
+	}
+	opt, told := options(f, repo), 0
+	opt.OnSession = func(wire.Session, bool) { told++ }
+	_, e := mustEnd(t, opt, ExitFailed, wire.MissingObjects)
+	if f.opened != 2 || told != 2 || !strings.Contains(e.Error(), "does not send "+stray) {
+		t.Errorf("%d sessions, told of %d: %v", f.opened, told, e)
+	}
+}
+
 // An earlier session for the same, which was publishing when we asked for the refs
 // and over when we looked for it, is no rival: its outcome is ours.
 func TestOvertakenByOurOwn(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -17,18 +18,19 @@ import (
 // past sending: whoever finalized it died before the outcome.
 var living = []string{wire.Open, wire.Verifying, wire.Publishing}
 
-// begin finds our session for moves, or opens one. The search is part of what
-// is repeated: so a session whose opening was answered into the void is found.
-func (r *run) begin(ctx context.Context, moves []wire.Ref) error {
+// begin finds our session like open that was created after a time, or opens one.
+// The search is part of what is repeated: so a session whose opening was answered
+// into the void is found.
+func (r *run) begin(ctx context.Context, open wire.OpenRequest, after time.Time) error {
 	return r.patience.call(ctx, "open a session", func() error {
-		found, err := r.find(ctx, moves)
+		found, err := r.find(ctx, open, after)
 		if err != nil {
 			return err
 		}
 		if found != nil {
 			return r.enter(ctx, *found, true)
 		}
-		s, err := r.client.OpenSession(ctx, wire.OpenRequest{Refs: moves, Force: r.opt.Force})
+		s, err := r.client.OpenSession(ctx, open)
 		if err != nil {
 			return err
 		}
@@ -37,14 +39,14 @@ func (r *run) begin(ctx context.Context, moves []wire.Ref) error {
 }
 
 // find looks for a living session for the same refs and commits.
-func (r *run) find(ctx context.Context, moves []wire.Ref) (*wire.Session, error) {
+func (r *run) find(ctx context.Context, open wire.OpenRequest, after time.Time) (*wire.Session, error) {
 	for _, state := range living {
 		sessions, err := r.client.OwnSessions(ctx, state)
 		if err != nil {
 			return nil, err
 		}
 		for i, s := range sessions {
-			if s.Force == r.opt.Force && s.State == state && sameMoves(s.Refs, moves) {
+			if s.Force == open.Force && s.State == state && s.Created.After(after) && sameMoves(s.Refs, open.Refs) {
 				return &sessions[i], nil
 			}
 		}
@@ -97,7 +99,7 @@ func (r *run) enter(ctx context.Context, s wire.Session, resumed bool) error {
 	return err
 }
 
-// announce tells the session's ID as soon as there is one, once.
+// announce tells the session's ID as soon as there is one, once for each session.
 func (r *run) announce(s wire.Session, resumed bool) {
 	if r.announced {
 		return
