@@ -270,6 +270,23 @@ func (s *site) nginx() {
 	s.url = "http://" + address
 }
 
+// A link that breaks, in front of a proxy that collects requests: all of a
+// request that breaks off is lost, so the requests have to stay small.
+func TestBreakingLinkToNginx(t *testing.T) {
+	t.Parallel()
+	s, b := newSite(t), big(t)
+	s.nginx()
+	proxy := strings.TrimPrefix(s.url, "http://")
+	l := s.link()
+	l.Target(proxy)
+	faults := longLink
+	faults.CutAfter, faults.CutBy = 400_000, link.Reset
+	l.Set(faults)
+	s.push(b)
+	published(t, b, s.prod)
+	delivered(t, l, b, overhead(b)+b.payload/4)
+}
+
 // Through a real proxy that collects requests and takes none above 1 MB: done,
 // with nothing set by hand.
 func TestThroughNginx(t *testing.T) {

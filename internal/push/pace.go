@@ -7,14 +7,19 @@ import "sync"
 // smallestChunk is where halving the chunk ends.
 const smallestChunk = 64 << 10
 
+// growAfter is how many chunks' worth have to arrive before the chunk grows.
+const growAfter = 16
+
 // A pace is how many bytes one request carries, for all uploads of a push. A
 // proxy that collects requests before it hands them on loses all of one that
-// breaks off, so they get smaller when that happens, and larger again while all
-// goes well: each costs two round trips.
+// breaks off, so they get smaller when that happens, and larger again when much
+// got through: each costs two round trips, but a link that breaks all the time
+// must not lose a large one after every small one.
 type pace struct {
 	mu   sync.Mutex
 	now  int64
 	most int64 // asked for, or what a proxy lets through
+	good int64 // bytes that arrived since now changed or one broke off
 }
 
 func newPace(most int64) *pace { return &pace{now: most, most: most} }
@@ -31,15 +36,15 @@ func (p *pace) next() int64 {
 func (p *pace) dropped(sent int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now = max(smallestChunk, min(p.now, sent/2))
+	p.now, p.good = max(smallestChunk, min(p.now, sent/2)), 0
 }
 
 // arrived notes that the server has all of a request.
 func (p *pace) arrived(sent int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if sent >= p.now { // the end of an upload says nothing
-		p.now = min(p.most, 2*p.now)
+	if p.good += sent; p.good >= growAfter*p.now {
+		p.now, p.good = min(p.most, 2*p.now), 0
 	}
 }
 
