@@ -30,6 +30,8 @@ type transport struct {
 	token   string
 	http    *http.Transport
 	written *atomic.Int64 // bytes of PATCH bodies that went out
+
+	noExpect atomic.Bool // something on the way refuses Expect
 }
 
 func newTransport(base *url.URL, token string) *transport {
@@ -62,7 +64,24 @@ func (t *transport) RoundTrip(req *http.Request) (res *http.Response, err error)
 	return res, err
 }
 
+// send sends req, again without Expect where a proxy does not know that: it
+// answers 417 (RFC 9110, 10.1.1), and no later request has it.
 func (t *transport) send(req *http.Request) (*http.Response, error) {
+	expect := req.Method == http.MethodPatch && req.Body != nil && !t.noExpect.Load()
+	res, err := t.sendOnce(req, expect)
+	if !expect || status(err) != http.StatusExpectationFailed || req.GetBody == nil {
+		return res, err
+	}
+	t.noExpect.Store(true)
+	again := req.Clone(req.Context())
+	if again.Body, err = req.GetBody(); err != nil {
+		return nil, err
+	}
+	return t.sendOnce(again, false)
+}
+
+// sendOnce sends req, and its body only once that is asked for if expect is set.
+func (t *transport) sendOnce(req *http.Request, expect bool) (*http.Response, error) {
 	if req.URL.Scheme != t.base.Scheme || req.URL.Host != t.base.Host {
 		closeBody(req)
 		return nil, fmt.Errorf("%s is not at %s: not sent", req.URL.Redacted(), t.base.Host)
@@ -70,6 +89,9 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 	ctx, watch := watchStall(req.Context())
 	req = req.Clone(ctx)
 	t.dress(req)
+	if expect {
+		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
+	}
 	res, err := t.http.RoundTrip(req)
 	if err != nil {
 		if err = watch.end(err); errors.Is(err, errStalled) {
@@ -96,7 +118,6 @@ func (t *transport) dress(req *http.Request) {
 	if req.Method != http.MethodPatch || req.Body == nil {
 		return
 	}
-	req.Header.Set("Expect", "100-continue") // a refusal then costs no body
 	req.Body = &countedBody{req.Body, t.written}
 	if again := req.GetBody; again != nil {
 		req.GetBody = func() (io.ReadCloser, error) {

@@ -179,6 +179,42 @@ func TestUploadHalvesChunkAfter413(t *testing.T) {
 	}
 }
 
+// A proxy that refuses Expect is not asked again; where none does, each request
+// has it.
+func TestUploadWithoutExpect(t *testing.T) {
+	for name, refuses := range map[string]bool{"refused": true, "taken": false} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			var with, without atomic.Int64
+			f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method != "PATCH" {
+					return false
+				}
+				if r.Header.Get("Expect") == "" {
+					without.Add(1)
+					return false
+				}
+				with.Add(1)
+				if refuses {
+					http.Error(w, "", http.StatusExpectationFailed)
+				}
+				return refuses
+			}
+			o, want := bigObject()
+			s := testSender(t, f)
+			if err := s.sendObject(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(f.sent(t), want) || s.progress.Retries.Load() != 0 {
+				t.Errorf("%d retries", s.progress.Retries.Load())
+			}
+			if refuses && with.Load() != 1 || !refuses && without.Load() != 0 {
+				t.Errorf("%d requests with it, %d without", with.Load(), without.Load())
+			}
+		})
+	}
+}
+
 func TestUploadStopsAtRefusals(t *testing.T) {
 	for _, c := range []struct {
 		method string
