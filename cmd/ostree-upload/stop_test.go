@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,8 +25,8 @@ func TestStopAtAnyMoment(t *testing.T) {
 		"first upload": func(c *stopped) { c.inUpload(c.payload / 10) },
 		"uploads":      func(c *stopped) { c.inUpload(c.payload / 2) },
 		"last ingest":  func(c *stopped) { c.inUpload(c.payload) },
-		"verifying":    func(c *stopped) { c.inState(wire.Verifying) },
-		"publishing":   func(c *stopped) { c.inState(wire.Publishing) },
+		"verifying":    func(c *stopped) { c.inSync(wire.Verifying) },
+		"publishing":   func(c *stopped) { c.inSync(wire.Publishing) },
 		"waiting for a lock": func(c *stopped) {
 			defer lockRepository(c.t, c.s.prod)()
 			c.inState(wire.Verifying)
@@ -65,10 +66,27 @@ func (c *stopped) inUpload(n int64) {
 	check(c.t, c.s.server.wait())
 }
 
-// inState stops the server when the session is in a state, or just beyond.
+// inSync stops the server when the session is in a state whose syncs take long.
+func (c *stopped) inSync(state string) {
+	c.t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		c.t.Skip("strace is not installed")
+	}
+	tracer := attach(c.t, c.s.server.process.Pid, point{call: "syncfs", fault: "delay_enter=2000000"}) // microseconds
+	c.inState(state)
+	tracer.wait()
+}
+
+// inState stops the server when the session is in a state that lasts.
 func (c *stopped) inState(state string) {
 	c.t.Helper()
-	untilState(c.under, c.s.api(), state)
+	api := c.s.api()
+	untilState(c.under, api, state)
+	all, err := api.Sessions(c.t.Context(), "")
+	check(c.t, err)
+	if len(all) != 1 || all[0].State != state {
+		c.t.Errorf("the signal does not fall into %s: %+v", state, all)
+	}
 	check(c.t, c.s.server.stop())
 }
 

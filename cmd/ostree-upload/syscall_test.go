@@ -77,10 +77,18 @@ func lockRepository(t *testing.T, repo string) (unlock func()) {
 type point struct {
 	call  string
 	fault string // as strace names it
-	n     int    // the call's number in its thread
+	n     int    // the call's number in its thread; 0 for all of its calls
 }
 
 func (p point) String() string { return fmt.Sprintf("%s %d %s", p.call, p.n, p.fault) }
+
+// injection is the point in strace's words.
+func (p point) injection() string {
+	if p.n == 0 {
+		return fmt.Sprintf("inject=%s:%s", p.call, p.fault)
+	}
+	return fmt.Sprintf("inject=%s:%s:when=%d", p.call, p.fault, p.n)
+}
 
 // at finalizes a copy of the prepared site with a fault at a point. All must be
 // sound then, and published after a restart. It reports whether a thread came to
@@ -152,7 +160,7 @@ func attach(t *testing.T, pid int, pt point) *tracer {
 	t.Helper()
 	tr := &tracer{trace: filepath.Join(t.TempDir(), "trace")}
 	tr.cmd = exec.Command("strace", "-f", "-o", tr.trace, "-e", "trace="+pt.call,
-		"-e", fmt.Sprintf("inject=%s:%s:when=%d", pt.call, pt.fault, pt.n), "-p", fmt.Sprint(pid))
+		"-e", pt.injection(), "-p", fmt.Sprint(pid))
 	stderr, err := tr.cmd.StderrPipe()
 	check(t, err)
 	check(t, tr.cmd.Start())
