@@ -91,7 +91,6 @@ func newRun(opt Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.transport.written = &opt.Progress.Written
 	repo, err := ostree.OpenRepo(opt.Repo)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ type Result struct {
 	ObjectsSent int64        `json:"objects-sent"` // in uploads that the server has whole
 	BytesWalked int64        `json:"bytes-walked"` // of Objects; a dry run only
 	BytesSent   int64        `json:"bytes-sent"`   // upload bytes that the server acknowledged
-	BytesResent int64        `json:"bytes-resent"` // upload bytes that went out and did not count
+	BytesResent int64        `json:"bytes-resent"` // upload bytes that went out once more after they were lost
 	Retries     int64        `json:"retries"`      // requests that had to be repeated
 	Rounds      int          `json:"rounds"`       // times that objects were sent again
 	Seconds     Seconds      `json:"seconds"`      // how long it took
@@ -53,7 +53,7 @@ type Progress struct {
 	BegunBytes   atomic.Int64 // bytes of those uploads, less what was there before
 	Sent         atomic.Int64 // objects in uploads that the server has whole
 	Acknowledged atomic.Int64 // upload bytes that the server acknowledged
-	Written      atomic.Int64 // upload bytes that went out, lost ones too
+	Resent       atomic.Int64 // upload bytes that went out once more
 	Retries      atomic.Int64
 
 	stage atomic.Int32
@@ -106,7 +106,7 @@ func (p *Progress) copyTo(r *Result) {
 	r.Objects = p.Walked.Load()
 	r.ObjectsSent = p.Sent.Load()
 	r.BytesSent = p.Acknowledged.Load()
-	r.BytesResent = max(0, p.Written.Load()-r.BytesSent)
+	r.BytesResent = p.Resent.Load()
 	r.Retries = p.Retries.Load()
 }
 

@@ -26,10 +26,9 @@ const maxProblem = 1 << 20
 // token. An answer that is not a success comes back as an error, so that go-tus
 // and the API's calls see the same errors, with all that the answer said.
 type transport struct {
-	base    *url.URL
-	token   string
-	http    *http.Transport
-	written *atomic.Int64 // bytes of PATCH bodies that went out
+	base  *url.URL
+	token string
+	http  *http.Transport
 
 	noExpect atomic.Bool // something on the way refuses Expect
 }
@@ -38,7 +37,7 @@ func newTransport(base *url.URL, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	return &transport{
-		base: base, token: token, written: new(atomic.Int64),
+		base: base, token: token,
 		http: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dial,
@@ -115,36 +114,12 @@ func (t *transport) dress(req *http.Request) {
 		req.Header.Set("Authorization", "Bearer "+t.token)
 	}
 	req.Header.Set("User-Agent", "ostree-upload")
-	if req.Method != http.MethodPatch || req.Body == nil {
-		return
-	}
-	req.Body = &countedBody{req.Body, t.written}
-	if again := req.GetBody; again != nil {
-		req.GetBody = func() (io.ReadCloser, error) {
-			body, err := again()
-			if err != nil {
-				return nil, err
-			}
-			return &countedBody{body, t.written}, nil
-		}
-	}
 }
 
 func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()
 	}
-}
-
-type countedBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	return n, err
 }
 
 // An answerError is an answer that is not a success.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/eventials/go-tus"
 
@@ -97,6 +98,7 @@ type upload struct {
 	whole   bool          // the server has all of it
 	live    *tus.Uploader // knows the offset; nil: ask the server
 	counted int64         // offset up to which Acknowledged has been counted; -1: unknown
+	reached int64         // offset up to which bytes have gone out
 }
 
 func (s *sender) newUpload(ctx context.Context, name string, c *content, meta tus.Metadata) (*upload, error) {
@@ -206,7 +208,9 @@ func (u *upload) patch() error {
 	from := u.live.Offset()
 	u.config.ChunkSize = min(u.pace.next(), u.size-from)
 	sent := u.config.ChunkSize
+	u.wire.out = new(atomic.Int64)
 	err := u.live.UploadChunck()
+	u.went(from, u.wire.out.Load())
 	if err == nil && u.live.Offset() != from+sent {
 		err = passingError{fmt.Errorf("sent %d bytes from %d, the server is at %d", sent, from, u.live.Offset())}
 	}
@@ -217,6 +221,13 @@ func (u *upload) patch() error {
 	}
 	u.live = nil
 	return u.broken(u.cause(err), sent)
+}
+
+// went notes that so many bytes went out from an offset on, and counts those that
+// had gone out before.
+func (u *upload) went(from, n int64) {
+	u.progress.Resent.Add(max(0, min(from+n, u.reached)-from))
+	u.reached = max(u.reached, from+n)
 }
 
 // broken says what to do about a chunk that did not get through.
@@ -289,19 +300,54 @@ func headDigest(h http.Header) string {
 }
 
 // A binding binds go-tus's requests to the push's context, which go-tus cannot
-// be given, and keeps the header of the last HEAD.
+// be given, keeps the header of the last HEAD, and tells how much of the last
+// PATCH went out.
 type binding struct {
 	ctx  context.Context
 	next http.RoundTripper
 	head http.Header
+	out  *atomic.Int64 // a new one for each PATCH
 }
 
 func (b *binding) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := b.next.RoundTrip(req.WithContext(b.ctx))
+	req = req.WithContext(b.ctx)
+	if req.Method == http.MethodPatch && req.Body != nil {
+		b.count(req)
+	}
+	res, err := b.next.RoundTrip(req)
 	if err == nil && req.Method == http.MethodHead {
 		b.head = res.Header
 	}
 	return res, err
+}
+
+// count has out tell how much of the body was read, also when it is sent again
+// below.
+func (b *binding) count(req *http.Request) {
+	out, again := b.out, req.GetBody
+	req.Body = &countedBody{ReadCloser: req.Body, most: out}
+	if again == nil {
+		return
+	}
+	req.GetBody = func() (io.ReadCloser, error) {
+		body, err := again()
+		return &countedBody{ReadCloser: body, most: out}, err
+	}
+}
+
+// A countedBody keeps most at the most that any of the bodies that share it has
+// given. They are read one after the other.
+type countedBody struct {
+	io.ReadCloser
+	n    int64
+	most *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	b.most.Store(max(b.most.Load(), b.n))
+	return n, err
 }
 
 // oneURL is a go-tus store of one upload, whose URL follows from its name.

@@ -30,7 +30,6 @@ func testSender(t *testing.T, f *fake) *sender {
 	}
 	t.Cleanup(c.Close)
 	progress := new(Progress)
-	c.transport.written = &progress.Written
 	p := newPatience(time.Minute, time.Minute, &progress.Retries, slog.New(slog.DiscardHandler))
 	clock := &clock{at: time.Unix(1e9, 0)}
 	p.now, p.sleep = func() time.Time { return clock.at }, clock.sleep
@@ -310,6 +309,26 @@ func TestResentBytesAreCounted(t *testing.T) {
 	var r Result
 	s.progress.copyTo(&r)
 	if r.BytesSent != int64(len(want)) || r.BytesResent != testChunk || r.Retries != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What was in flight when the push ended was not sent again.
+func TestInFlightIsNotResent(t *testing.T) {
+	f := newFake(t)
+	f.fault = once("PATCH", 2, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		hangUp(w, r)
+	})
+	o, _ := bigObject()
+	s := testSender(t, f)
+	s.patience.limit = 0
+	if err := s.sendObject(t.Context(), o); err == nil {
+		t.Fatal("it went on")
+	}
+	var r Result
+	s.progress.copyTo(&r)
+	if r.BytesSent != testChunk || r.BytesResent != 0 {
 		t.Errorf("%+v", r)
 	}
 }
