@@ -236,6 +236,23 @@ func TestDryRunOpensNothing(t *testing.T) {
 	}
 }
 
+// A session whose ref has moved meanwhile is refused before anything is sent.
+func TestResumeOfAMovedRef(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := newFake(t)
+	f.fault = once("PATCH", 1, hangUp)
+	opt := options(f, repo)
+	opt.RetryFor = 0
+	first, _ := mustEnd(t, opt, ExitForNow, "gave-up")
+	f.refs["os/x86_64"] = wire.RefState{Commit: strings.Repeat("1", 64)}
+	opt.Resume = first.Session.ID
+	before := f.count("PATCH /files/")
+	_, e := mustEnd(t, opt, ExitRefused, wire.RefMoved)
+	if n := f.count("PATCH /files/") - before; n != 0 || f.salvage != 0 || !strings.Contains(e.Error(), "os/x86_64 is at 1111") {
+		t.Errorf("%d requests with bytes, %d salvages: %v", n, f.salvage, e)
+	}
+}
+
 // A push that gives up says how to go on, and the next one does so by itself.
 func TestPushGoesOnWithItsSession(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)

@@ -87,6 +87,9 @@ func (r *run) enter(ctx context.Context, s wire.Session, resumed bool) error {
 		if err := r.haveCommits(s); err != nil {
 			return err
 		}
+		if err := r.notMoved(s); err != nil {
+			return err
+		}
 	}
 	r.announce(s, resumed)
 	if !resumed || s.State != wire.Open {
@@ -118,6 +121,23 @@ func (r *run) closed(s wire.Session) error {
 	}
 	e.HintText = "push again without --resume"
 	return e
+}
+
+// notMoved refuses a session for refs that are elsewhere by now, as the server
+// would after all the bytes. Of refs that it does not list, it decides itself.
+func (r *run) notMoved(s wire.Session) error {
+	for _, ref := range s.Refs {
+		there, listed := r.theirs[ref.Ref]
+		if !listed || there.Commit == ref.Old {
+			continue
+		}
+		return &Error{
+			Exit: ExitRefused, Code: wire.RefMoved,
+			Err:      fmt.Errorf("ref %s is at %s, session %s expected %s", ref.Ref, there.Commit, s.ID, cmp.Or(ref.Old, "no commit")),
+			HintText: "someone else pushed first; rebuild on top of it and push again without --resume",
+		}
+	}
+	return nil
 }
 
 // haveCommits checks that this repository has what the session is to publish.
