@@ -192,7 +192,7 @@ func TestNotForBareUserOnly(t *testing.T) {
 	tree := filepath.Join(s.dir, "all")
 	everythingTree(t, tree, "all")
 	commitIn(t, repo, "bare-user", "all", tree)
-	refused(t, s, repo, "all", "which a bare-user-only repository does not keep")
+	refused(t, s, repo, "all", "a bare-user-only repository") // whichever object is looked at first
 	commitIn(t, repo, "bare-user", "good", tree, canonical...)
 	s.push(&build{repo: repo}, "good")
 }
