@@ -75,16 +75,8 @@ func (a *apply) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.dst.Unlock(libostree.Shared)) }()
-	c, err := a.closure(ctx)
+	c, err := a.checkWhole(ctx)
 	if err != nil {
-		return err
-	}
-	if err := a.checkTarget(c); err != nil {
-		return err
-	}
-	// What the journal will vouch for must not be lost to a power cut: also what
-	// other sessions have staged until now.
-	if err := durable.SyncFS(a.cfg.Staged); err != nil {
 		return err
 	}
 	id := a.plan.session.ID
@@ -105,6 +97,21 @@ func (a *apply) run(ctx context.Context) (err error) {
 		s.Error, s.Detail = "", strings.Join(a.warnings, "; ")
 	})
 	return err
+}
+
+// checkWhole walks the closure, which only reads, while the disk takes what is
+// staged: what the journal will vouch for must not be lost to a power cut, nor
+// what other sessions have staged until now.
+func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
+	var syncing errgroup.Group
+	syncing.Go(func() error { return durable.SyncFS(a.cfg.Staged) })
+	if c, err = a.closure(ctx); err == nil {
+		err = a.checkTarget(c)
+	}
+	if failed := syncing.Wait(); failed != nil {
+		return nil, failed // the disk cannot be trusted, whatever else was found
+	}
+	return c, err
 }
 
 // closure checks that every object of every commit is here, and tells where.

@@ -121,7 +121,7 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // syncEvery is how many bytes are staged between two early syncs.
-const syncEvery = 32 << 20
+const syncEvery = 64 << 20
 
 // syncEarly makes staged objects durable while others still arrive, so that
 // publishing, which has to wait for that, finds little left to do.
