@@ -49,7 +49,7 @@ func (s *Store) work(ctx context.Context) {
 // backlog is how many complete uploads for each worker may wait before those
 // who would create another one are held back, and roomTime for how long.
 const (
-	backlog  = 3
+	backlog  = 1
 	roomTime = 10 * time.Second
 )
 
