@@ -117,10 +117,8 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
 	c := newClosure(a.view)
-	for _, commit := range a.plan.commits {
-		if err := c.add(ctx, commit); err != nil {
-			return nil, err
-		}
+	if err := c.walk(ctx, a.plan.commits...); err != nil {
+		return nil, err
 	}
 	if err := a.lackingMeta(c); err != nil {
 		return nil, err

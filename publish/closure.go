@@ -7,7 +7,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"runtime"
 	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -22,6 +27,8 @@ import (
 type closure struct {
 	*view
 	folders [256]map[ostree.Name]place // all but the commits, by the folder of objects/
+
+	mu      sync.Mutex // guards missing while files are looked for
 	missing []wire.ObjectProblem
 }
 
@@ -29,7 +36,8 @@ type closure struct {
 type place uint8
 
 const (
-	nowhere     place = iota // noted as missing
+	unsought    place = iota // a file that is needed, not looked for yet
+	nowhere                  // noted as missing
 	published                // nothing: the repository has it
 	importable               // bring it in from staging
 	replaceable              // the same, over a damaged copy in the repository
@@ -58,8 +66,43 @@ func (c *closure) holds(places ...place) bool {
 	return false
 }
 
-// add walks the objects of one commit, without its parents. What is missing
-// or damaged is noted; an error is a failure to read.
+// walk walks the objects of some commits, without their parents, and then looks
+// for each file. What is missing or damaged is noted, in the order of names; an
+// error is a failure to read.
+func (c *closure) walk(ctx context.Context, commits ...ostree.Checksum) error {
+	for _, commit := range commits {
+		if err := c.add(ctx, commit); err != nil {
+			return err
+		}
+	}
+	if err := c.seek(ctx); err != nil {
+		return err
+	}
+	slices.SortFunc(c.missing, func(a, b wire.ObjectProblem) int { return strings.Compare(a.Object, b.Object) })
+	return nil
+}
+
+// seek looks for the files, of which there are many, on all cores.
+func (c *closure) seek(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, folder := range c.folders {
+		g.Go(func() error {
+			for n, is := range folder {
+				if is != unsought {
+					continue
+				}
+				if err := c.file(n); err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+// add walks the trees of one commit and notes which files it needs.
 func (c *closure) add(ctx context.Context, commit ostree.Checksum) error {
 	todo := []ostree.Name{{Checksum: commit, Type: ostree.CommitObject}}
 	for len(todo) > 0 {
@@ -80,7 +123,8 @@ func (c *closure) add(ctx context.Context, commit ostree.Checksum) error {
 				return nil
 			}
 			if child.Type == ostree.File {
-				return c.file(child)
+				c.found(child, unsought)
+				return nil
 			}
 			c.found(child, nowhere)
 			todo = append(todo, child)
@@ -170,7 +214,11 @@ func (c *closure) file(n ostree.Name) error {
 	return nil
 }
 
-func (c *closure) lacks(n ostree.Name) { c.missing = append(c.missing, lacking(n)) }
+func (c *closure) lacks(n ostree.Name) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.missing = append(c.missing, lacking(n))
+}
 
 func lacking(n ostree.Name) wire.ObjectProblem {
 	return wire.ObjectProblem{Object: n.String(), Code: wire.MissingObjects, Reason: "neither staged nor in the repository"}

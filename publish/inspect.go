@@ -79,7 +79,7 @@ func (i *inspection) ref(ctx context.Context, s *journal.Session, r wire.Ref) er
 	}
 	i.moved(s, r, commit)
 	c := newClosure(i.view)
-	if err := c.add(ctx, commit); err != nil {
+	if err := c.walk(ctx, commit); err != nil {
 		return err
 	}
 	for _, m := range c.missing {
