@@ -256,11 +256,13 @@ func (z *inflater) fast(literals, distances *huffman) (end bool, err error) {
 			break
 		}
 		if distance >= 8 && length <= 32 {
-			// Most matches: whole words are quicker than a call. What they write
-			// too much is overwritten, or never read.
-			for to, from, stop := n, n-distance, n+length; to < stop; to, from = to+8, from+8 {
-				binary.LittleEndian.PutUint64(out[to:], binary.LittleEndian.Uint64(out[from:]))
-			}
+			// Most matches: four words, whatever the length, are quicker than a loop
+			// or a call. What they write too much is overwritten, or never read.
+			to, from := (*[32]byte)(out[n:]), (*[32]byte)(out[n-distance:])
+			binary.LittleEndian.PutUint64(to[0:], binary.LittleEndian.Uint64(from[0:]))
+			binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
+			binary.LittleEndian.PutUint64(to[16:], binary.LittleEndian.Uint64(from[16:]))
+			binary.LittleEndian.PutUint64(to[24:], binary.LittleEndian.Uint64(from[24:]))
 		} else {
 			repeat(out[:n+length], n, distance)
 		}
