@@ -212,19 +212,29 @@ func (a *apply) importAll(c *closure) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, folder := range c.folders {
-		g.Go(func() error {
-			for n, is := range folder {
-				if is != importable && is != replaceable {
-					continue
-				}
-				if err := a.dst.Import(a.src, n); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		g.Go(func() error { return a.importFolder(folder) })
 	}
 	return g.Wait()
+}
+
+func (a *apply) importFolder(folder map[ostree.Name]place) error {
+	for n, is := range folder {
+		if is == importable {
+			there, err := a.view.repo.Has(n)
+			if err != nil {
+				return err
+			}
+			if there {
+				continue
+			}
+		} else if is != replaceable {
+			continue
+		}
+		if err := a.dst.Import(a.src, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lockTime is how long a publish waits for the exclusive lock at a time.

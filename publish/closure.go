@@ -39,7 +39,7 @@ const (
 	unsought    place = iota // a file that is needed, not looked for yet
 	nowhere                  // noted as missing
 	published                // nothing: the repository has it
-	importable               // bring it in from staging
+	importable               // bring it in from staging, unless the repository has it
 	replaceable              // the same, over a damaged copy in the repository
 )
 
@@ -189,28 +189,27 @@ func damaged(n ostree.Name, b []byte) string {
 	return ""
 }
 
-// file notes where a content object is.
+// file notes where a content object is. Most are staged; whether the repository
+// has it as well turns out when it is brought in.
 func (c *closure) file(n ostree.Name) error {
-	is, err := c.repo.Look(n)
+	staged, err := c.staged.Has(n)
 	if err != nil {
 		return err
 	}
-	if is == ostree.Present {
+	if staged {
+		c.found(n, importable)
+		return nil
+	}
+	there, err := c.repo.Has(n)
+	if err != nil {
+		return err
+	}
+	if there {
 		c.found(n, published)
 		return nil
 	}
-	staged, err := c.staged.Has(n)
-	switch {
-	case err != nil:
-		return err
-	case !staged:
-		c.found(n, nowhere)
-		c.lacks(n)
-	case is == ostree.Hollow:
-		c.found(n, replaceable)
-	default:
-		c.found(n, importable)
-	}
+	c.found(n, nowhere)
+	c.lacks(n)
 	return nil
 }
 

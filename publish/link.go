@@ -61,8 +61,17 @@ func (a *apply) linkFolder(name string, folder map[ostree.Name]place) error {
 		}
 		file := n.String()[2:]
 		switch err := unix.Linkat(int(from.Fd()), file, int(to.Fd()), file, 0); err {
-		case nil, unix.EEXIST: // another program has brought it since
+		case nil:
 			folder[n] = published
+		case unix.EEXIST:
+			there, err := a.view.repo.Has(n)
+			if err != nil {
+				return err
+			}
+			folder[n] = replaceable
+			if there {
+				folder[n] = published
+			}
 		case unix.EXDEV, unix.EPERM, unix.EMLINK:
 		default:
 			return fmt.Errorf("link object %s into the repository: %w", n, err)

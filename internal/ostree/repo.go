@@ -149,43 +149,24 @@ func (r *Repo) find(n Name) (at *Repo, path string, info fs.FileInfo, err error)
 	return nil, "", nil, fmt.Errorf("object %s is not in repository %s: %w", n, r.path, fs.ErrNotExist)
 }
 
-// Presence is what a repository has by an object's name.
-type Presence uint8
-
-// An object is absent, or hollow: an empty file, which a power cut may leave,
-// where no object is empty; or present.
-const (
-	Absent Presence = iota
-	Hollow
-	Present
-)
-
-// Has reports whether the object is present in the repository or one of its
-// parents.
+// Has reports whether the repository or one of its parents has an object, without
+// reading it. An empty file, which a power cut may leave, is none where no object
+// is empty. It is asked for each object of a push, so it makes no error for one
+// that is not there.
 func (r *Repo) Has(n Name) (bool, error) {
-	is, err := r.Look(n)
-	return is == Present, err
-}
-
-// Look tells what the repository or one of its parents has by the name of an
-// object, without reading it. It is asked for each object of a push, so it makes
-// no error for one that is not there.
-func (r *Repo) Look(n Name) (Presence, error) {
-	is := Absent
 	for at := r; at != nil; at = at.parent {
 		var st unix.Stat_t
 		switch err := unix.Lstat(at.objectPath(n), &st); err {
 		case nil:
 			if st.Size > 0 || at.mayBeEmpty(n) {
-				return Present, nil
+				return true, nil
 			}
-			is = Hollow
 		case unix.ENOENT:
 		default:
-			return is, fmt.Errorf("object %s: %w", n, err)
+			return false, fmt.Errorf("object %s: %w", n, err)
 		}
 	}
-	return is, nil
+	return false, nil
 }
 
 // mayBeEmpty tells whether an object's file can have no bytes: that of an empty
