@@ -99,9 +99,10 @@ func (a *apply) run(ctx context.Context) (err error) {
 	return err
 }
 
-// checkWhole walks the closure, which only reads, while the disk takes what is
-// staged: what the journal will vouch for must not be lost to a power cut, nor
-// what other sessions have staged until now.
+// checkWhole walks the closure and makes what is staged durable: what the journal
+// will vouch for must not be lost to a power cut. A first sync runs beside the
+// walk and has most of the work. What other sessions staged since it began, and
+// the walk found, is for the second.
 func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 	var syncing errgroup.Group
 	syncing.Go(func() error { return durable.SyncFS(a.cfg.Staged) })
@@ -111,7 +112,10 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 	if failed := syncing.Wait(); failed != nil {
 		return nil, failed // the disk cannot be trusted, whatever else was found
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return c, durable.SyncFS(a.cfg.Staged)
 }
 
 // closure checks that every object of every commit is here, and tells where.
