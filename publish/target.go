@@ -28,8 +28,14 @@ func (a *apply) checkTarget(c *closure) error {
 			if err != nil {
 				return err
 			}
-			if err := h.StorableIn(mode); err != nil {
-				return outcomef(wire.Policy, "object %s: %v", n, err)
+			if reason := h.StorableIn(mode); reason != nil {
+				there, err := a.view.repo.Has(n)
+				if err != nil {
+					return err
+				}
+				if !there {
+					return outcomef(wire.Policy, "object %s: %v", n, reason)
+				}
 			}
 		}
 	}

@@ -46,8 +46,8 @@ func (s *Store) work(ctx context.Context) {
 	}
 }
 
-// backlog is how many complete uploads for each worker may wait before those
-// who would create another one are held back, and roomTime for how long.
+// backlog is how many complete uploads for each worker, the one under way
+// included, hold back who would create another, and roomTime is for how long.
 const (
 	backlog  = 1
 	roomTime = 10 * time.Second

@@ -114,7 +114,7 @@ func TestConfigPoints(t *testing.T) {
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	c := newUpdate(t)
-	points := []string{"syncfs staged#1", "syncfs prod#1", "syncfs prod#2"}
+	points := []string{"syncfs staged#1", "syncfs staged#2", "syncfs prod#1", "syncfs prod#2"}
 	if !full() {
 		points = points[:1]
 	}

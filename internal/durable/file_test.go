@@ -126,7 +126,7 @@ func TestObjects(t *testing.T) {
 			dir, err := os.Open(filepath.Dir(path))
 			must(t, err)
 			must(t, put(int(dir.Fd()), "bytes"))
-			must(t, put(int(dir.Fd()), "bytes"))
+			must(t, put(int(dir.Fd()), "other"))
 			must(t, dir.Close())
 			holds(t, path, "bytes", 0o644)
 		})

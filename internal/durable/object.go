@@ -45,7 +45,7 @@ func WriteNamed(dir int, temp, name string, mode uint32, b []byte) error {
 	}
 	err = errors.Join(fill(fd, mode, b), unix.Close(fd))
 	if err == nil {
-		err = fault.Point("rename an object", func() error { return unix.Renameat(dir, temp, dir, name) })
+		err = fault.Point("rename an object", func() error { return rename(dir, temp, dir, name) })
 	}
 	if err != nil {
 		return errors.Join(err, unix.Unlinkat(dir, temp, 0))
@@ -69,13 +69,26 @@ func fill(fd int, mode uint32, b []byte) error {
 	return unix.Fchmod(fd, mode) // the umask took something
 }
 
+// rename gives a file another name. One that is there stays, as it may be synced
+// already, and old goes; only where the file system cannot tell it is replaced.
+func rename(oldDir int, old string, newDir int, name string) error {
+	err := unix.Renameat2(oldDir, old, newDir, name, unix.RENAME_NOREPLACE)
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return unix.Unlinkat(oldDir, old, 0)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		return unix.Renameat(oldDir, old, newDir, name)
+	}
+	return err
+}
+
 // Move gives the file at path its mode and then the name in the folder with
-// the descriptor dir. It does not sync.
+// the descriptor dir. A file that is there stays. It does not sync.
 func Move(path string, mode uint32, dir int, name string) error {
 	return fault.Point("move an object", func() error {
 		if err := unix.Chmod(path, mode); err != nil {
 			return err
 		}
-		return unix.Renameat(unix.AT_FDCWD, path, dir, name)
+		return rename(unix.AT_FDCWD, path, dir, name)
 	})
 }

@@ -158,9 +158,7 @@ func (r *Repo) Has(n Name) (bool, error) {
 		var st unix.Stat_t
 		switch err := unix.Lstat(at.objectPath(n), &st); err {
 		case nil:
-			if st.Size > 0 || at.mayBeEmpty(n) {
-				return true, nil
-			}
+			return st.Size > 0 || at.mayBeEmpty(n), nil // it hides what a parent has
 		case unix.ENOENT:
 		default:
 			return false, fmt.Errorf("object %s: %w", n, err)

@@ -240,7 +240,7 @@ func TestConfig(t *testing.T) {
 }
 
 // TestParent pins that objects and refs are looked up in core.parent, whatever
-// its mode.
+// its mode, but not those that an empty file of the repository's own hides.
 func TestParent(t *testing.T) {
 	parent := newRepo(t, ModeBareUser)
 	path := filepath.Join(t.TempDir(), "child")
@@ -254,6 +254,15 @@ func TestParent(t *testing.T) {
 		if _, err := NewVerifier(0).Verify(n, bytes.NewReader(load(t, r, n))); err != nil {
 			t.Error(err)
 		}
+	}
+	for _, n := range objects(t, parent) {
+		own := filepath.Join(path, "objects", n.Path())
+		must(t, os.MkdirAll(filepath.Dir(own), 0o755))
+		writeFile(t, own, nil)
+		if has, err := r.Has(n); has || err != nil {
+			t.Errorf("%s, empty: %v %v", n, has, err)
+		}
+		must(t, os.Remove(own))
 	}
 	if c, err := r.Ref("os/test"); err != nil || c == (Checksum{}) {
 		t.Error(c, err)
