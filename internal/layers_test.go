@@ -32,10 +32,13 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/ostree":  {},
 		"internal/fault":   {},
 		"internal/durable": {"internal/fault"},
-		"internal/config":  {"internal/durable"},
+		"internal/config":  {"internal/durable", "internal/token", "internal/units"},
+		"internal/token":   {},
+		"internal/units":   {},
+		"internal/hint":    {},
 		"internal/wire":    {"internal/ostree"},
-		"internal/push":    {"internal/ostree", "internal/wire", "internal/fault"},
-		"internal/receive": {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable"},
+		"internal/push":    {"internal/ostree", "internal/wire", "internal/fault", "internal/hint"},
+		"internal/receive": {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/token"},
 	}
 	for pkg, may := range only {
 		for _, imported := range imports[pkg] {
@@ -64,9 +67,9 @@ func TestImportsPointOneWay(t *testing.T) {
 // TestHelpersOfTests pins that what stands in for a bad link or makes hostile
 // objects is in no binary.
 func TestHelpersOfTests(t *testing.T) {
-	helpers := []string{"internal/testserver", "internal/link", "internal/ostreetest"}
+	helpers := []string{"test/server", "test/link", "test/objects"}
 	for pkg, imported := range ourImports(t) {
-		if pkg == "internal/bench" {
+		if pkg == "tools/bench" {
 			continue // measures through the link, and is in no binary either
 		}
 		for _, helper := range helpers {

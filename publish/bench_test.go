@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // BenchmarkJournalShare pushes 50,000 objects of some bytes each, the most

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/publish"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // A ref may be where its last session brought it, or beyond. Back where it was

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	ts "github.com/lirios/ostree-upload/internal/testserver"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // gpg is a GnuPG home with two secret keys.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // build makes a build repository with commits on main, one for each salt, each

@@ -11,8 +11,8 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // A session that is aborted while it waits for another one does not take the

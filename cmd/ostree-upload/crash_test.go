@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // full tells whether crash tests run at full length: CRASH=full, as in `make crash`.

@@ -10,16 +10,18 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/internal/units"
 )
 
 // GentokenCmd makes a token, adds its hash to the configuration file and
 // prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
 type GentokenCmd struct {
-	Config  string           `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; made if missing (default: ${default})."`
-	Name    string           `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
-	Ref     []string         `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
-	Scope   []string         `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
-	Expires *config.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: for ever)."`
+	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; made if missing (default: ${default})."`
+	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
+	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
+	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
+	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: for ever)."`
 }
 
 // Run does it.
@@ -33,7 +35,7 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 	if c.Scope != nil && len(c.Scope) == 0 {
 		return badUsage{errors.New("--scope needs a scope: push, force, sessions or admin")}
 	}
-	plaintext, token := config.Generate(config.TokenOptions{
+	plaintext, token := token.Generate(token.Options{
 		Name:    c.Name,
 		Refs:    c.Ref,
 		Scopes:  c.Scope,
@@ -54,7 +56,7 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 }
 
 // inWords says what a token may do and for how long.
-func inWords(t config.Token) string {
+func inWords(t token.Token) string {
 	words := "scopes " + strings.Join(t.Scopes, ", ")
 	if t.Refs == nil {
 		words += ", all refs"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // TestGentoken pins that stdout is the token and nothing else, that it works,
@@ -29,14 +30,14 @@ func TestGentoken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := c.Authenticate(plain, time.Now())
+	made, err := token.Find(c.Tokens, plain, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !token.MayPush("os/a/b") || !token.MayPush("x") || token.MayPush("y") || !token.May(config.ScopeForce) {
-		t.Errorf("%+v", token)
+	if !made.MayPush("os/a/b") || !made.MayPush("x") || made.MayPush("y") || !made.May(token.Force) {
+		t.Errorf("%+v", made)
 	}
-	if _, err := c.Authenticate(plain, time.Now().Add(25*time.Hour)); err == nil {
+	if _, err := token.Find(c.Tokens, plain, time.Now().Add(25*time.Hour)); err == nil {
 		t.Error("does not expire")
 	}
 }

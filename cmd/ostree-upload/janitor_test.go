@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/test/server"
 )
 
 // The janitor cleans without a pause while several clients push commits that
@@ -29,7 +29,7 @@ import (
 // open session counts as staged is gone, and in the end nothing is left.
 func TestJanitor(t *testing.T) {
 	t.Parallel()
-	h := &household{s: testserver.Start(t, "archive"), build: filepath.Join(t.TempDir(), "build"), random: crashSeed(t)}
+	h := &household{s: server.Start(t, "archive"), build: filepath.Join(t.TempDir(), "build"), random: crashSeed(t)}
 	rounds := 3
 	if full() {
 		rounds = 40
@@ -63,7 +63,7 @@ func TestJanitor(t *testing.T) {
 
 // A household is a server with a janitor, and what is pushed to it.
 type household struct {
-	s      *testserver.Server
+	s      *server.Server
 	build  string
 	random *rand.Rand
 
@@ -195,7 +195,7 @@ func (h *household) expire(t *testing.T, session string) {
 type pusher struct {
 	*household
 	t      *testing.T
-	c      *testserver.Client
+	c      *server.Client
 	ref    string
 	commit ostree.Checksum
 	random *rand.Rand
@@ -204,11 +204,11 @@ type pusher struct {
 // push begins a session, brings a part, and ends it while another one relies on
 // what is staged by then, which goes on to its end.
 func (p *pusher) push() {
-	names := testserver.Objects(p.t, p.build, p.commit)
+	names := server.Objects(p.t, p.build, p.commit)
 	move := wire.Ref{Ref: p.ref, Old: p.s.Ref(p.ref), New: p.commit.String()}
 	first, second := p.c.Open(move).ID, p.c.Open(move).ID
 	if lacking := p.c.Negotiate(first, names...); len(lacking) > 0 {
-		p.c.Upload(first, "part", testserver.Pack(p.t, p.build, lacking[:1+p.random.IntN(len(lacking))]...))
+		p.c.Upload(first, "part", server.Pack(p.t, p.build, lacking[:1+p.random.IntN(len(lacking))]...))
 		p.c.Negotiate(first, names[0]) // waits for the ingest
 	}
 	var ending errgroup.Group
@@ -217,7 +217,7 @@ func (p *pusher) push() {
 	check(p.t, ending.Wait())
 	for i, part := 0, lacking; len(part) > 0; i++ {
 		n := 1 + p.random.IntN(len(part))
-		p.c.Upload(second, fmt.Sprint("pack-", i), testserver.Pack(p.t, p.build, part[:n]...))
+		p.c.Upload(second, fmt.Sprint("pack-", i), server.Pack(p.t, p.build, part[:n]...))
 		part = part[n:]
 	}
 	if s := p.c.Finalize(second); s.State != wire.Published || p.s.Ref(p.ref) != move.New {

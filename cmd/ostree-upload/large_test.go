@@ -21,11 +21,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/push"
-	"github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
+	"github.com/lirios/ostree-upload/test/server"
 )
 
 // What TestLargeFile pushes: a file of largeFile bytes, mostly zeros, with noise
@@ -191,7 +191,7 @@ func TestOtherCompressor(t *testing.T) {
 	digestIsOf(t, o)
 	for name, digest := range map[string]string{"same length": strings.Repeat("ab", 32), "no digest, other length": ""} {
 		t.Run(name, func(t *testing.T) {
-			s := testserver.Start(t, "archive")
+			s := server.Start(t, "archive")
 			client := s.Client(s.Token)
 			session := client.Open(wire.Ref{Ref: ref, New: commit})
 			client.Negotiate(session.ID, object)
@@ -201,7 +201,7 @@ func TestOtherCompressor(t *testing.T) {
 			} else {
 				meta = append(meta, "digest", digest)
 			}
-			if a := client.Create(length, testserver.Metadata(meta...)); a.Status != http.StatusCreated {
+			if a := client.Create(length, server.Metadata(meta...)); a.Status != http.StatusCreated {
 				t.Fatalf("create: %d %s", a.Status, a.Body)
 			}
 			if a := client.Patch(session.ID, object.String(), 0, make([]byte, 1<<20)); a.Status != http.StatusNoContent {

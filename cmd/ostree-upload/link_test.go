@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // The links of these tests do what a thin long link does, only faster: nothing

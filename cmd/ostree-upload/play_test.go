@@ -16,8 +16,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // A scenario is a site whose server is stopped, and a small push to it: two refs,

@@ -18,10 +18,10 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // shutDown is the kernel's EXT4_IOC_SHUTDOWN, and noLogFlush its flag

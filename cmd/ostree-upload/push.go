@@ -14,8 +14,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -28,21 +28,21 @@ const defaultAddress = "http://localhost:8080"
 
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
-	Repo      string           `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
-	Address   string           `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server (${default})."`
-	Token     string           `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; better in the environment or a file."`
-	TokenFile string           `placeholder:"FILE" help:"File that holds the token."`
-	Branch    []string         `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; may be given again. Without any, all refs are pushed."`
-	Refs      []string         `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
-	Resume    *string          `placeholder:"SESSION" help:"Go on with this session."`
-	Depth     int              `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
-	Force     bool             `help:"Replace commits of the server that ours do not descend from."`
-	DryRun    bool             `help:"Say what would be pushed, and push nothing."`
-	Prune     bool             `help:"Run 'ostree prune --refs-only' on the build repository first."`
-	Jobs      int              `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
-	ChunkSize config.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
-	RetryFor  *config.Duration `placeholder:"DURATION" help:"How long to go on without progress (15m; 20s for a server that never answered)."`
-	JSON      bool             `name:"json" help:"Print the result as one JSON document."`
+	Repo      string          `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
+	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server (${default})."`
+	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; better in the environment or a file."`
+	TokenFile string          `placeholder:"FILE" help:"File that holds the token."`
+	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; may be given again. Without any, all refs are pushed."`
+	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
+	Resume    *string         `placeholder:"SESSION" help:"Go on with this session."`
+	Depth     int             `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
+	Force     bool            `help:"Replace commits of the server that ours do not descend from."`
+	DryRun    bool            `help:"Say what would be pushed, and push nothing."`
+	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
+	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
+	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to go on without progress (15m; 20s for a server that never answered)."`
+	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
 }
 
 // Run pushes and prints the result.

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/push"
-	"github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/server"
 )
 
 // A gate lets all through once each has come, or has given up.
@@ -39,7 +39,7 @@ func (g *gate) pass() func() {
 
 // rival pushes a repository's ref in this process. It goes on from its opened
 // session when all rivals have one; a nil gate does not hold it.
-func rival(t *testing.T, s *testserver.Server, repo, ref string, g *gate) error {
+func rival(t *testing.T, s *server.Server, repo, ref string, g *gate) error {
 	opt := push.Options{Repo: repo, Address: s.URL, Token: s.Token, Refs: []string{ref}, Depth: -1, Jobs: 1}
 	if g != nil {
 		arrive := g.pass()
@@ -59,7 +59,7 @@ func rival(t *testing.T, s *testserver.Server, repo, ref string, g *gate) error 
 func TestFiftyRaces(t *testing.T) {
 	t.Parallel()
 	const ref, rounds, free = "os/race", 50, 10
-	s := testserver.Start(t, "archive")
+	s := server.Start(t, "archive")
 	var repos [2]string
 	tree := filepath.Join(t.TempDir(), "tree")
 	head := ""

@@ -20,7 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/lirios/ostree-upload/internal/link"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // TestScripts runs testdata/script. Beside testscript's own commands there are:

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // A site is a production host, seen by its clients.

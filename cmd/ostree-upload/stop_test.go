@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // SIGTERM at any moment of a push: the server exits with 0, there is nothing to

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // A push of a commit and its parent was killed when the server had the parent's

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // killedMidway kills the client of a push of b when most of it has arrived and,

@@ -15,10 +15,15 @@ package config
 import (
 	"errors"
 	"fmt"
+
+	"github.com/lirios/ostree-upload/internal/token"
+
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/lirios/ostree-upload/internal/units"
 )
 
 // DefaultPath is the configuration file that commands use unless told.
@@ -33,16 +38,16 @@ const (
 
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repo       string   // path of the production repository
-	Address    string   // host:port to listen on
-	State      string   // state folder; "" for the one inside the repository
-	TLS        TLS      // both empty: plain HTTP
-	Summary    string   // SummaryAuto, SummaryAlways or SummaryNever
-	SessionTTL Duration // an open session that is idle for longer expires
-	History    Duration // how long finished sessions are remembered
-	Grace      Duration // how long a stopping server waits for requests under way
+	Repo       string         // path of the production repository
+	Address    string         // host:port to listen on
+	State      string         // state folder; "" for the one inside the repository
+	TLS        TLS            // both empty: plain HTTP
+	Summary    string         // SummaryAuto, SummaryAlways or SummaryNever
+	SessionTTL units.Duration // an open session that is idle for longer expires
+	History    units.Duration // how long finished sessions are remembered
+	Grace      units.Duration // how long a stopping server waits for requests under way
 	Limits     Limits
-	Tokens     []Token
+	Tokens     []token.Token
 }
 
 // TLS names the PEM files of the server's certificate and key.
@@ -52,9 +57,9 @@ type TLS struct {
 
 // Limits bound what clients may send; 0 means no limit.
 type Limits struct {
-	MaxObjectSize  Size // of one file, inflated
-	MaxSessionSize Size // of all that one session sends, inflated
-	MinFreeSpace   Size // what uploads must leave free on the file system
+	MaxObjectSize  units.Size // of one file, inflated
+	MaxSessionSize units.Size // of all that one session sends, inflated
+	MinFreeSpace   units.Size // what uploads must leave free on the file system
 }
 
 // Default is the configuration of an empty file.
@@ -63,9 +68,9 @@ func Default() *Config {
 		Repo:       "repo",
 		Address:    ":8080",
 		Summary:    SummaryAuto,
-		SessionTTL: Duration(168 * time.Hour),
-		History:    Duration(2160 * time.Hour),
-		Grace:      Duration(30 * time.Second),
+		SessionTTL: units.Duration(168 * time.Hour),
+		History:    units.Duration(2160 * time.Hour),
+		Grace:      units.Duration(30 * time.Second),
 		Limits: Limits{
 			MaxObjectSize: 8 << 30,
 			MinFreeSpace:  1 << 30,

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/internal/units"
 )
 
 const hashA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -45,13 +48,13 @@ tokens:
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := hashToken("PLAINTEXT")
+	plain := token.Hash("PLAINTEXT")
 	want := &Config{
 		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
 		TLS: TLS{"/etc/cert.pem", "/etc/key.pem"}, Summary: SummaryNever,
-		SessionTTL: Duration(24 * time.Hour), History: Duration(2160 * time.Hour), Grace: Duration(5 * time.Second),
+		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
 		Limits: Limits{MaxObjectSize: 2 << 30, MaxSessionSize: 10e6},
-		Tokens: []Token{
+		Tokens: []token.Token{
 			{Name: "ci", SHA256: hashA,
 				Created: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
 				Expires: time.Date(2027, 11, 23, 10, 0, 0, 0, time.UTC),
@@ -200,42 +203,6 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
-func TestSize(t *testing.T) {
-	for text, want := range map[string]Size{
-		"0": 0, "0B": 0, "1B": 1, "1KiB": 1024, "1kB": 1000, "1KB": 1000, "8GiB": 8 << 30, "8 GiB": 8 << 30,
-		"10MB": 10e6, "3TB": 3e12, "7TiB": 7 << 40,
-	} {
-		got, err := ParseSize(text)
-		if err != nil || got != want {
-			t.Errorf("%q: %d, %v", text, got, err)
-		}
-		if back, err := ParseSize(got.String()); err != nil || back != got {
-			t.Errorf("%q: wrote %s, read %d, %v", text, got, back, err)
-		}
-	}
-	for _, text := range []string{"", "1", "GiB", "-1B", "+1B", "1.5GiB", "1Gi", "1gib", "1GiBB", "9999999TiB",
-		"99999999999999999999B", "1e3B", " 1B", "1B ", "1BiK"} {
-		if got, err := ParseSize(text); err == nil {
-			t.Errorf("%q: %d", text, got)
-		}
-	}
-}
-
-func TestDuration(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"0": 0, "30s": 30 * time.Second, "168h": 168 * time.Hour, "90d": 2160 * time.Hour, "1d12h": 36 * time.Hour, "0d": 0,
-	} {
-		if got, err := ParseDuration(text); err != nil || time.Duration(got) != want {
-			t.Errorf("%q: %s, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "1", "-1s", "d", "1dd", "1d-1h", "-1d", "1h1d", "65535d9000000000s0ms9999999999s", "70000d"} {
-		if got, err := ParseDuration(text); err == nil {
-			t.Errorf("%q: %s", text, got)
-		}
-	}
-}
-
 // FuzzParse pins that no text makes the parser panic, and what is accepted
 // keeps the rules that the rest of the server builds on. What is accepted can
 // also be added to, and then differs by that token alone.
@@ -259,6 +226,6 @@ func FuzzParse(f *testing.F) {
 		if c.SessionTTL <= 0 || c.Limits.MinFreeSpace < 0 {
 			t.Errorf("accepted %+v", c)
 		}
-		withToken(text, Token{Name: "fuzz", SHA256: hashB, Scopes: []string{"push"}})
+		withToken(text, token.Token{Name: "fuzz", SHA256: hashB, Scopes: []string{"push"}})
 	})
 }

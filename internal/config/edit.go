@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/lirios/ostree-upload/internal/token"
+
 	"reflect"
 	"slices"
 	"strings"
@@ -18,7 +21,7 @@ import (
 // (mode 0600) if it is not there, and leaves the rest of the file as it is.
 // The file must be without faults before and is without faults after; it is
 // replaced in one step, see replace. Two processes may do this at once.
-func AddToken(path string, t Token) error {
+func AddToken(path string, t token.Token) error {
 	if err := t.Check(); err != nil {
 		return err
 	}
@@ -32,7 +35,7 @@ func AddToken(path string, t Token) error {
 // Lines are put into the text where that will do, as YAML's own writer would
 // drop blank lines and indent anew what people wrote. Whether it did is not
 // argued but tried: the result is read back and must differ by t alone.
-func withToken(old []byte, t Token) ([]byte, error) {
+func withToken(old []byte, t token.Token) ([]byte, error) {
 	before, err := Parse(old)
 	if err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func withToken(old []byte, t Token) ([]byte, error) {
 		}
 	}
 	var fault error
-	for _, add := range []func([]byte, Token) ([]byte, error){insertToken, encodeToken} {
+	for _, add := range []func([]byte, token.Token) ([]byte, error){insertToken, encodeToken} {
 		text, err := add(old, t)
 		if err == nil {
 			err = differsBy(before, text, t)
@@ -65,7 +68,7 @@ func (e *nameTakenError) Hint() string {
 }
 
 // differsBy checks that text says what before says, and t.
-func differsBy(before *Config, text []byte, t Token) error {
+func differsBy(before *Config, text []byte, t token.Token) error {
 	after, err := Parse(text)
 	if err != nil {
 		return err
@@ -80,7 +83,7 @@ func differsBy(before *Config, text []byte, t Token) error {
 
 // insertToken puts the lines of t behind the last token of a list that is
 // written as YAML usually is.
-func insertToken(old []byte, t Token) ([]byte, error) {
+func insertToken(old []byte, t token.Token) ([]byte, error) {
 	entry := tokenLines(t)
 	list, key, err := findTokens(old)
 	if err != nil {
@@ -148,7 +151,7 @@ func indent(text string, by int) string {
 
 // encodeToken reads the file into YAML's nodes, appends t and writes them all:
 // comments and order stay, blank lines and indentation do not.
-func encodeToken(old []byte, t Token) ([]byte, error) {
+func encodeToken(old []byte, t token.Token) ([]byte, error) {
 	var doc, entry yaml.Node
 	if err := yaml.Unmarshal(old, &doc); err != nil {
 		return nil, err
@@ -195,7 +198,7 @@ func mergeTokens(top, addition *yaml.Node) error {
 }
 
 // tokenLines is t as an entry of the list, each line ended.
-func tokenLines(t Token) string {
+func tokenLines(t token.Token) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "- name: %s\n", scalar(t.Name))
 	fmt.Fprintf(&b, "  sha256: %s\n", scalar(t.SHA256))

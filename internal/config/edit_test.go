@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 var editable = map[string]string{
@@ -43,7 +45,7 @@ func TestAddToken(t *testing.T) {
 			}
 			path := filepath.Join(t.TempDir(), "c.yaml")
 			write(t, path, old, 0o640)
-			_, token := Generate(TokenOptions{Name: "new", Refs: []string{"os/**", "x"}, Expires: 1e12, Scopes: []string{"push", "force"}})
+			_, token := token.Generate(token.Options{Name: "new", Refs: []string{"os/**", "x"}, Expires: 1e12, Scopes: []string{"push", "force"}})
 			if err := AddToken(path, token); err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +65,7 @@ func TestAddToken(t *testing.T) {
 // TestAddTokenKeepsTheText pins that the usual file only gets lines.
 func TestAddTokenKeepsTheText(t *testing.T) {
 	for _, name := range []string{"empty", "only a comment", "no tokens", "null", "usual", "not indented", "legacy"} {
-		text, err := withToken([]byte(editable[name]), Token{Name: "null", SHA256: hashB, Scopes: []string{"push"}})
+		text, err := withToken([]byte(editable[name]), token.Token{Name: "null", SHA256: hashB, Scopes: []string{"push"}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -80,17 +82,17 @@ func TestAddTokenKeepsTheText(t *testing.T) {
 }
 
 func TestAddTokenRefuses(t *testing.T) {
-	good := Token{Name: "a", SHA256: hashA, Scopes: []string{"push"}}
+	good := token.Token{Name: "a", SHA256: hashA, Scopes: []string{"push"}}
 	for _, tt := range []struct {
 		old   string
-		token Token
+		token token.Token
 		want  string
 	}{
 		{"repos: x\n", good, "unknown key"},
 		{"tokens:\n- {name: a, sha256: " + hashB + "}\n", good, "there is a token a already"},
-		{"", Token{Name: "a b", SHA256: hashA}, "not a token name"},
-		{"", Token{Name: "a", SHA256: hashA, Scopes: []string{"x"}}, "scope"},
-		{"", Token{Name: "a", SHA256: hashA, Refs: &[]string{"?"}}, "glob"},
+		{"", token.Token{Name: "a b", SHA256: hashA}, "not a token name"},
+		{"", token.Token{Name: "a", SHA256: hashA, Scopes: []string{"x"}}, "scope"},
+		{"", token.Token{Name: "a", SHA256: hashA, Refs: &[]string{"?"}}, "glob"},
 	} {
 		path := filepath.Join(t.TempDir(), "c.yaml")
 		write(t, path, tt.old, 0o600)
@@ -105,7 +107,7 @@ func TestAddTokenRefuses(t *testing.T) {
 
 // TestAddTokenFile pins what becomes of the file: mode, links, leftovers.
 func TestAddTokenFile(t *testing.T) {
-	_, token := Generate(TokenOptions{Name: "a"})
+	_, token := token.Generate(token.Options{Name: "a"})
 
 	t.Run("made private", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "c.yaml")
@@ -159,7 +161,7 @@ func TestAddTokenTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			_, token := Generate(TokenOptions{Name: fmt.Sprint("t", i)})
+			_, token := token.Generate(token.Options{Name: fmt.Sprint("t", i)})
 			if err := AddToken(path, token); err != nil {
 				t.Error(err)
 			}
@@ -175,7 +177,7 @@ func TestAddTokenTogether(t *testing.T) {
 	}
 }
 
-func add(t *testing.T, path string, token Token) {
+func add(t *testing.T, path string, token token.Token) {
 	t.Helper()
 	if err := AddToken(path, token); err != nil {
 		t.Fatal(err)

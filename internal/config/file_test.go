@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // TestFileReadsAgain walks one file through what may happen to it while a
@@ -62,12 +64,12 @@ func TestFileSeesNewToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, token := Generate(TokenOptions{Name: "ci"})
-	if _, err := f.Current().Authenticate(plain, time.Now()); err == nil {
+	plain, made := token.Generate(token.Options{Name: "ci"})
+	if _, err := token.Find(f.Current().Tokens, plain, time.Now()); err == nil {
 		t.Error("accepted before it was added")
 	}
-	add(t, path, token)
-	if _, err := f.Current().Authenticate(plain, time.Now()); err != nil {
+	add(t, path, made)
+	if _, err := token.Find(f.Current().Tokens, plain, time.Now()); err != nil {
 		t.Error(err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/lirios/ostree-upload/internal/units"
 )
 
 // fileForm is the shape of the file. The leaves stay nodes: they know their
@@ -187,12 +189,12 @@ func parsed[T any](p *parser, n *yaml.Node, key string, into *T, parse func(stri
 	*into = v
 }
 
-func (p *parser) size(n *yaml.Node, key string, into *Size) {
-	parsed(p, n, key, into, ParseSize)
+func (p *parser) size(n *yaml.Node, key string, into *units.Size) {
+	parsed(p, n, key, into, units.ParseSize)
 }
 
-func (p *parser) duration(n *yaml.Node, key string, into *Duration) {
-	parsed(p, n, key, into, ParseDuration)
+func (p *parser) duration(n *yaml.Node, key string, into *units.Duration) {
+	parsed(p, n, key, into, units.ParseDuration)
 }
 
 func (p *parser) time(n *yaml.Node, key string, into *time.Time) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // tokenForm is one entry of the list of tokens: with sha256, or in the older
@@ -25,8 +27,8 @@ type tokenForm struct {
 
 // tokens checks the list of tokens. Two of one name could not be told apart in
 // logs; two of one hash would hide each other's limits.
-func (p *parser) tokens(forms []tokenForm) []Token {
-	var tokens []Token
+func (p *parser) tokens(forms []tokenForm) []token.Token {
+	var tokens []token.Token
 	names, hashes := map[string]int{}, map[string]int{}
 	for i := range forms {
 		key := fmt.Sprintf("token %d", i+1)
@@ -45,16 +47,16 @@ func (p *parser) tokens(forms []tokenForm) []Token {
 }
 
 // token reads one entry; what is faulty in it stays empty.
-func (p *parser) token(f *tokenForm, key string) Token {
-	t := Token{Scopes: []string{ScopePush}}
+func (p *parser) token(f *tokenForm, key string) token.Token {
+	t := token.Token{Scopes: []string{token.Push}}
 	p.secret(f, key, &t.SHA256)
-	parsed(p, &f.Name, key+": name", &t.Name, func(s string) (string, error) { return s, checkName(s) })
+	parsed(p, &f.Name, key+": name", &t.Name, func(s string) (string, error) { return s, token.CheckName(s) })
 	p.time(&f.Created, key+": created", &t.Created)
 	p.time(&f.Expires, key+": expires", &t.Expires)
-	if refs, there := p.list(&f.Refs, key+": refs", checkGlob); there {
+	if refs, there := p.list(&f.Refs, key+": refs", token.CheckGlob); there {
 		t.Refs = &refs
 	}
-	if scopes, there := p.list(&f.Scopes, key+": scopes", checkScope); there {
+	if scopes, there := p.list(&f.Scopes, key+": scopes", token.CheckScope); there {
 		t.Scopes = scopes
 	}
 	if f.Name.Kind == 0 && t.SHA256 != "" {
@@ -79,7 +81,7 @@ func (p *parser) secret(f *tokenForm, key string, into *string) {
 		}
 		*into = hash
 	case hasPlain:
-		*into = hashToken(plain)
+		*into = token.Hash(plain)
 	case f.SHA256.Kind == 0 && f.Token.Kind == 0:
 		n := present(&f.Name, &f.Created, &f.Expires, &f.Refs, &f.Scopes)
 		p.errorf(n, key, "needs a sha256")

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
+	build "github.com/lirios/ostree-upload/test/objects"
 )
 
 func sigs(s ...string) build.Value {

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
+	build "github.com/lirios/ostree-upload/test/objects"
 )
 
 // stricter are the hostile cases that ostree fsck 2022.7 lets pass, and we do

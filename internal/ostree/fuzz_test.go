@@ -9,7 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
+	build "github.com/lirios/ostree-upload/test/objects"
 )
 
 // seed adds the objects of that type of a real repository, and what the builder

@@ -18,7 +18,7 @@ import (
 
 	kflate "github.com/klauspost/compress/flate"
 
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
+	build "github.com/lirios/ostree-upload/test/objects"
 )
 
 // inflated runs the inflater over b and returns what it makes, as a hash.

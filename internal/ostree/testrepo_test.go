@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
+	build "github.com/lirios/ostree-upload/test/objects"
 )
 
 var allModes = []string{ModeArchive, ModeBare, ModeBareUser, ModeBareUserOnly}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
+	build "github.com/lirios/ostree-upload/test/objects"
 )
 
 // refuses checks that b is refused as n, by both kinds of reader, for that reason.

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/testserver"
+	"github.com/lirios/ostree-upload/test/link"
+	"github.com/lirios/ostree-upload/test/server"
 )
 
 // A link that swallows everything for a while, in the middle of a push to a real
@@ -28,13 +28,13 @@ func TestPushThroughABlackHole(t *testing.T) {
 	for i := range files {
 		b := make([]byte, size) // does not compress
 		rand.Read(b)
-		testserver.Must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint("file", i)), b, 0o644))
+		server.Must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint("file", i)), b, 0o644))
 	}
 	ostreeRun(t, "init", "--repo="+repo, "--mode=archive")
 	head := ostreeRun(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
-	s := testserver.Start(t, ostree.ModeArchive)
+	s := server.Start(t, ostree.ModeArchive)
 	l, err := link.Listen(strings.TrimPrefix(s.URL, "http://"))
-	testserver.Must(t, err)
+	server.Must(t, err)
 	t.Cleanup(func() { l.Close() })
 
 	opt := Options{
@@ -63,7 +63,7 @@ func TestPushThroughABlackHole(t *testing.T) {
 	result, err := Run(ctx, opt)
 	ended()
 	<-noticed
-	testserver.Must(t, err)
+	server.Must(t, err)
 	if s.Ref(testRef) != head || result.Retries == 0 {
 		t.Errorf("ref at %q, want %s; %d retries", s.Ref(testRef), head, result.Retries)
 	}

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/link"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 func TestNewClientAddress(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	build "github.com/lirios/ostree-upload/test/objects"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // frame is one frame of a pack whose parts can be wrong.

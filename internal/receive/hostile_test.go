@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
-	build "github.com/lirios/ostree-upload/internal/ostreetest"
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	build "github.com/lirios/ostree-upload/test/objects"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // named is an object's name as the server has it.

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	ts "github.com/lirios/ostree-upload/internal/testserver"
+	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // What a token lost since it opened a session it may not publish.
@@ -37,7 +37,7 @@ func TestSessionSize(t *testing.T) {
 	all := ts.Objects(t, repo, commit)
 	c.Negotiate(session.ID, all...)
 	pack := ts.Pack(t, repo, all...)
-	s.Settings.Limits.MaxSessionSize = config.Size(3 * len(pack))
+	s.Settings.Limits.MaxSessionSize = units.Size(3 * len(pack))
 	taken := 0
 	for range 6 {
 		a := c.Create(len(pack)+1, ts.Metadata("session", session.ID, "pack", "p"))
@@ -72,7 +72,7 @@ func TestSessionSize(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	_, commit := source(t)
 	s := ts.Start(t, "archive")
-	s.Settings.SessionTTL = config.Duration(time.Minute)
+	s.Settings.SessionTTL = units.Duration(time.Minute)
 	c := s.Client(s.Token)
 	idle := c.Open(wire.Ref{Ref: "x", New: commit.String()})
 	used := c.Open(wire.Ref{Ref: "y", New: commit.String()})

@@ -14,8 +14,8 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
-	ts "github.com/lirios/ostree-upload/internal/testserver"
 	"github.com/lirios/ostree-upload/internal/wire"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 func source(t *testing.T) (repo string, commit ostree.Checksum) {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
@@ -140,7 +141,7 @@ func notRouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 
 type tokenKey struct{}
 
-func tokenOf(r *http.Request) *config.Token { return r.Context().Value(tokenKey{}).(*config.Token) }
+func tokenOf(r *http.Request) *token.Token { return r.Context().Value(tokenKey{}).(*token.Token) }
 
 // authenticate comes before everything: a request without a token learns
 // nothing, not even which paths there are.
@@ -155,7 +156,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			s.unauthorized(w, r, errors.New("no bearer token was sent"))
 			return
 		}
-		token, err := s.cfg.Settings().Authenticate(strings.TrimSpace(bearer), time.Now())
+		token, err := token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
 		if err != nil {
 			s.unauthorized(w, r, err)
 			return

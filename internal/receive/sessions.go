@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -22,16 +22,16 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &req); err != nil {
 		return err
 	}
-	token := tokenOf(r)
-	if err := s.checkOpen(token, &req); err != nil {
+	t := tokenOf(r)
+	if err := s.checkOpen(t, &req); err != nil {
 		return err
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: token.Name, Force: req.Force}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Force: req.Force}, ttl)
 	if err != nil {
 		return err
 	}
-	s.cfg.Log.Info("session opened", "session", session.ID, "token", token.Name, "refs", len(req.Refs))
+	s.cfg.Log.Info("session opened", "session", session.ID, "token", t.Name, "refs", len(req.Refs))
 	w.Header().Set("Location", "/api/v1/sessions/"+session.ID)
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
@@ -55,19 +55,19 @@ func decode(r *http.Request, v any) error {
 
 // checkOpen refuses a session that could never be published, and one that the
 // token may not open.
-func (s *Server) checkOpen(token *config.Token, req *wire.OpenRequest) error {
-	if !token.May(config.ScopePush) {
-		return wire.Errorf(wire.Forbidden, "token %s may not push", token.Name)
+func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
+	if !t.May(token.Push) {
+		return wire.Errorf(wire.Forbidden, "token %s may not push", t.Name)
 	}
-	if req.Force && !token.May(config.ScopeForce) {
-		return wire.Errorf(wire.Forbidden, "token %s may not force", token.Name).
+	if req.Force && !t.May(token.Force) {
+		return wire.Errorf(wire.Forbidden, "token %s may not force", t.Name).
 			WithHint("push without --force, or with a token of scope force")
 	}
 	if len(req.Refs) == 0 {
 		return wire.Errorf(wire.BadRequest, "a session needs at least one ref")
 	}
 	for i, ref := range req.Refs {
-		if err := checkRef(token, ref); err != nil {
+		if err := checkRef(t, ref); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(req.Refs[:i], func(o wire.Ref) bool { return o.Ref == ref.Ref }) {
@@ -77,12 +77,12 @@ func (s *Server) checkOpen(token *config.Token, req *wire.OpenRequest) error {
 	return s.checkConflicts(req.Refs)
 }
 
-func checkRef(token *config.Token, ref wire.Ref) error {
+func checkRef(t *token.Token, ref wire.Ref) error {
 	if err := ostree.ValidateRef(ref.Ref); err != nil {
 		return wire.Errorf(wire.BadRequest, "%v", err)
 	}
-	if !token.MayPush(ref.Ref) {
-		return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", token.Name, ref.Ref)
+	if !t.MayPush(ref.Ref) {
+		return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", t.Name, ref.Ref)
 	}
 	if _, err := ostree.ParseChecksum(ref.New); err != nil {
 		return wire.Errorf(wire.BadRequest, "ref %s, new: %v", ref.Ref, err)
@@ -112,7 +112,7 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 }
 
 // mayAll tells whether a token sees the sessions of all tokens.
-func mayAll(t *config.Token) bool { return t.May(config.ScopeSessions) }
+func mayAll(t *token.Token) bool { return t.May(token.Sessions) }
 
 // session finds the session that a request names, for a token that may see it.
 func (s *Server) session(r *http.Request, id string) (journal.Session, error) {
@@ -133,7 +133,7 @@ func (s *Server) own(r *http.Request, id string) (journal.Session, error) {
 	if err != nil {
 		return session, err
 	}
-	if t := tokenOf(r); session.Token != t.Name || !t.May(config.ScopePush) {
+	if t := tokenOf(r); session.Token != t.Name || !t.May(token.Push) {
 		return session, wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, session.Token)
 	}
 	return session, nil
@@ -259,13 +259,13 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request) error {
 
 // checkRights checks again what the token may: it may have changed since the
 // session was opened.
-func (s *Server) checkRights(token *config.Token, session *journal.Session) error {
-	if session.Force && !token.May(config.ScopeForce) {
-		return wire.Errorf(wire.Forbidden, "token %s may not force", token.Name)
+func (s *Server) checkRights(t *token.Token, session *journal.Session) error {
+	if session.Force && !t.May(token.Force) {
+		return wire.Errorf(wire.Forbidden, "token %s may not force", t.Name)
 	}
 	for _, ref := range session.Refs {
-		if !token.MayPush(ref.Ref) {
-			return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", token.Name, ref.Ref)
+		if !t.MayPush(ref.Ref) {
+			return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", t.Name, ref.Ref)
 		}
 	}
 	return nil

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package config
+package token
 
 import (
 	"fmt"
@@ -12,7 +12,8 @@ import (
 // rather than taken literally: nobody who writes os/[ab] means these brackets.
 var globForm = regexp.MustCompile(`^[-._A-Za-z0-9/*]+$`)
 
-func checkGlob(glob string) error {
+// CheckGlob reports what is no glob of refs.
+func CheckGlob(glob string) error {
 	switch {
 	case !globForm.MatchString(glob):
 		return fmt.Errorf("ref glob %q: only letters, digits and any of - . _ / * may be in it", glob)

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package config
+// Package token says who may do what: a token has a name, scopes, globs of the
+// refs that it may push, and an end.
+//
+//   - The server knows only the SHA-256 of a token; the plaintext is shown once,
+//     to whoever made it.
+//   - A session belongs to the name of the token that opened it.
+//   - Comparing takes the same time whatever the tokens are.
+//
+// A Token does not change once it is made and may be shared.
+package token
 
 import (
 	"crypto/rand"
@@ -17,20 +26,20 @@ import (
 
 // Scopes: what a token may do.
 const (
-	ScopePush     = "push"     // open sessions and send objects
-	ScopeForce    = "force"    // replace a ref by a commit that does not descend from it
-	ScopeSessions = "sessions" // see and abort the sessions of other tokens
-	ScopeAdmin    = "admin"    // all of these
+	Push     = "push"     // open sessions and send objects
+	Force    = "force"    // replace a ref by a commit that does not descend from it
+	Sessions = "sessions" // see and abort the sessions of other tokens
+	Admin    = "admin"    // all of these
 )
 
-var scopes = []string{ScopePush, ScopeForce, ScopeSessions, ScopeAdmin}
+var scopes = []string{Push, Force, Sessions, Admin}
 
-// ErrUnknownToken is what Authenticate says of a token that is not listed.
-var ErrUnknownToken = errors.New("the token is not known here")
+// ErrUnknown is what Find says of a token that is not listed.
+var ErrUnknown = errors.New("the token is not known here")
 
-// ErrExpiredToken is what Authenticate says of a token that is listed, but no
+// ErrExpired is what Find says of a token that is listed, but no
 // longer valid.
-var ErrExpiredToken = errors.New("the token has expired")
+var ErrExpired = errors.New("the token has expired")
 
 // Token is who may push. The server knows only its hash.
 type Token struct {
@@ -45,26 +54,26 @@ type Token struct {
 // Check reports what of a new token a file could not hold: its name, the globs
 // of its refs, its scopes. All faults are joined.
 func (t *Token) Check() error {
-	errs := []error{checkName(t.Name)}
+	errs := []error{CheckName(t.Name)}
 	if t.Refs != nil {
 		for _, g := range *t.Refs {
-			errs = append(errs, checkGlob(g))
+			errs = append(errs, CheckGlob(g))
 		}
 	}
 	for _, s := range t.Scopes {
-		errs = append(errs, checkScope(s))
+		errs = append(errs, CheckScope(s))
 	}
 	return errors.Join(errs...)
 }
 
 // May reports whether the token has a scope; admin has them all.
 func (t *Token) May(scope string) bool {
-	return slices.Contains(t.Scopes, scope) || slices.Contains(t.Scopes, ScopeAdmin)
+	return slices.Contains(t.Scopes, scope) || slices.Contains(t.Scopes, Admin)
 }
 
 // MayPush reports whether the token may push at all, and to this ref.
 func (t *Token) MayPush(ref string) bool {
-	if !t.May(ScopePush) {
+	if !t.May(Push) {
 		return false
 	}
 	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return matchGlob(g, ref) })
@@ -75,29 +84,29 @@ func (t *Token) Expired(now time.Time) bool {
 	return !t.Expires.IsZero() && !now.Before(t.Expires)
 }
 
-// Authenticate finds the token whose plaintext is bearer. It compares hashes,
-// all of them and each in constant time, so that the time it takes tells
-// nothing about the tokens that there are. Errors are ErrUnknownToken and
-// ErrExpiredToken, the latter with the token's name and its date.
-func (c *Config) Authenticate(bearer string, now time.Time) (*Token, error) {
-	sum := []byte(hashToken(bearer))
+// Find finds the token whose plaintext is bearer. It compares hashes, all of them
+// and each in constant time, so that the time it takes tells nothing about the
+// tokens that there are. Errors are ErrUnknown and ErrExpired, the latter with
+// the token's name and its date.
+func Find(tokens []Token, bearer string, now time.Time) (*Token, error) {
+	sum := []byte(Hash(bearer))
 	var found *Token
-	for i := range c.Tokens {
-		if subtle.ConstantTimeCompare(sum, []byte(c.Tokens[i].SHA256)) == 1 {
-			found = &c.Tokens[i]
+	for i := range tokens {
+		if subtle.ConstantTimeCompare(sum, []byte(tokens[i].SHA256)) == 1 {
+			found = &tokens[i]
 		}
 	}
 	switch {
 	case found == nil:
-		return nil, ErrUnknownToken
+		return nil, ErrUnknown
 	case found.Expired(now):
-		return nil, fmt.Errorf("token %s: %w on %s", found.Name, ErrExpiredToken, found.Expires.Format(time.RFC3339))
+		return nil, fmt.Errorf("token %s: %w on %s", found.Name, ErrExpired, found.Expires.Format(time.RFC3339))
 	}
 	return found, nil
 }
 
-// TokenOptions says what a new token is for.
-type TokenOptions struct {
+// Options say what a new token is for.
+type Options struct {
 	Name    string        // "": token- and 8 hex digits of its hash
 	Refs    []string      // globs; nil: all refs, empty: none
 	Scopes  []string      // nil: push
@@ -105,14 +114,14 @@ type TokenOptions struct {
 }
 
 // Generate makes a token of 32 random bytes. The plaintext, 64 hex digits, is
-// for whoever will use it and is stored nowhere. AddToken checks the rest.
-func Generate(opt TokenOptions) (plaintext string, t Token) {
+// for whoever will use it and is stored nowhere. Check checks the rest.
+func Generate(opt Options) (plaintext string, t Token) {
 	var secret [32]byte
 	rand.Read(secret[:]) // never fails: crypto/rand
 	plaintext = hex.EncodeToString(secret[:])
 
 	now := time.Now().UTC().Truncate(time.Second)
-	t = Token{Name: opt.Name, SHA256: hashToken(plaintext), Created: now, Scopes: opt.Scopes}
+	t = Token{Name: opt.Name, SHA256: Hash(plaintext), Created: now, Scopes: opt.Scopes}
 	if t.Name == "" {
 		t.Name = "token-" + t.SHA256[:8]
 	}
@@ -123,12 +132,13 @@ func Generate(opt TokenOptions) (plaintext string, t Token) {
 		t.Refs = &opt.Refs
 	}
 	if t.Scopes == nil {
-		t.Scopes = []string{ScopePush}
+		t.Scopes = []string{Push}
 	}
 	return plaintext, t
 }
 
-func hashToken(plaintext string) string {
+// Hash is the form of a token that a server knows: 64 hex digits.
+func Hash(plaintext string) string {
 	sum := sha256.Sum256([]byte(plaintext))
 	return hex.EncodeToString(sum[:])
 }
@@ -137,14 +147,16 @@ func hashToken(plaintext string) string {
 // plain words.
 var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
-func checkName(name string) error {
+// CheckName reports what a token cannot be called.
+func CheckName(name string) error {
 	if !tokenName.MatchString(name) {
 		return fmt.Errorf("%q is not a token name: up to 64 letters, digits and any of . _ @ + -", name)
 	}
 	return nil
 }
 
-func checkScope(scope string) error {
+// CheckScope reports a scope that there is not.
+func CheckScope(scope string) error {
 	if !slices.Contains(scopes, scope) {
 		return fmt.Errorf("scope %q is not one of %s", scope, strings.Join(scopes, ", "))
 	}

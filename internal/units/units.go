@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package config
+// Package units reads and writes sizes and durations as people do: 8GiB, 10MB,
+// 30s, 90d. Sizes are bytes.
+package units
 
 import (
 	"fmt"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package ostreetest
+package objects
 
 import (
 	"bytes"

@@ -8,7 +8,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/link"
+	"github.com/lirios/ostree-upload/test/link"
 )
 
 // The thin link of issue and docs: 20 Mbit/s, and 50 ms each way.

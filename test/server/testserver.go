@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package testserver runs the whole server within a test: a real repository, a
+// Package server runs the whole server within a test: a real repository, a
 // real journal and staging, real HTTP. Only tests import it.
-package testserver
+package server
 
 import (
 	"context"
@@ -22,6 +22,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
 	"github.com/lirios/ostree-upload/tusstore"
@@ -109,14 +110,14 @@ func (s *Server) Stop() {
 
 func (s *Server) tokens() *config.Config {
 	c := config.Default()
-	add := func(o config.TokenOptions) string {
-		plain, t := config.Generate(o)
+	add := func(o token.Options) string {
+		plain, t := token.Generate(o)
 		c.Tokens = append(c.Tokens, t)
 		return plain
 	}
-	s.Token = add(config.TokenOptions{Name: "ci"})
-	s.Admin = add(config.TokenOptions{Name: "boss", Scopes: []string{config.ScopeAdmin}})
-	s.Other = add(config.TokenOptions{Name: "other", Refs: []string{"other/**"}})
+	s.Token = add(token.Options{Name: "ci"})
+	s.Admin = add(token.Options{Name: "boss", Scopes: []string{token.Admin}})
+	s.Other = add(token.Options{Name: "other", Refs: []string{"other/**"}})
 	return c
 }
 

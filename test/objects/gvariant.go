@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package ostreetest builds OSTree objects byte by byte, sound ones and such as
+// Package objects builds OSTree objects byte by byte, sound ones and such as
 // libostree would never write. It knows nothing of the code that it helps to
 // test, so that the two cannot be wrong together. Only tests import it.
-package ostreetest
+package objects
 
 import "encoding/binary"
 
