@@ -107,7 +107,7 @@ func TestAgainstModel(t *testing.T) {
 			ok(t, j.Record(id, up))
 		case 2:
 			names := []ostree.Name{object(r.IntN(6000)), object(r.IntN(6000))}
-			ok(t, j.Problem(id, nil, names))
+			ok(t, j.Withdraw(id, nil, names))
 			m[names[0]], m[names[1]] = Missing, Missing
 		}
 		if step%30 == 29 {

@@ -49,7 +49,7 @@ type inspection struct {
 func (i *inspection) session(ctx context.Context, s *journal.Session) error {
 	switch s.State {
 	case journal.Verifying, journal.Publishing:
-		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start sees to it", s.ID, s.State))
+		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
 	case journal.Published:
 		for _, r := range s.Refs {
 			if i.seen[r.Ref] {

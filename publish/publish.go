@@ -20,12 +20,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -36,7 +36,7 @@ type Config struct {
 	Repo    string // the production repository
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
-	Summary Summary
+	Summary func() Summary // as the configuration says now
 	// Ready waits until what has arrived of a session is staged.
 	Ready func(ctx context.Context, session string) error
 	// Drop forgets the uploads of a session that has ended.
@@ -51,13 +51,11 @@ type Publisher struct {
 	cfg  Config
 	kick chan struct{}
 	wait time.Duration // before what could not be finished is tried again
-
-	summaryDue bool // a publish could not write the summary, or may not have
 }
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
-	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter, summaryDue: !cfg.Journal.WasClean()}
+	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter}
 }
 
 // A publish that could not be finished, for a lock not got or an error of the
@@ -79,17 +77,15 @@ func (p *Publisher) Enqueue() {
 // one can go on: verifying ones back to open, what ended ones still hold
 // released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
-	if !p.cfg.Journal.WasClean() {
-		if err := p.dropTransactions(); err != nil {
-			return err
-		}
+	if err := p.dropTransactions(); err != nil {
+		return err
 	}
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err
 	}
 	for _, s := range ended {
-		if err := p.end(s.ID); err != nil {
+		if err := p.release(s.ID); err != nil {
 			return err
 		}
 	}
@@ -137,8 +133,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			_, err := p.renewSummary() // the last time
-			return errors.Join(err, p.reopen())
+			return p.reopen()
 		case <-p.kick:
 		case <-again.C:
 		}
@@ -155,7 +150,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// Finish publishes what waits for it, once, for who does not Run.
+// Finish publishes what waits for it in one pass, for a caller that does not call
+// Run.
 func (p *Publisher) Finish(ctx context.Context) error {
 	retry, err := p.pass(ctx)
 	if err == nil && retry {
@@ -165,7 +161,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 }
 
 // pass handles each session that waits, oldest first and those publishing
-// before all others, and then the summary if that is still due. An error means
+// before all others, and then the works that are due. An error means
 // that the journal cannot be used or the disk cannot be trusted.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
@@ -181,7 +177,7 @@ func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 			retry = retry || again
 		}
 	}
-	again, err := p.renewSummary()
+	again, err := p.doWorks()
 	return retry || again, err
 }
 
@@ -202,13 +198,18 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
 	log := p.cfg.Log.With("session", s.ID)
 	start := time.Now()
-	err = p.publish(ctx, s)
+	done, err := p.publish(ctx, s)
+	if err == nil {
+		_, err = p.end(s.ID, journal.Published, func(s *journal.Session) {
+			s.Error, s.Detail = "", strings.Join(done.warnings, "; ")
+		}, done.due...)
+	}
 	var outcome *Outcome
 	var closed *journal.StateError
 	switch {
 	case err == nil:
 		log.Info("published", "refs", len(s.Refs), "took", time.Since(start))
-		return false, p.end(s.ID)
+		return false, nil
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
@@ -255,6 +256,9 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if s.State.Final() { // only what it held is left, which the next start lets go
+		return false, o
+	}
 	if s.State == journal.Publishing && o.open() {
 		moved, err := p.anyRefMoved(&s)
 		if err != nil {
@@ -268,19 +272,17 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 		}
 	}
 	if len(o.Problems) > 0 {
-		if err := p.cfg.Journal.Problem(id, o.Problems, nil); err != nil {
+		if err := p.cfg.Journal.Withdraw(id, o.Problems, nil); err != nil {
 			return false, err
 		}
 	}
-	to := journal.Failed
+	why := func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail }
 	if o.open() {
-		to = journal.Open
+		_, err = p.cfg.Journal.Move(id, journal.Open, why)
+	} else {
+		_, err = p.end(id, journal.Failed, why)
 	}
-	_, err = p.cfg.Journal.Move(id, to, func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail })
-	if err != nil || to == journal.Open {
-		return false, err
-	}
-	return false, p.end(id)
+	return false, err
 }
 
 // internal makes an outcome of an error of the server itself.
@@ -290,12 +292,4 @@ func internal(cause error) *Outcome {
 		code = wire.InsufficientStorage
 	}
 	return &Outcome{Code: code, Detail: cause.Error()}
-}
-
-// end releases what an ended session held.
-func (p *Publisher) end(id string) error {
-	if err := p.cfg.Journal.Release(id); err != nil {
-		return err
-	}
-	return fault.Point("drop uploads", func() error { return p.cfg.Drop(id) })
 }

@@ -41,6 +41,7 @@ type fixture struct {
 	dir     string
 	session string
 	stop    func()
+	crashed bool // the next stop leaves no mark
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -68,7 +69,7 @@ func (f *fixture) open() {
 	must(f.t, err)
 	must(f.t, empty.close())
 	ctx, cancel := context.WithCancel(context.Background())
-	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Log: log})
+	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Limits: func() Limits { return Limits{} }, Log: log})
 	must(f.t, err)
 	done := make(chan error)
 	store := f.Store
@@ -76,7 +77,7 @@ func (f *fixture) open() {
 	f.stop = func() {
 		cancel()
 		must(f.t, <-done)
-		must(f.t, store.Close())
+		must(f.t, store.Close(!f.crashed))
 		must(f.t, j.Close())
 	}
 }
@@ -92,7 +93,9 @@ func (f *fixture) crash() {
 	path := filepath.Join(f.dir, "journal.db")
 	copy, err := os.ReadFile(path)
 	must(f.t, err)
+	f.crashed = true
 	f.stop()
+	f.crashed = false
 	must(f.t, os.WriteFile(path, copy, 0o600))
 	f.open()
 }

@@ -6,7 +6,9 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -228,4 +230,9 @@ func (c *scenario) record(startOnly bool) []string {
 	p.publish()
 	p.finish()
 	return p.mishap.points(c.t)
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }

@@ -6,42 +6,38 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http/httptest"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
-	"github.com/lirios/ostree-upload/journal"
-	"github.com/lirios/ostree-upload/publish"
-	"github.com/lirios/ostree-upload/tusstore"
 )
 
 // Server is a running server.
 type Server struct {
-	t         testing.TB
-	Repo      string // the production repository
-	State     string
-	URL       string
-	Token     string // of scope push, all refs
-	Admin     string // of every scope
-	Other     string // of scope push, refs other/**
-	Settings  *config.Config
-	Journal   *journal.Journal
-	Store     *tusstore.Store
-	Publisher *publish.Publisher
-	stop      func()
+	*server.Server
+	t        testing.TB
+	Repo     string // the production repository
+	State    string
+	URL      string
+	Token    string // of scope push, all refs
+	Admin    string // of every scope
+	Other    string // of scope push, refs other/**
+	settings atomic.Pointer[config.Config]
+	stop     func()
 }
 
 // Start makes a repository of a mode and serves it until the test ends, when
@@ -52,7 +48,10 @@ func Start(t testing.TB, mode string) *Server {
 	Must(t, os.Mkdir(repo, 0o755))
 	Must(t, libostree.Init(repo, mode))
 	s := &Server{t: t, Repo: repo, State: filepath.Join(repo, ".ostree-upload")}
-	Must(t, os.Mkdir(s.State, 0o700))
+	s.settings.Store(config.Default())
+	s.Token = s.AddToken(token.Options{Name: "ci"})
+	s.Admin = s.AddToken(token.Options{Name: "boss", Scopes: []string{token.Admin}})
+	s.Other = s.AddToken(token.Options{Name: "other", Refs: []string{"other/**"}})
 	s.Run()
 	t.Cleanup(func() {
 		if err := s.Journal.Check(); err != nil {
@@ -64,61 +63,49 @@ func Start(t testing.TB, mode string) *Server {
 	return s
 }
 
-// Run starts the server's parts over the state folder, after Stop.
+// Run starts the server over the state folder, after Stop.
 func (s *Server) Run() {
 	s.t.Helper()
-	log := slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	j, err := journal.OpenFile(filepath.Join(s.State, "journal.db"))
-	Must(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	store, err := tusstore.Open(ctx, tusstore.Config{Dir: s.State, Repo: s.Repo, Journal: j, Workers: 2, MaxObjectSize: 8 << 30, Log: log})
-	Must(s.t, err)
-	p := publish.New(publish.Config{
-		Repo: s.Repo, Staged: store.StagedPath(), Journal: j, Log: log,
-		Summary: publish.Auto, Ready: store.Wait, Drop: store.Drop, Hold: store.Hold,
-	})
-	Must(s.t, p.Recover())
-	repo, err := ostree.OpenRepo(s.Repo)
-	Must(s.t, err)
-	s.Settings = s.tokens()
-	settings := s.Settings
-	srv, err := receive.New(receive.Config{
-		Version: "test", Repo: repo, Settings: func() *config.Config { return settings },
-		Journal: j, Store: store, Publisher: p, Log: log,
+	var err error
+	s.Server, err = server.Open(ctx, server.Options{
+		Repo: s.Repo, State: s.State, Version: "test",
+		Settings: s.settings.Load,
+		Log:      slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	Must(s.t, err)
-	h := httptest.NewServer(srv.Handler())
-	var g errgroup.Group
-	g.Go(func() error { return store.Run(ctx) })
-	g.Go(func() error { return p.Run(ctx) })
-	s.URL, s.Journal, s.Store, s.Publisher = h.URL, j, store, p
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	Must(s.t, err)
+	s.URL = "http://" + l.Addr().String()
+	ended := make(chan error, 1)
+	running := s.Server
+	go func() { ended <- running.Run(ctx, l) }()
 	s.stop = func() {
-		h.CloseClientConnections()
-		h.Close()
 		cancel()
-		Must(s.t, g.Wait())
-		Must(s.t, store.Close())
-		Must(s.t, j.Close())
+		err := <-ended
+		Must(s.t, errors.Join(err, running.Close(err == nil)))
 	}
 }
 
-// Stop ends the server's parts.
+// Stop ends the server.
 func (s *Server) Stop() {
 	s.t.Helper()
 	s.stop()
 }
 
-func (s *Server) tokens() *config.Config {
-	c := config.Default()
-	add := func(o token.Options) string {
-		plain, t := token.Generate(o)
-		c.Tokens = append(c.Tokens, t)
-		return plain
-	}
-	s.Token = add(token.Options{Name: "ci"})
-	s.Admin = add(token.Options{Name: "boss", Scopes: []string{token.Admin}})
-	s.Other = add(token.Options{Name: "other", Refs: []string{"other/**"}})
-	return c
+// Change gives the server a changed configuration, as an edit of its file does.
+func (s *Server) Change(change func(*config.Config)) {
+	c := *s.settings.Load()
+	c.Tokens = slices.Clone(c.Tokens)
+	change(&c)
+	s.settings.Store(&c)
+}
+
+// AddToken gives the server another token, and returns its plaintext.
+func (s *Server) AddToken(o token.Options) string {
+	plain, t := token.Generate(o)
+	s.Change(func(c *config.Config) { c.Tokens = append(c.Tokens, t) })
+	return plain
 }
 
 // Fsck lets ostree check the repository.

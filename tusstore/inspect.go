@@ -11,99 +11,14 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// verifyStaged checks every staged object after an unclean stop and deletes
-// those that are not what their name says: a power cut may have kept a file's
-// name and lost its bytes, and so may a sync that failed.
-func (s *Store) verifyStaged(ctx context.Context) error {
-	s.cfg.Log.Info("unclean stop: verifying all staged objects")
-	// What is not on the disk yet could not be read from there.
-	if err := durable.SyncFS(s.staged.path); err != nil {
-		return err
-	}
-	return verifyAll(ctx, s.cfg, s.staged.path, func(file string, err error) error {
-		s.cfg.Log.Warn("deleting a staged file that does not verify", "object", file, "err", err)
-		return os.Remove(filepath.Join(s.staged.path, "objects", file))
-	})
-}
-
-// verifyAll checks every file of the staging at path and calls bad, from
-// several goroutines, for each that is no good object.
-func verifyAll(ctx context.Context, cfg Config, path string, bad func(file string, err error) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	dirs := make(chan string)
-	g.Go(func() error {
-		defer close(dirs)
-		for i := range 256 {
-			select {
-			case dirs <- fmt.Sprintf("%02x", i):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range cfg.Workers {
-		g.Go(func() error {
-			v := ostree.NewVerifier(cfg.MaxObjectSize)
-			for dir := range dirs {
-				if err := verifyDir(v, path, dir, bad); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-func verifyDir(v *ostree.Verifier, path, dir string, bad func(string, error) error) error {
-	files, err := os.ReadDir(filepath.Join(path, "objects", dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, f := range files {
-		wrong, err := verifyFile(v, filepath.Join(path, "objects", dir, f.Name()), dir+f.Name())
-		if err == nil && wrong != nil {
-			err = bad(filepath.Join(dir, f.Name()), wrong)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// verifyFile tells what is wrong with a staged file as the disk has it; an error
-// means that it cannot be read.
-func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
-	n, wrong := ostree.ParseName(name)
-	if wrong != nil {
-		return wrong, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err = durable.Uncache(f); err == nil {
-		_, err = v.Verify(n, f)
-	}
-	err = errors.Join(err, f.Close())
-	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
-		return bad, nil
-	}
-	return nil, err
-}
-
 // Inspect reads the store in cfg.Dir, which no process has open, and tells what
 // is wrong: findings need an operator, or --repair; notes say what the next start
-// sees to by itself. After an unclean stop that is also what a power cut may have
+// repairs by itself. After an unclean stop that is also what a power cut may have
 // damaged.
 func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
 	damaged, err := inspectStaged(ctx, cfg)
@@ -127,7 +42,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		session, err := cfg.Journal.Session(dir.Name())
 		switch {
 		case errors.Is(err, journal.ErrNotFound), err == nil && session.State.Final():
-			notes = append(notes, fmt.Sprintf("uploads of session %s, which has ended, are still there; the next start sees to it", dir.Name()))
+			notes = append(notes, fmt.Sprintf("uploads of session %s, which has ended, are still there; the next start repairs this", dir.Name()))
 		case err != nil:
 			return nil, nil, err
 		default:
@@ -138,11 +53,15 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 			damaged, findings, notes = append(damaged, d...), append(findings, f...), append(notes, n...)
 		}
 	}
-	if cfg.Journal.WasClean() {
+	clean, err := wasClean(filepath.Join(cfg.Dir, "staged"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if clean {
 		return append(damaged, findings...), notes, nil
 	}
 	for _, d := range damaged {
-		notes = append(notes, d+"; the next start sees to it")
+		notes = append(notes, d+"; the next start repairs this")
 	}
 	return findings, notes, nil
 }
@@ -150,7 +69,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 // inspectStaged names the staged files that are no good objects.
 func inspectStaged(ctx context.Context, cfg Config) (bad []string, err error) {
 	var mu sync.Mutex
-	err = verifyAll(ctx, cfg, filepath.Join(cfg.Dir, "staged"), func(file string, wrong error) error {
+	err = verifyAll(ctx, filepath.Join(cfg.Dir, "staged"), cfg.Workers, func(file string, wrong error) error {
 		mu.Lock()
 		defer mu.Unlock()
 		bad = append(bad, fmt.Sprintf("staged file %s: %v", file, wrong))
@@ -168,7 +87,7 @@ func inspectUnneeded(cfg Config) (notes []string, err error) {
 		return nil, err
 	}
 	for _, l := range left {
-		notes = append(notes, "temporary file "+l+" is left behind; the next start sees to it")
+		notes = append(notes, "temporary file "+l+" is left behind; the next start repairs this")
 	}
 	objects, err := fs.Glob(os.DirFS(path), "objects/*/*")
 	if err != nil {
@@ -201,7 +120,7 @@ func (s *Store) inspectSession(session string) (damaged, findings, notes []strin
 		return nil, nil, nil, err
 	}
 	for _, f := range strays(files) {
-		notes = append(notes, fmt.Sprintf("file %s of session %s belongs to no upload; the next start sees to it", f, session))
+		notes = append(notes, fmt.Sprintf("file %s of session %s belongs to no upload; the next start repairs this", f, session))
 	}
 	for _, f := range files {
 		name, isInfo := uploadOfInfo(f.Name())

@@ -147,7 +147,7 @@ func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
 // absent is the outcome of a session that lacks a commit.
 func (p *Publisher) absent(pl *plan, c ostree.Checksum, format string, args ...any) error {
 	o := outcomef(wire.MissingObjects, format, args...)
-	return p.withProblems(o, pl, []wire.ObjectProblem{lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject})})
+	return withProblems(p.cfg.Journal, o, pl, []wire.ObjectProblem{lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject})})
 }
 
 // sent tells whether the session brought a commit: it is in the object set and

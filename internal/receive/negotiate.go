@@ -3,11 +3,8 @@
 package receive
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 	"strings"
 
@@ -18,96 +15,12 @@ import (
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// info is GET /api/v1/info.
-func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
-	limits := s.cfg.Settings().Limits
-	return writeJSON(w, http.StatusOK, wire.Info{
-		Version: s.cfg.Version,
-		Mode:    s.cfg.Repo.Mode(),
-		Tus:     uploadsPath,
-		Limits: wire.InfoLimits{
-			MaxObjectSize:  int64(limits.MaxObjectSize),
-			MaxSessionSize: int64(limits.MaxSessionSize),
-			MaxPack:        wire.MaxPack,
-			MaxPackPayload: wire.MaxPackPayload,
-			MaxNames:       wire.MaxNames,
-		},
-	})
-}
-
-// refs is GET /api/v1/refs: those that the token may push.
-func (s *Server) refs(w http.ResponseWriter, r *http.Request) error {
-	all, err := s.currentRefs()
-	if err != nil {
-		return err
-	}
-	list := wire.RefList{Refs: make(map[string]wire.RefState)}
-	for name, commit := range all {
-		if !tokenOf(r).MayPush(name) {
-			continue
-		}
-		meta, err := s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		state := wire.RefState{Commit: commit.String()}
-		if err == nil {
-			sum := sha256.Sum256(meta)
-			state.CommitMeta = hex.EncodeToString(sum[:])
-		}
-		list.Refs[name] = state
-	}
-	return writeJSON(w, http.StatusOK, list)
-}
-
-// commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the
-// token's refs names.
-func (s *Server) commitMeta(w http.ResponseWriter, r *http.Request) error {
-	commit, err := ostree.ParseChecksum(r.PathValue("commit"))
-	if err != nil {
-		return wire.Errorf(wire.BadRequest, "%v", err)
-	}
-	named, err := s.isNamed(r, commit)
-	if err != nil {
-		return err
-	}
-	var meta []byte
-	if named {
-		meta, err = s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
-	}
-	if !named || errors.Is(err, fs.ErrNotExist) {
-		return wire.Errorf(wire.NotFound, "commit %s has no detached metadata here", commit)
-	}
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _ = w.Write(meta) // a client that is gone cannot be told
-	return nil
-}
-
-func (s *Server) isNamed(r *http.Request, commit ostree.Checksum) (bool, error) {
-	all, err := s.currentRefs()
-	if err != nil {
-		return false, err
-	}
-	for name, c := range all {
-		if c == commit && tokenOf(r).MayPush(name) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // negotiate is POST /api/v1/sessions/{id}/objects: it adds names to the
 // session's set and answers those that the server lacks.
-func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) error {
-	session, err := s.own(r, r.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
+	session := r.session
 	if session.State != journal.Open {
-		return closed(&session)
+		return closed(session)
 	}
 	names, err := readNames(r)
 	if err != nil {
@@ -127,7 +40,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) error {
 	return writeNames(w, r, lacking)
 }
 
-func readNames(r *http.Request) ([]ostree.Name, error) {
+func readNames(r *request) ([]ostree.Name, error) {
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzip, err := gzip.NewReader(r.Body)
@@ -198,7 +111,7 @@ func (s *Server) status(n ostree.Name, rejected bool) (journal.Status, error) {
 	return journal.Missing, nil
 }
 
-func writeNames(w http.ResponseWriter, r *http.Request, names []ostree.Name) error {
+func writeNames(w http.ResponseWriter, r *request, names []ostree.Name) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	b := wire.FormatNames(names)
 	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -216,21 +129,19 @@ func writeNames(w http.ResponseWriter, r *http.Request, names []ostree.Name) err
 }
 
 // salvage is POST /api/v1/sessions/{id}/salvage.
-func (s *Server) salvage(w http.ResponseWriter, r *http.Request) error {
-	session, err := s.own(r, r.PathValue("id"))
+func (s *Server) salvage(w http.ResponseWriter, r *request) error {
+	if r.session.State != journal.Open {
+		return closed(r.session)
+	}
+	id := r.session.ID
+	if err := s.cfg.Store.Salvage(r.Context(), id); err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Wait(r.Context(), id); err != nil {
+		return err
+	}
+	session, err := s.cfg.Journal.Session(id)
 	if err != nil {
-		return err
-	}
-	if session.State != journal.Open {
-		return closed(&session)
-	}
-	if err := s.cfg.Store.Salvage(r.Context(), session.ID); err != nil {
-		return err
-	}
-	if err := s.cfg.Store.Wait(r.Context(), session.ID); err != nil {
-		return err
-	}
-	if session, err = s.cfg.Journal.Session(session.ID); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, s.document(&session, true))
