@@ -182,7 +182,7 @@ func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 }
 
 // session takes one session to its outcome. One that was aborted, and perhaps
-// forgotten, while others were published is none of our business any more.
+// forgotten, while others were published needs nothing more.
 func (p *Publisher) session(ctx context.Context, id string) (retry bool, err error) {
 	s, err := p.cfg.Journal.Session(id)
 	if err == nil && (s.State == journal.Verifying || s.State == journal.Publishing) {

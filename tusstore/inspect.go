@@ -108,7 +108,7 @@ func inspectUnneeded(cfg Config) (notes []string, err error) {
 		}
 	}
 	if unneeded > 0 {
-		notes = append(notes, fmt.Sprintf("staged objects that no session needs: %d; the server deletes them by and by", unneeded))
+		notes = append(notes, fmt.Sprintf("staged objects that no session needs: %d; the server deletes them", unneeded))
 	}
 	return notes, nil
 }
