@@ -27,7 +27,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err != nil {
 		return nil, err
 	}
-	pl, err := p.verify(v, s)
+	pl, err := p.verify(ctx, v, s)
 	if err != nil {
 		return nil, err
 	}

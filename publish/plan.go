@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -14,6 +15,7 @@ import (
 // plan is what a session will publish.
 type plan struct {
 	session *journal.Session
+	lineage lineage
 	commits []ostree.Checksum        // each whole: the refs' new commits and those sent between old and new
 	path    []ostree.Checksum        // all from new to old, also those that were there
 	sent    map[ostree.Checksum]bool // whether the session brought a commit of path
@@ -21,16 +23,16 @@ type plan struct {
 
 // verify checks everything that needs no lock: the refs, the commits' bindings
 // and their history. The error is an *Outcome if the session is refused.
-func (p *Publisher) verify(v *view, s *journal.Session) (*plan, error) {
+func (p *Publisher) verify(ctx context.Context, v *view, s *journal.Session) (*plan, error) {
 	if err := checkRefs(v, s); err != nil {
 		return nil, err
 	}
-	pl := &plan{session: s, sent: make(map[ostree.Checksum]bool)}
+	pl := &plan{session: s, sent: make(map[ostree.Checksum]bool), lineage: lineage{make(map[ostree.Checksum]*node)}}
 	for _, r := range s.Refs {
 		if err := checkMoved(v, s, r); err != nil {
 			return nil, err
 		}
-		if err := p.history(v, pl, r); err != nil {
+		if err := p.history(ctx, v, pl, r); err != nil {
 			return nil, err
 		}
 	}
@@ -96,52 +98,83 @@ func (p *Publisher) anyRefMoved(s *journal.Session) (bool, error) {
 // history adds to the plan the commits that a ref's move brings: the new one,
 // and its ancestors down to the old one as far as this session has sent them.
 // It refuses a move that is no fast-forward, unless the session may force it.
-func (p *Publisher) history(v *view, pl *plan, r wire.Ref) error {
-	at, err := ostree.ParseChecksum(r.New)
+func (p *Publisher) history(ctx context.Context, v *view, pl *plan, r wire.Ref) error {
+	sum, err := ostree.ParseChecksum(r.New)
 	if err != nil {
 		return err
 	}
-	commit, err := v.commit(at)
+	n, err := p.read(v, pl, sum, nil)
 	if errors.Is(err, errAbsent) {
-		return p.absent(pl, at, "commit %s is missing or bad", at)
+		return p.absent(pl, sum, "commit %s is missing or bad", sum)
 	}
 	if err != nil {
 		return err
 	}
-	if err := checkBindings(v, r.Ref, commit); err != nil {
+	if err := checkBindings(v, r.Ref, n.commit); err != nil {
 		return err
 	}
-	if _, known := pl.sent[at]; !known {
-		pl.path = append(pl.path, at)
+	if !pl.sent[sum] { // the new commit has to be whole, whoever brought it
+		pl.sent[sum] = true
+		pl.commits = append(pl.commits, sum)
 	}
-	if !pl.sent[at] {
-		pl.sent[at] = true
-		pl.commits = append(pl.commits, at)
-	}
-	for at.String() != r.Old && commit.HasParent {
-		at = commit.Parent
-		commit, err = v.commit(at)
+	for !pl.reaches(n, r.Old) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end := n.end()
+		if !end.commit.HasParent || r.Old == "" && !pl.sent[end.sum] { // nothing more to reach
+			break
+		}
+		_, err := p.read(v, pl, end.commit.Parent, end)
+		if errors.Is(err, errAbsent) && (r.Old == "" || pl.session.Force) {
+			return nil // history that is not here: a shallow push
+		}
 		if errors.Is(err, errAbsent) {
-			if r.Old == "" || pl.session.Force {
-				return nil // history that is not here: a shallow push
-			}
-			return p.absent(pl, at, "ref %s: commit %s is missing, which may lie between %s, which the ref names, and %s", r.Ref, at, r.Old, r.New)
+			return p.absent(pl, end.commit.Parent, "ref %s: commit %s is missing, which may lie between %s, which the ref names, and %s", r.Ref, end.commit.Parent, r.Old, r.New)
 		}
 		if err != nil {
 			return err
-		}
-		sent, err := p.sent(pl, at)
-		if err != nil {
-			return err
-		}
-		if !sent && r.Old == "" {
-			return nil // nothing to reach
 		}
 	}
-	if r.Old != "" && at.String() != r.Old && !pl.session.Force {
+	if r.Old != "" && !pl.session.Force && !pl.reaches(n, r.Old) {
 		return outcomef(wire.NotFastForward, "ref %s: commit %s does not descend from %s, which the ref names", r.Ref, r.New, r.Old)
 	}
 	return nil
+}
+
+// reaches tells whether the history of n was read down to a commit.
+func (pl *plan) reaches(n *node, old string) bool {
+	sum, err := ostree.ParseChecksum(old)
+	if err != nil { // there is none for a new ref
+		return false
+	}
+	o := pl.lineage.nodes[sum]
+	return o != nil && n.descends(o)
+}
+
+// read takes a commit into the plan, as the parent of child unless that is nil.
+func (p *Publisher) read(v *view, pl *plan, sum ostree.Checksum, child *node) (*node, error) {
+	if n := pl.lineage.nodes[sum]; n != nil {
+		if child != nil {
+			child.line.into = n
+		}
+		return n, nil
+	}
+	commit, err := v.commit(sum)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := p.sent(pl, sum)
+	if err != nil {
+		return nil, err
+	}
+	pl.path, pl.sent[sum] = append(pl.path, sum), sent
+	if sent {
+		pl.commits = append(pl.commits, sum)
+	}
+	n := &node{sum: sum, commit: commit}
+	pl.lineage.add(n, child)
+	return n, nil
 }
 
 // absent is the outcome of a session that lacks a commit.
@@ -151,22 +184,10 @@ func (p *Publisher) absent(pl *plan, c ostree.Checksum, format string, args ...a
 }
 
 // sent tells whether the session brought a commit: it is in the object set and
-// was not in the repository when it was asked for. Many refs may share history,
-// so the plan remembers.
+// was not in the repository when it was asked for.
 func (p *Publisher) sent(pl *plan, at ostree.Checksum) (bool, error) {
-	if sent, known := pl.sent[at]; known {
-		return sent, nil
-	}
 	statuses, err := p.cfg.Journal.Statuses(pl.session.ID, []ostree.Name{{Checksum: at, Type: ostree.CommitObject}})
-	if err != nil {
-		return false, err
-	}
-	pl.sent[at] = statuses[0] == journal.Staged
-	pl.path = append(pl.path, at)
-	if pl.sent[at] {
-		pl.commits = append(pl.commits, at)
-	}
-	return pl.sent[at], nil
+	return err == nil && statuses[0] == journal.Staged, err
 }
 
 // checkBindings refuses a commit that names other refs or another collection
