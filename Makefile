@@ -46,7 +46,7 @@ fuzz: deps           ## each fuzz target for FUZZTIME
 
 lint: deps           ## gofmt, go vet with and without libostree, staticcheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && test -z "$$unformatted" || { echo "not gofmt'ed: $$unformatted"; exit 1; }
-	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... && $(GO) vet -tags faults ./internal/fault
+	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... ./internal/client/... && $(GO) vet -tags faults ./internal/fault
 	$(GO) run $(STATICCHECK) ./...
 
 install:             ## to DESTDIR/PREFIX/bin

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/link"
@@ -156,8 +157,8 @@ func (w *twin) whole(s *site, when string) {
 	}
 }
 
-// A client is a push under way.
-type client struct {
+// A pushRun is a push under way.
+type pushRun struct {
 	cmd   *exec.Cmd
 	ended chan ending
 }
@@ -168,7 +169,7 @@ type crasher struct {
 	s      *site
 	l      *link.Proxy
 	random *rand.Rand
-	client *client
+	client *pushRun
 	kills  map[string]int
 }
 
@@ -233,7 +234,7 @@ func (c *crasher) startClient() {
 	}
 	cmd := c.s.command("push", "--json", "--repo", c.repo, "--jobs", "2", "--retry-for", patience)
 	wait := background(c.t, cmd)
-	c.client = &client{cmd, make(chan ending, 1)}
+	c.client = &pushRun{cmd, make(chan ending, 1)}
 	go func(ended chan ending) { ended <- wait() }(c.client.ended)
 }
 
@@ -359,7 +360,7 @@ func (c *crasher) killAtStart() {
 
 // untilState returns true when the session under way at a server is in a state,
 // or beyond it, and false when ctx ends.
-func untilState(ctx context.Context, c *push.Client, state string) bool {
+func untilState(ctx context.Context, c *client.Client, state string) bool {
 	for ctx.Err() == nil {
 		all, err := c.Sessions(ctx, "")
 		if err != nil || len(all) == 0 || over(all[0].State) {
@@ -381,9 +382,9 @@ func over(state string) bool {
 }
 
 // api is a client of the running server, past any link.
-func (s *site) api() *push.Client {
+func (s *site) api() *client.Client {
 	s.t.Helper()
-	c, err := push.NewClient("http://"+s.server.address, s.token)
+	c, err := client.New("http://"+s.server.address, s.token)
 	check(s.t, err)
 	s.t.Cleanup(c.Close)
 	return c

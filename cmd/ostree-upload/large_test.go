@@ -21,6 +21,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -161,7 +162,7 @@ func TestLargeFile(t *testing.T) {
 // offset is how much the server has of an object that is uploaded alone.
 func (s *site) offset(session string, object ostree.Name) int64 {
 	s.t.Helper()
-	client, err := push.NewClient(s.url, s.token)
+	client, err := client.New(s.url, s.token)
 	check(s.t, err)
 	defer client.Close()
 	now, err := client.Session(s.t.Context(), session, 0)

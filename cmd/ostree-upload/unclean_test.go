@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/link"
 )
@@ -26,7 +26,7 @@ func killedMidway(s *site, l *link.Proxy, b *build) (session string) {
 		s.t.Fatalf("%v\n%s", err, out)
 	}
 	session = s.openSession().ID
-	client, err := push.NewClient(s.url, s.token)
+	client, err := client.New(s.url, s.token)
 	if err != nil {
 		s.t.Fatal(err)
 	}

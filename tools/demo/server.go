@@ -15,14 +15,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/client"
 )
 
 // A server is a running `ostree-upload receive`.
 type server struct {
 	address string // URL
 	token   string
-	client  *push.Client
+	client  *client.Client
 	cmd     *exec.Cmd
 	ended   chan error // gets what Wait returned
 }
@@ -51,7 +51,7 @@ func (d *demo) startServer(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s := &server{address: "http://" + host, token: token, ended: make(chan error, 1)}
-	if s.client, err = push.NewClient(s.address, token); err != nil {
+	if s.client, err = client.New(s.address, token); err != nil {
 		return "", err
 	}
 	log, err := os.Create(d.path("server.log"))

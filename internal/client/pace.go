@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package push
+package client
 
 import "sync"
 
@@ -10,7 +10,7 @@ const smallestChunk = 64 << 10
 // growAfter is how many chunks' worth have to arrive before the chunk grows.
 const growAfter = 16
 
-// A pace is how many bytes one request carries, for all uploads of a push. A
+// A pace is how many bytes one request carries, for all uploads of an Uploader. A
 // proxy that collects requests before it hands them on loses all of one that
 // breaks off, so they get smaller when that happens, and larger again when much
 // got through: each costs two round trips, but a link that breaks all the time

@@ -2,7 +2,7 @@
 
 //go:build !linux
 
-package push
+package client
 
 import (
 	"net"

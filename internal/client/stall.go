@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package push
+package client
 
 import (
 	"context"
@@ -19,26 +19,27 @@ import (
 // Without it a link that swallows everything would hang for ever.
 const defaultStall = 30 * time.Second
 
-// drip is how few bytes count as none: less than any segment of a large body, so
-// that the slowest link gets on, and more than an answer that comes byte by byte
-// brings. So it is also a deadline for small answers.
-const drip = 512
+// minMoved is the fewest bytes that count as movement: less than any segment of a
+// large body, so that the slowest link can go on, and more than an answer brings
+// that comes byte by byte. So the stall is also a deadline for small answers.
+const minMoved = 512
 
 // errStalled ends a request on whose connection hardly a byte moved for too long.
-var errStalled = errors.New("hardly a byte moved on the connection for too long")
+var errStalled = errors.New("almost no data moved")
 
 type stallKey struct{}
 
-// withStall sets how long a request may stay silent; 0 leaves it at defaultStall.
-func withStall(ctx context.Context, d time.Duration) context.Context {
+// WithStall sets how long the requests made with the context may stay silent
+// before they end; 0 leaves it at 30 seconds.
+func WithStall(ctx context.Context, d time.Duration) context.Context {
 	if d == 0 {
 		return ctx
 	}
 	return context.WithValue(ctx, stallKey{}, d)
 }
 
-// unsentLimit bounds what the kernel takes from us before it is on the wire:
-// all of it is lost with the connection, and it hides how slow the link is.
+// unsentLimit bounds what the kernel buffers before it is on the wire: all of it
+// is lost with the connection, and it hides how slow the link is.
 const unsentLimit = 128 << 10
 
 var dialer = net.Dialer{
@@ -80,7 +81,7 @@ func (c *meteredConn) moved() int64 {
 	return c.in.Load() + c.out.Load() - unacknowledged(c.Conn)
 }
 
-// A stallWatch ends a request on whose connection next to nothing moves.
+// A stallWatch ends a request on whose connection hardly a byte moves.
 type stallWatch struct {
 	limit  time.Duration
 	cancel context.CancelCauseFunc
@@ -106,11 +107,11 @@ func watchStall(ctx context.Context) (context.Context, *stallWatch) {
 	w.mu.Lock()
 	w.timer = time.AfterFunc(limit/6, w.check)
 	w.mu.Unlock()
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.got}), w
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.gotConn}), w
 }
 
-// got notes the connection that the request goes out on.
-func (w *stallWatch) got(info httptrace.GotConnInfo) {
+// gotConn notes the connection that the request goes out on.
+func (w *stallWatch) gotConn(info httptrace.GotConnInfo) {
 	conn := info.Conn
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
@@ -131,8 +132,8 @@ func (w *stallWatch) check() {
 	}
 	now := time.Now()
 	if w.conn != nil {
-		// Less than before is a write that the kernel took in part: it had room.
-		if moved := w.conn.moved(); moved >= w.moved+drip || moved <= w.moved-drip {
+		// Less than before is a write that the kernel took in part: something moved.
+		if moved := w.conn.moved(); moved >= w.moved+minMoved || moved <= w.moved-minMoved {
 			w.moved, w.since = moved, now
 		}
 	}
@@ -144,7 +145,7 @@ func (w *stallWatch) check() {
 	w.timer.Reset(w.limit / 6)
 }
 
-// end stops the watch; of an err that the watch caused it says so.
+// end stops the watch; an err that the watch caused becomes errStalled.
 func (w *stallWatch) end(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -152,7 +153,7 @@ func (w *stallWatch) end(err error) error {
 	w.timer.Stop()
 	w.cancel(nil)
 	if err != nil && w.stalled {
-		return fmt.Errorf("%w (%s)", errStalled, w.limit)
+		return fmt.Errorf("%w for %s", errStalled, w.limit)
 	}
 	return err
 }

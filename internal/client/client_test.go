@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package push
+package client
 
 import (
 	"errors"
@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +15,11 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/fake"
 	"github.com/lirios/ostree-upload/test/link"
 )
 
-func TestNewClientAddress(t *testing.T) {
+func TestNewAddress(t *testing.T) {
 	for _, c := range []struct{ address, base string }{
 		{"http://localhost:8080", "http://localhost:8080"},
 		{"https://example.org/", "https://example.org"},
@@ -32,10 +32,9 @@ func TestNewClientAddress(t *testing.T) {
 		{"http://me:secret@example.org", ""},
 		{"", ""},
 	} {
-		client, err := NewClient(c.address, "token")
-		var e *Error
+		client, err := New(c.address, "token")
 		switch {
-		case c.base == "" && (!errors.As(err, &e) || e.ExitCode() != ExitUsage):
+		case c.base == "" && KindOf(err) != Usage:
 			t.Errorf("%q: %v, want wrong usage", c.address, err)
 		case c.base != "" && (err != nil || client.Address() != c.base):
 			t.Errorf("%q: %v", c.address, err)
@@ -46,11 +45,16 @@ func TestNewClientAddress(t *testing.T) {
 	}
 }
 
+func isNetwork(err error) bool {
+	var network *networkError
+	return errors.As(err, &network)
+}
+
 func serve(t *testing.T, h http.HandlerFunc) (*httptest.Server, *Client) {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	c, err := NewClient(s.URL+"/below", "sesame")
+	c, err := New(s.URL+"/below", "sesame")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +67,7 @@ func TestClientSendsTokenBelowItsAddress(t *testing.T) {
 		if r.Header.Get("Authorization") != "Bearer sesame" || r.URL.Path != "/below/api/v1/refs" {
 			t.Errorf("%s with %q", r.URL, r.Header.Get("Authorization"))
 		}
-		reply(w, 200, wire.RefList{Refs: map[string]wire.RefState{"a": {Commit: "c"}}})
+		fake.Reply(w, 200, wire.RefList{Refs: map[string]wire.RefState{"a": {Commit: "c"}}})
 	})
 	refs, err := c.Refs(t.Context())
 	if err != nil || refs["a"].Commit != "c" {
@@ -103,7 +107,7 @@ func TestClientProblems(t *testing.T) {
 		message string
 	}{
 		{"problem", func(w http.ResponseWriter, _ *http.Request) {
-			refuse(w, wire.Errorf(wire.Forbidden, "the token may not list sessions"))
+			fake.Refuse(w, wire.Errorf(wire.Forbidden, "the token may not list sessions"))
 		}, 403, wire.Forbidden, "the token may not list sessions"},
 		{"proxy", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, 502, "", `"502 Bad Gateway" to GET`},
 	} {
@@ -122,7 +126,7 @@ func TestClientNamesAddressThatNobodyListensAt(t *testing.T) {
 	s, c := serve(t, nil)
 	s.Close()
 	_, err := c.Info(t.Context())
-	if !isNetwork(err) || !strings.Contains(err.Error(), s.URL) {
+	if !isNetwork(err) || KindOf(err) != Temporary || !strings.Contains(err.Error(), s.URL) {
 		t.Errorf("%v", err)
 	}
 }
@@ -146,15 +150,15 @@ func TestClientBoundsAnswers(t *testing.T) {
 }
 
 func TestNegotiateBothWays(t *testing.T) {
-	f := newFake(t)
-	f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open}
-	c, err := NewClient(f.URL, "")
+	f := fake.Start(t)
+	f.Session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open}
+	c, err := New(f.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := []ostree.Name{{Checksum: ostree.Checksum{1}, Type: ostree.File}, {Checksum: ostree.Checksum{2}, Type: ostree.DirTree}}
-	f.set[names[0]] = true
-	lacking, err := c.Negotiate(t.Context(), f.session.ID, names)
+	f.Set[names[0]] = true
+	lacking, err := c.Negotiate(t.Context(), f.Session.ID, names)
 	if err != nil || len(lacking) != 1 || lacking[0] != names[1] {
 		t.Errorf("%v, %v", lacking, err)
 	}
@@ -166,7 +170,7 @@ func TestAbortWithoutBody(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", State: wire.Aborted})
+		fake.Reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", State: wire.Aborted})
 	})
 	s, err := c.Abort(t.Context(), "x")
 	if err != nil || s.State != wire.Aborted {
@@ -179,12 +183,12 @@ func TestStalledRequestEnds(t *testing.T) {
 	release := make(chan struct{})
 	_, c := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
-	ctx := withStall(t.Context(), 60*time.Millisecond)
+	ctx := WithStall(t.Context(), 60*time.Millisecond)
 	_, err := c.Info(ctx)
 	if !errors.Is(err, errStalled) {
 		t.Errorf("got %v", err)
 	}
-	if again, _ := judge(err); !again {
+	if KindOf(err) != Temporary {
 		t.Error("a stall must be tried again")
 	}
 }
@@ -198,9 +202,8 @@ func TestStalledBodyEnds(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	_, err := c.Info(withStall(t.Context(), 60*time.Millisecond))
-	var network *url.Error
-	if !errors.Is(err, errStalled) || !errors.As(err, &network) {
+	_, err := c.Info(WithStall(t.Context(), 60*time.Millisecond))
+	if !errors.Is(err, errStalled) || !isNetwork(err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -216,14 +219,14 @@ func TestStallLeavesIdleConnections(t *testing.T) {
 			together.Done()
 			together.Wait() // so that each has a connection
 		}
-		reply(w, 200, wire.Info{})
+		fake.Reply(w, 200, wire.Info{})
 	})
 	l, err := link.Listen(s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	c, err := NewClient("http://"+l.Address(), "sesame")
+	c, err := New("http://"+l.Address(), "sesame")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +240,7 @@ func TestStallLeavesIdleConnections(t *testing.T) {
 		})
 	}
 	asked.Wait()
-	ctx := withStall(t.Context(), 300*time.Millisecond)
+	ctx := WithStall(t.Context(), 300*time.Millisecond)
 	l.BlackHole(true)
 	if _, err := c.Info(ctx); !errors.Is(err, errStalled) {
 		t.Errorf("in the hole: %v", err)
@@ -257,15 +260,15 @@ func TestDrippingAnswerEnds(t *testing.T) {
 			time.Sleep(10 * time.Millisecond) // the drip itself
 		}
 	})
-	_, err := c.Info(withStall(t.Context(), 120*time.Millisecond))
-	if again, _ := judge(err); !errors.Is(err, errStalled) || !again {
+	_, err := c.Info(WithStall(t.Context(), 120*time.Millisecond))
+	if !errors.Is(err, errStalled) || KindOf(err) != Temporary {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestWaitIsAskedFor(t *testing.T) {
 	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", Detail: r.FormValue("wait")})
+		fake.Reply(w, 200, wire.Session{ID: "aaaabbbbccccdddd", Detail: r.FormValue("wait")})
 	})
 	for wait, want := range map[time.Duration]string{0: "", 30 * time.Second: "30s", time.Second: "1s"} {
 		s, err := c.Session(t.Context(), "x", wait)

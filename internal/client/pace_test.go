@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package push
+package client
 
-import (
-	"testing"
-
-	"github.com/lirios/ostree-upload/internal/ostree"
-)
+import "testing"
 
 // Requests get smaller where they break off and larger where they arrive, but
 // never larger than what a proxy lets through.
@@ -50,20 +46,5 @@ func TestPace(t *testing.T) {
 	step("links heal", arrive(7*growAfter), most/2)
 	if p.refused(smallestChunk) {
 		t.Error("a smaller request than the smallest was allowed")
-	}
-}
-
-// What is left is known of what was begun and estimated of the rest.
-func TestLeftBytes(t *testing.T) {
-	var p Progress
-	if p.LeftBytes() != -1 || p.Stage() != Walking {
-		t.Errorf("%d left while %s", p.LeftBytes(), p.Stage())
-	}
-	p.begin(newSingle(&ostree.Object{Size: 1000}))
-	p.Acknowledged.Add(400)
-	p.Lacking.Add(3)
-	p.Listed.Store(true)
-	if left := p.LeftBytes(); left != 600+2*1000 || p.Stage() != Uploading {
-		t.Errorf("%d left while %s", left, p.Stage())
 	}
 }
