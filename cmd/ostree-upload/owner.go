@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -65,7 +66,7 @@ func ownerOf(path string) (uid, gid int, err error) {
 // somebody else may have prepared.
 func openState(dir, repo string, log *slog.Logger) error {
 	dir = filepath.Clean(dir) // with a slash at its end Lstat would follow a link
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeFolder(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
 	st, err := os.Lstat(dir)
