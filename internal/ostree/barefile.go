@@ -21,6 +21,38 @@ type badFile struct{ reason string }
 
 func (e *badFile) Error() string { return e.reason }
 
+// bareHeader makes the header that content of a bare repository has as filez, out
+// of the file that it is stored in.
+func (r *Repo) bareHeader(n Name, path string, info fs.FileInfo) (*FileHeader, error) {
+	var h *FileHeader
+	var err error
+	switch r.mode {
+	case ModeBareUser:
+		h, err = bareUserHeader(path, info)
+	case ModeBareUserOnly:
+		h, err = statHeader(path, info)
+		if err == nil {
+			h.UID, h.GID = 0, 0
+		}
+	default:
+		h, err = statHeader(path, info)
+		if err == nil && !r.disableXattrs {
+			h.Xattrs, err = allXattrs(path)
+		}
+	}
+	var bad *badFile
+	if errors.As(err, &bad) {
+		return nil, &BadObjectError{Object: n, Reason: bad.Error()}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("object %s: %w", n, err)
+	}
+	if err := h.check(); err != nil {
+		return nil, &BadObjectError{Object: n, Reason: err.Error()}
+	}
+	return h, nil
+}
+
 // statHeader takes owner and mode from the file itself, as bare and
 // bare-user-only repositories do.
 func statHeader(path string, info fs.FileInfo) (*FileHeader, error) {

@@ -218,7 +218,7 @@ func (r *Repo) checkDirMeta(n Name) error {
 	if err != nil {
 		return err
 	}
-	if _, err := ParseDirMeta(b); err != nil {
+	if _, err := parseDirMeta(b); err != nil {
 		return &BadObjectError{Object: n, Reason: err.Error()}
 	}
 	return nil
@@ -238,9 +238,9 @@ func (r *Repo) commit(c Checksum) (*Commit, error) {
 	return commit, nil
 }
 
-// IsPartial reports whether a commit is marked as incomplete, by the repository
+// isPartial reports whether a commit is marked as incomplete, by the repository
 // that it is in: pulled in part, or with objects that fsck deleted.
-func (r *Repo) IsPartial(commit Checksum) (bool, error) {
+func (r *Repo) isPartial(commit Checksum) (bool, error) {
 	at, _, _, err := r.find(Name{commit, CommitObject})
 	if errors.Is(err, fs.ErrNotExist) {
 		at, err = r, nil

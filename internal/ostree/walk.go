@@ -23,9 +23,6 @@ type WalkOptions struct {
 	// side accepts no gap. That it has a commit does not mean that it has the
 	// parent.
 	Reach map[Checksum]bool
-	// HaveTree tells of a dirtree, dirmeta or file that the other side has,
-	// with all below it. Optional.
-	HaveTree func(Name) bool
 }
 
 // Walk calls visit once for each object that the commits need and the other
@@ -77,7 +74,7 @@ func (r *Repo) CheckWhole(c Checksum) error {
 	if dead {
 		return fmt.Errorf("commit %s was deleted from repository %s (it has a tombstone)", c, r.path)
 	}
-	partial, err := r.IsPartial(c)
+	partial, err := r.isPartial(c)
 	if err != nil {
 		return err
 	}
@@ -204,7 +201,7 @@ func (w *walk) historyEnds(parent Checksum) (bool, error) {
 	if err != nil || dead {
 		return true, err
 	}
-	return w.repo.IsPartial(parent)
+	return w.repo.isPartial(parent)
 }
 
 // commit visits one commit and all that its tree needs.
@@ -260,9 +257,6 @@ func (w *walk) object(n Name) error {
 		return nil
 	}
 	if w.visit != nil {
-		if w.opt.HaveTree != nil && w.opt.HaveTree(n) {
-			return nil
-		}
 		if n.Type == DirMeta {
 			if err := w.repo.checkDirMeta(n); err != nil {
 				return err
@@ -284,9 +278,9 @@ func (w *walk) dirTree(n Name) error {
 	}
 	b, err := w.repo.soundMetadata(n)
 	if err == nil {
-		var v treeView
-		if v, err = openTree(b); err == nil {
-			return v.children(w.object)
+		var t dirTree
+		if t, err = parseDirTree(b); err == nil {
+			return t.children(w.object)
 		}
 		err = &BadObjectError{Object: n, Reason: err.Error()}
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
@@ -15,7 +16,7 @@ import (
 // somebody else may have prepared.
 func openState(opt Options) error {
 	dir := filepath.Clean(opt.State) // with a slash at its end Lstat would follow a link
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeFolder(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
 	st, err := os.Lstat(dir)

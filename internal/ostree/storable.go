@@ -4,31 +4,12 @@ package ostree
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
 )
 
-// FileHeader reads the header of a content object of an archive repository.
-func (r *Repo) FileHeader(n Name) (FileHeader, error) {
-	o, err := r.Object(context.Background(), n) // a header is short
-	if err != nil {
-		return FileHeader{}, err
-	}
-	f, err := o.Open()
-	if err != nil {
-		return FileHeader{}, err
-	}
-	defer f.Close()
-	h, _, err := readFilezHeader(f, nil)
-	if err != nil {
-		return h, fmt.Errorf("object %s: %w", n, err)
-	}
-	return h, nil
-}
-
-// StorableIn tells why a repository of a mode cannot hold content with this
-// header without losing some of it, or nil.
+// StorableIn says what a repository of that mode would lose of content with this
+// header; nil means nothing.
 func (h *FileHeader) StorableIn(mode string) error {
 	switch mode {
 	case ModeBareUserOnly:
@@ -47,8 +28,8 @@ func (h *FileHeader) StorableIn(mode string) error {
 	return nil
 }
 
-// canonical tells whether the content has only what bare-user-only keeps: its
-// type, its bytes and the lower permission bits.
+// canonical says what the content has beyond what bare-user-only keeps, which is
+// its type, its bytes and the lower permission bits.
 func (h *FileHeader) canonical() error {
 	const kept = 0o775
 	switch {

@@ -1,6 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package ostree
+// Package inflate undoes raw deflate (RFC 1951) and accepts exactly the streams
+// that zlib accepts, which every OSTree client reads with.
+//
+//   - A stream that zlib refuses, or with something after its end, is an error,
+//     whatever was inflated before.
+//   - Input may come from an enemy: nothing here panics, and an Inflater's memory
+//     does not grow with the content.
+//   - How the reader cuts its bytes into pieces changes neither the verdict nor
+//     the result.
+//
+// klauspost/compress (1.20.3) does not keep the first promise: it decodes a block
+// without distance codes by the codes of the block before, even if that was in
+// another stream, and zlib refuses such a block. So an object could be accepted
+// here that no client can read. This package is also faster, since it knows that
+// its output goes to a hash.
+//
+// Sizes are bytes. An Inflater and an Input serve one goroutine at a time.
+package inflate
 
 import (
 	"encoding/binary"
@@ -8,16 +25,12 @@ import (
 	"hash"
 )
 
-// An inflater undoes raw deflate (RFC 1951) into a hash. It accepts exactly what
-// zlib accepts, which is what every OSTree client reads with. That is why it
-// stands here: klauspost/compress (1.20.3) decodes a block whose distance
-// alphabet is empty by the one before it, even of another stream, where zlib
-// refuses it; an object could pass here and be unreadable everywhere else. Knowing
-// where its bytes go, it is also faster.
-type inflater struct {
-	in    *input
-	bits  uint64 // input not used yet, the next bit lowest
-	nbits uint   // how many of bits count; what stands above repeats in.buf[in.pos:]
+// An Inflater inflates streams one after the other, each into a hash. The zero
+// value is ready; it has about 130 KiB and allocates no more.
+type Inflater struct {
+	in    *Input
+	bits  uint64 // input that is not used yet, the next bit lowest
+	nbits uint   // how many of bits count; those above them repeat in.buf[in.pos:]
 
 	out     [windowSize + 64<<10]byte // the window, and room to write
 	n       int                       // end of what is written in out
@@ -32,21 +45,24 @@ type inflater struct {
 
 const (
 	windowSize = 32 << 10
-	// maxStep is how much one turn of the fast loop can write: a few literals, a
-	// match of 258 bytes, and the rest of a word.
+	// maxStep is the most that one turn of the fast loop can write: a few literals,
+	// a match of 258 bytes, and the rest of a word.
 	maxStep = 258 + 16
 )
 
+// Why bytes are refused, in words that go on with what is said of an object.
 var (
-	errDeflate = errors.New("its deflate stream is damaged")
-	errCut     = errors.New("its deflate stream is cut short")
-	errTooLong = errors.New("its content is longer than size says")
-	errFollows = errors.New("something follows its deflate stream")
+	ErrCut     = errors.New("its deflate stream is cut short")
+	ErrTooLong = errors.New("its content is longer than size says")
+	ErrFollows = errors.New("something follows its deflate stream")
+	errDamaged = errors.New("its deflate stream is damaged")
 )
 
-// run inflates one deflate stream of size bytes, with which in must end. It
-// returns how much it hashed; errTooLong comes at most a buffer late.
-func (z *inflater) run(in *input, sum hash.Hash, size int64) (int64, error) {
+// Inflate inflates one stream, of at most size bytes, into sum. Input must end
+// with the stream. It returns how many bytes it inflated. ErrTooLong comes at most
+// 96 KiB after the first byte too many. When in's reader fails, its bytes just end
+// here: ask in.Err before you believe the verdict.
+func (z *Inflater) Inflate(in *Input, sum hash.Hash, size int64) (int64, error) {
 	z.in, z.bits, z.nbits = in, 0, 0
 	z.n, z.flushed = 0, 0
 	z.sum, z.count, z.size = sum, 0, size
@@ -54,31 +70,31 @@ func (z *inflater) run(in *input, sum hash.Hash, size int64) (int64, error) {
 	if err == nil {
 		err = z.flush()
 	}
-	if err == nil && (z.nbits >= 8 || !in.atEnd()) {
-		err = errFollows
+	if err == nil && (z.nbits >= 8 || !in.AtEnd()) {
+		err = ErrFollows
 	}
 	z.in, z.sum = nil, nil
 	return z.count, err
 }
 
-func (z *inflater) blocks() error {
+func (z *Inflater) blocks() error {
 	for last := false; !last; {
-		head, err := z.take(3)
+		head, err := z.readBits(3)
 		if err != nil {
 			return err
 		}
 		last = head&1 != 0
 		switch head >> 1 {
 		case 0:
-			err = z.stored()
+			err = z.copyStored()
 		case 1:
-			err = z.codes(fixedLiterals, fixedDistances)
+			err = z.decode(fixedLiterals, fixedDistances)
 		case 2:
 			if err = z.readTables(); err == nil {
-				err = z.codes(&z.literals, &z.distances)
+				err = z.decode(&z.literals, &z.distances)
 			}
 		default:
-			err = errDeflate
+			err = errDamaged
 		}
 		if err != nil {
 			return err
@@ -87,12 +103,13 @@ func (z *inflater) blocks() error {
 	return nil
 }
 
-// flush hashes what was written and makes room, keeping the window.
-func (z *inflater) flush() error {
+// flush hashes what was written since the last flush, and makes room for more: it
+// keeps only the window.
+func (z *Inflater) flush() error {
 	fresh := z.out[z.flushed:z.n]
 	z.count += int64(len(fresh))
 	if z.count > z.size {
-		return errTooLong
+		return ErrTooLong
 	}
 	z.sum.Write(fresh)
 	if z.n > windowSize {
@@ -103,10 +120,10 @@ func (z *inflater) flush() error {
 	return nil
 }
 
-// fill gets at least want bits together, if there are any more.
-func (z *inflater) fill(want uint) {
+// fill loads input until there are at least want bits, or input ends.
+func (z *Inflater) fill(want uint) {
 	for z.nbits < want {
-		if z.in.atEnd() {
+		if z.in.AtEnd() {
 			return
 		}
 		z.bits |= uint64(z.in.buf[z.in.pos]) << z.nbits
@@ -115,10 +132,10 @@ func (z *inflater) fill(want uint) {
 	}
 }
 
-// take uses up n bits, at most 16.
-func (z *inflater) take(n uint) (int, error) {
+// readBits reads n bits, at most 16.
+func (z *Inflater) readBits(n uint) (int, error) {
 	if z.fill(n); z.nbits < n {
-		return 0, errCut
+		return 0, ErrCut
 	}
 	v := z.bits & (1<<n - 1)
 	z.bits >>= n
@@ -126,37 +143,37 @@ func (z *inflater) take(n uint) (int, error) {
 	return int(v), nil
 }
 
-// stored copies a block that is not compressed.
-func (z *inflater) stored() error {
+// copyStored copies a block that is not compressed.
+func (z *Inflater) copyStored() error {
 	z.bits >>= z.nbits % 8
 	z.nbits -= z.nbits % 8
-	length, err := z.take(16)
+	length, err := z.readBits(16)
 	if err != nil {
 		return err
 	}
-	check, err := z.take(16)
+	check, err := z.readBits(16)
 	if err != nil {
 		return err
 	}
 	if length != ^check&0xffff {
-		return errDeflate
+		return errDamaged
 	}
 	for z.nbits > 0 && length > 0 {
-		b, _ := z.take(8)
-		if err := z.put([]byte{byte(b)}); err != nil {
+		b, _ := z.readBits(8)
+		if err := z.write([]byte{byte(b)}); err != nil {
 			return err
 		}
 		length--
 	}
 	if z.nbits == 0 {
-		z.bits = 0 // it repeated input that is about to be copied
+		z.bits = 0 // it repeats input that is copied below
 	}
 	for length > 0 {
-		if z.in.atEnd() {
-			return errCut
+		if z.in.AtEnd() {
+			return ErrCut
 		}
 		part := z.in.buf[z.in.pos:min(len(z.in.buf), z.in.pos+length)]
-		if err := z.put(part); err != nil {
+		if err := z.write(part); err != nil {
 			return err
 		}
 		z.in.pos += len(part)
@@ -165,8 +182,8 @@ func (z *inflater) stored() error {
 	return nil
 }
 
-// put writes bytes as they are.
-func (z *inflater) put(p []byte) error {
+// write puts bytes into the output as they are.
+func (z *Inflater) write(p []byte) error {
 	for len(p) > 0 {
 		if z.n == len(z.out) {
 			if err := z.flush(); err != nil {
@@ -180,8 +197,8 @@ func (z *inflater) put(p []byte) error {
 	return nil
 }
 
-// codes decodes a compressed block to its end.
-func (z *inflater) codes(literals, distances *huffman) error {
+// decode decodes a compressed block to its end.
+func (z *Inflater) decode(literals, distances *huffman) error {
 	for {
 		if z.n > len(z.out)-maxStep {
 			if err := z.flush(); err != nil {
@@ -199,9 +216,9 @@ func (z *inflater) codes(literals, distances *huffman) error {
 }
 
 // fast decodes as long as 8 bytes of input are at hand and any step fits into
-// the output. One load gives the 56 bits and more that two literals, or one and
-// a match (15+5+15+13 bits), can need.
-func (z *inflater) fast(literals, distances *huffman) (end bool, err error) {
+// the output. One load gives at least 56 bits. Literals use them up while there
+// are enough; a match needs up to 48 (15+5+15+13).
+func (z *Inflater) fast(literals, distances *huffman) (end bool, err error) {
 	in, pos := z.in.buf, z.in.pos
 	bits, nbits, n, out := z.bits, z.nbits, z.n, &z.out
 	for pos+8 <= len(in) && n <= len(out)-maxStep {
@@ -235,7 +252,7 @@ func (z *inflater) fast(literals, distances *huffman) (end bool, err error) {
 			}
 			end = e&isEnd != 0
 			if !end {
-				err = errDeflate
+				err = errDamaged
 			}
 			break
 		}
@@ -252,19 +269,20 @@ func (z *inflater) fast(literals, distances *huffman) (end bool, err error) {
 		bits >>= e >> 4 & 15
 		nbits -= uint(e >> 4 & 15)
 		if e&isBase == 0 || distance > n {
-			err = errDeflate
+			err = errDamaged
 			break
 		}
 		if distance >= 8 && length <= 32 {
-			// Most matches: four words, whatever the length, are quicker than a loop
-			// or a call. What they write too much is overwritten, or never read.
+			// Most matches are such. Four words, whatever the length, take less time
+			// than a loop or a call. What they write beyond the match is overwritten
+			// later, or is never read.
 			to, from := (*[32]byte)(out[n:]), (*[32]byte)(out[n-distance:])
 			binary.LittleEndian.PutUint64(to[0:], binary.LittleEndian.Uint64(from[0:]))
 			binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
 			binary.LittleEndian.PutUint64(to[16:], binary.LittleEndian.Uint64(from[16:]))
 			binary.LittleEndian.PutUint64(to[24:], binary.LittleEndian.Uint64(from[24:]))
 		} else {
-			repeat(out[:n+length], n, distance)
+			copyMatch(out[:n+length], n, distance)
 		}
 		n += length
 	}
@@ -277,16 +295,17 @@ func (h *huffman) link(e uint32, bits uint64) uint32 {
 	return h.sub[uint64(e>>16)+bits>>tableBits&(1<<(e>>4&15)-1)]
 }
 
-// repeat fills out from n on with what stands distance bytes before.
-func repeat(out []byte, n, distance int) {
+// copyMatch fills out from n on with the bytes that are distance bytes before.
+func copyMatch(out []byte, n, distance int) {
 	from := n - distance
 	for n < len(out) {
 		n += copy(out[n:], out[from:n])
 	}
 }
 
-// slow decodes one symbol, where input may end or come in pieces.
-func (z *inflater) slow(literals, distances *huffman) (end bool, err error) {
+// slow decodes one symbol. It reads byte by byte, as input may end or go on in
+// another piece.
+func (z *Inflater) slow(literals, distances *huffman) (end bool, err error) {
 	e, err := z.symbol(literals)
 	if err != nil {
 		return false, err
@@ -299,9 +318,9 @@ func (z *inflater) slow(literals, distances *huffman) (end bool, err error) {
 	case e&isEnd != 0:
 		return true, nil
 	case e&isBase == 0:
-		return false, errDeflate
+		return false, errDamaged
 	}
-	extra, err := z.take(uint(e >> 4 & 15))
+	extra, err := z.readBits(uint(e >> 4 & 15))
 	if err != nil {
 		return false, err
 	}
@@ -309,20 +328,20 @@ func (z *inflater) slow(literals, distances *huffman) (end bool, err error) {
 	if e, err = z.symbol(distances); err != nil {
 		return false, err
 	}
-	if extra, err = z.take(uint(e >> 4 & 15)); err != nil {
+	if extra, err = z.readBits(uint(e >> 4 & 15)); err != nil {
 		return false, err
 	}
 	distance := int(e>>16) + extra
 	if e&isBase == 0 || distance > z.n {
-		return false, errDeflate
+		return false, errDamaged
 	}
-	repeat(z.out[:z.n+length], z.n, distance)
+	copyMatch(z.out[:z.n+length], z.n, distance)
 	z.n += length
 	return false, nil
 }
 
 // symbol decodes one code and returns its entry.
-func (z *inflater) symbol(h *huffman) (uint32, error) {
+func (z *Inflater) symbol(h *huffman) (uint32, error) {
 	z.fill(maxCode)
 	e := h.first[z.bits&(1<<tableBits-1)]
 	if e&isLink != 0 {
@@ -330,39 +349,40 @@ func (z *inflater) symbol(h *huffman) (uint32, error) {
 	}
 	n := uint(e & 15)
 	if n > z.nbits || n == 0 && z.nbits < maxCode {
-		return 0, errCut
+		return 0, ErrCut
 	}
 	if n == 0 {
-		return 0, errDeflate
+		return 0, errDamaged
 	}
 	z.bits >>= n
 	z.nbits -= n
 	return e, nil
 }
 
-// lengthOrder is the order in which the code lengths of the code lengths come.
+// lengthOrder is the order in which the lengths of the codes for code lengths are
+// stored.
 var lengthOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 
 // readTables reads the alphabets of a dynamic block, RFC 1951 section 3.2.7.
-func (z *inflater) readTables() error {
-	head, err := z.take(14)
+func (z *Inflater) readTables() error {
+	head, err := z.readBits(14)
 	if err != nil {
 		return err
 	}
 	literals, distances, codes := head&31+257, head>>5&31+1, head>>10+4
 	if literals > 286 || distances > 30 {
-		return errDeflate
+		return errDamaged
 	}
 	var small [19]uint8
 	for _, i := range lengthOrder[:codes] {
-		n, err := z.take(3)
+		n, err := z.readBits(3)
 		if err != nil {
 			return err
 		}
 		small[i] = uint8(n)
 	}
 	if !z.literals.build(small[:], lengthSymbols[:], true) {
-		return errDeflate
+		return errDamaged
 	}
 	all := z.lengths[:literals+distances]
 	if err := z.readLengths(all); err != nil {
@@ -371,13 +391,13 @@ func (z *inflater) readTables() error {
 	if all[256] == 0 || // no block can end
 		!z.literals.build(all[:literals], literalSymbols[:], false) ||
 		!z.distances.build(all[literals:], distanceSymbols[:], false) {
-		return errDeflate
+		return errDamaged
 	}
 	return nil
 }
 
 // readLengths reads code lengths by the table in z.literals.
-func (z *inflater) readLengths(all []uint8) error {
+func (z *Inflater) readLengths(all []uint8) error {
 	for i := 0; i < len(all); {
 		e, err := z.symbol(&z.literals)
 		if err != nil {
@@ -394,7 +414,7 @@ func (z *inflater) readLengths(all []uint8) error {
 			return err
 		}
 		if repeats > len(all)-i {
-			return errDeflate
+			return errDamaged
 		}
 		for range repeats {
 			all[i] = value
@@ -404,8 +424,8 @@ func (z *inflater) readLengths(all []uint8) error {
 	return nil
 }
 
-// readRepeat reads how often a length comes again: the last one, or zero.
-func (z *inflater) readRepeat(code uint8, before []uint8) (repeats int, value uint8, err error) {
+// readRepeat reads how often a length is repeated: the one before, or zero.
+func (z *Inflater) readRepeat(code uint8, before []uint8) (repeats int, value uint8, err error) {
 	bits, least := uint(2), 3
 	switch {
 	case code == 17:
@@ -413,10 +433,10 @@ func (z *inflater) readRepeat(code uint8, before []uint8) (repeats int, value ui
 	case code == 18:
 		bits, least = 7, 11
 	case len(before) == 0:
-		return 0, 0, errDeflate
+		return 0, 0, errDamaged
 	default:
 		value = before[len(before)-1]
 	}
-	repeats, err = z.take(bits)
+	repeats, err = z.readBits(bits)
 	return repeats + least, value, err
 }

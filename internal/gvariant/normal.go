@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package ostree
+package gvariant
 
 import (
 	"bytes"
@@ -8,14 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// normal reports whether b is the normal form of a value of type t, as GLib's
-// g_variant_is_normal_form sees it: the one serialisation that GLib would write.
-// The rules are those of the GVariant specification (Alexander Larsson and Ryan
-// Lortie); two checks are stricter: values nest to 64 levels, not 128, and a
-// tuple that needs framing offsets is never empty.
-func normal(t *gvType, b []byte) bool { return normalAt(t, b, 0) }
+// Normal reports whether b is the normal form of a value of type t. The rules are
+// those of the GVariant specification (Alexander Larsson and Ryan Lortie), checked
+// against GLib's g_variant_is_normal_form.
+func (t *Type) Normal(b []byte) bool { return normalAt(t, b, 0) }
 
-func normalAt(t *gvType, b []byte, depth int) bool {
+func normalAt(t *Type, b []byte, depth int) bool {
 	if depth >= maxNesting {
 		return false
 	}
@@ -29,11 +27,11 @@ func normalAt(t *gvType, b []byte, depth int) bool {
 	case 'b':
 		return b[0] < 2
 	case 's':
-		return isGVString(b)
+		return isString(b)
 	case 'o':
-		return isGVString(b) && isObjectPath(b[:len(b)-1])
+		return isString(b) && isObjectPath(b[:len(b)-1])
 	case 'g':
-		return isGVString(b) && isSignature(string(b[:len(b)-1]))
+		return isString(b) && isSignature(string(b[:len(b)-1]))
 	case 'm':
 		return normalMaybe(t, b, depth)
 	case 'a':
@@ -46,7 +44,7 @@ func normalAt(t *gvType, b []byte, depth int) bool {
 	return false
 }
 
-func normalMaybe(t *gvType, b []byte, depth int) bool {
+func normalMaybe(t *Type, b []byte, depth int) bool {
 	switch {
 	case len(b) == 0:
 		return true
@@ -57,7 +55,7 @@ func normalMaybe(t *gvType, b []byte, depth int) bool {
 	return b[last] == 0 && normalAt(t.elem, b[:last], depth+1)
 }
 
-func normalArray(t *gvType, b []byte, depth int) bool {
+func normalArray(t *Type, b []byte, depth int) bool {
 	if t.elem.fixed == 0 {
 		return normalVariableArray(t, b, depth)
 	}
@@ -76,16 +74,16 @@ func normalArray(t *gvType, b []byte, depth int) bool {
 	return true
 }
 
-func normalVariableArray(t *gvType, b []byte, depth int) bool {
+func normalVariableArray(t *Type, b []byte, depth int) bool {
 	if len(b) == 0 {
 		return true
 	}
 	a, ok := openArray(t, b)
-	if !ok || a.len() == 0 || framedSize(len(a.body), a.len()) != len(b) {
+	if !ok || a.Len() == 0 || framedSize(len(a.body), a.Len()) != len(b) {
 		return false
 	}
 	pos := 0
-	for i := range a.len() {
+	for i := range a.Len() {
 		end := a.end(i)
 		start := alignUp(pos, t.elem.align)
 		if end < start || end > len(a.body) || !allZero(b[pos:start]) {
@@ -99,7 +97,7 @@ func normalVariableArray(t *gvType, b []byte, depth int) bool {
 	return true
 }
 
-func normalTuple(t *gvType, b []byte, depth int) bool {
+func normalTuple(t *Type, b []byte, depth int) bool {
 	if len(t.members) == 0 {
 		return b[0] == 0
 	}
@@ -138,19 +136,18 @@ func normalVariant(b []byte, depth int) bool {
 	return ok && normalAt(t, value, depth+1)
 }
 
-// splitVariant finds a variant's value and its type, which stands behind the
-// last NUL.
-func splitVariant(b []byte) (t *gvType, value []byte, ok bool) {
+// splitVariant finds a variant's value and its type, which follows the last NUL.
+func splitVariant(b []byte) (t *Type, value []byte, ok bool) {
 	nul := bytes.LastIndexByte(b, 0)
 	if nul < 0 || len(b)-nul > maxTypeString {
 		return nil, nil, false
 	}
-	t, ok = parseGVType(string(b[nul+1:]))
+	t, ok = Parse(string(b[nul+1:]))
 	return t, b[:nul], ok
 }
 
-// isGVString reports whether b is UTF-8 that ends in its only NUL.
-func isGVString(b []byte) bool {
+// isString reports whether b is UTF-8 and ends in NUL, the only one in it.
+func isString(b []byte) bool {
 	last := len(b) - 1
 	return last >= 0 && bytes.IndexByte(b, 0) == last && utf8.Valid(b[:last])
 }
@@ -163,25 +160,25 @@ func isObjectPath(s []byte) bool {
 		return true
 	}
 	for i := 1; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '/':
-			if s[i-1] == '/' {
-				return false
-			}
-		case !isAlnum(c) && c != '_':
+		if s[i] == '/' && s[i-1] == '/' || s[i] != '/' && !inObjectPath(s[i]) {
 			return false
 		}
 	}
 	return s[len(s)-1] != '/'
 }
 
-// isSignature reports whether s is a row of types as D-Bus has them.
+func inObjectPath(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// isSignature reports whether s is a sequence of types that D-Bus knows: it has no
+// maybe types.
 func isSignature(s string) bool {
 	if len(s) > maxTypeString || strings.Contains(s, "m") {
 		return false
 	}
 	for s != "" {
-		_, rest, ok := scanGVType(s, 0)
+		_, rest, ok := scanType(s, 0)
 		if !ok {
 			return false
 		}
@@ -214,8 +211,8 @@ func offsetWidth(n int) int {
 	return 8
 }
 
-// framedSize is the size of a container of body bytes and that many offsets, in
-// the narrowest offsets that do.
+// framedSize is the size of a container with a body of that many bytes and with
+// that many offsets, which take the narrowest width that can count all of it.
 func framedSize(body, offsets int) int {
 	for _, w := range []struct{ width, most int }{{1, 0xff}, {2, 0xffff}, {4, 0xffffffff}} {
 		if n := body + w.width*offsets; n <= w.most {
@@ -225,8 +222,8 @@ func framedSize(body, offsets int) int {
 	return body + 8*offsets
 }
 
-// readOffset reads a little-endian framing offset; one that no slice can have
-// comes out as -1.
+// readOffset reads a little-endian framing offset. The result is -1 if the offset
+// is larger than a slice can be.
 func readOffset(b []byte, width int) int {
 	var v uint64
 	for i := width - 1; i >= 0; i-- {

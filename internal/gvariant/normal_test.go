@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package ostree
+package gvariant
 
 import (
 	"bufio"
@@ -13,8 +13,8 @@ import (
 // TestNormalAsGLib compares verdicts with those of GLib's
 // g_variant_is_normal_form on random values and damaged ones. Each line of the
 // table is a type, the bytes in hex ("-" for none) and GLib's verdict: 1 normal,
-// 0 not, 2 normal by its word although GLib itself would write other bytes (an
-// empty tuple that lacks its framing offsets); we refuse those too.
+// 0 not, 2 normal, although GLib itself would write other bytes (an empty tuple
+// that lacks its framing offsets); Normal refuses those too.
 func TestNormalAsGLib(t *testing.T) {
 	f, err := os.Open("testdata/normal.txt")
 	if err != nil {
@@ -33,12 +33,12 @@ func TestNormalAsGLib(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		typ, ok := parseGVType(field[0])
+		typ, ok := Parse(field[0])
 		if !ok {
 			t.Fatalf("type %s is not known", field[0])
 		}
-		if got, want := normal(typ, b), field[2] == "1"; got != want {
-			t.Errorf("normal(%s, %x) = %v, GLib says %v", field[0], b, got, want)
+		if got, want := typ.Normal(b), field[2] == "1"; got != want {
+			t.Errorf("Normal(%s, %x) = %v, GLib says %v", field[0], b, got, want)
 			if wrong++; wrong > 20 {
 				t.FailNow()
 			}
@@ -59,19 +59,19 @@ func TestTypeStrings(t *testing.T) {
 		strings.Repeat("a", 64) + "y": false, strings.Repeat("(", 100_000): false, strings.Repeat("y", 100_000): false,
 		"(" + strings.Repeat("y", maxTypeString) + ")": false,
 	} {
-		if _, got := parseGVType(s); got != ok {
-			t.Errorf("parseGVType(%q) = %v", clip(s), got)
+		if _, got := Parse(s); got != ok {
+			t.Errorf("Parse(%.120q) = %v", s, got)
 		}
 	}
 }
 
-// TestLargeHostileValues pins that checking is linear in the input: were it
-// not, these 10 MiB values would take minutes and the test would time out.
+// TestLargeHostileValues pins that checking is linear in the input. If it were
+// not, these values of 10 MiB would take minutes and the test would time out.
 func TestLargeHostileValues(t *testing.T) {
-	zeros := make([]byte, MaxMetadata)
+	zeros := make([]byte, 10<<20)
 	variants := make([][]byte, 100_000)
 	for i := range variants {
-		variants[i] = writeVariant(strings.Repeat("a", 60)+"y", nil)
+		variants[i] = WriteVariant(strings.Repeat("a", 60)+"y", nil)
 	}
 	wrapped := func(s string) string { return "a" + strings.Repeat("(", 55) + s + strings.Repeat(")", 55) }
 	for _, tt := range []struct {
@@ -83,10 +83,10 @@ func TestLargeHostileValues(t *testing.T) {
 		{wrapped("as"), zeros},
 		{"a" + strings.Repeat("m", 55) + "as", zeros},
 		{strings.Repeat("a", 60) + "s", zeros},
-		{"av", writeArray(7, variants)},
+		{"av", WriteArray(8, variants)},
 	} {
-		typ, ok := parseGVType(tt.typ)
-		if !ok || !normal(typ, tt.b) {
+		typ, ok := Parse(tt.typ)
+		if !ok || !typ.Normal(tt.b) {
 			t.Errorf("a value of type %s is refused", tt.typ)
 		}
 	}

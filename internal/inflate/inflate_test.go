@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package ostree
+package inflate
 
 import (
 	"bufio"
@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -17,30 +18,28 @@ import (
 	"testing/iotest"
 
 	kflate "github.com/klauspost/compress/flate"
-
-	build "github.com/lirios/ostree-upload/test/objects"
 )
 
-// inflated runs the inflater over b and returns what it makes, as a hash.
-func inflated(z *inflater, r io.Reader, size int64) (sum string, n int64, err error) {
-	var in input
-	in.open(r)
+// inflated returns what r inflates to, as a hash.
+func inflated(z *Inflater, r io.Reader, size int64) (sum string, n int64, err error) {
+	var in Input
+	in.Open(r)
 	h := sha256.New()
-	n, err = z.run(&in, h, size)
-	if in.err != nil {
-		err = in.err
+	n, err = z.Inflate(&in, h, size)
+	if in.Err() != nil {
+		err = in.Err()
 	}
 	return hex.EncodeToString(h.Sum(nil)), n, err
 }
 
-// TestInflateAsZlib compares verdicts and output with those of zlib on damaged
-// streams of many kinds. Each line of the table is a stream in hex and, if zlib
-// takes all of it, the SHA-256 of what it makes, else "-".
-func TestInflateAsZlib(t *testing.T) {
+// zlibCases calls see for each line of a table that zlib made from damaged streams
+// of many kinds: a stream and, if zlib takes all of it, the SHA-256 of what it
+// makes, else "-".
+func zlibCases(t testing.TB, see func(stream []byte, want string)) (lines int) {
+	t.Helper()
 	f, err := os.Open("testdata/deflate.txt")
 	must(t, err)
 	defer f.Close()
-	z, lines := new(inflater), 0
 	s := bufio.NewScanner(f)
 	s.Buffer(nil, 1<<20)
 	for ; s.Scan(); lines++ {
@@ -50,16 +49,33 @@ func TestInflateAsZlib(t *testing.T) {
 		stream, want, _ := strings.Cut(s.Text(), " ")
 		b, err := hex.DecodeString(stream)
 		must(t, err)
-		for _, r := range []io.Reader{bytes.NewReader(b), iotest.OneByteReader(bytes.NewReader(b))} {
+		see(b, want)
+	}
+	must(t, s.Err())
+	return lines
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestInflateAsZlib compares verdicts and output with those of zlib.
+func TestInflateAsZlib(t *testing.T) {
+	z := new(Inflater)
+	lines := zlibCases(t, func(stream []byte, want string) {
+		for _, r := range []io.Reader{bytes.NewReader(stream), iotest.OneByteReader(bytes.NewReader(stream))} {
 			sum, _, err := inflated(z, r, 1<<40)
 			if err != nil {
 				sum = "-"
 			}
 			if sum != want {
-				t.Fatalf("%s: %v, %s, zlib says %s", stream, err, sum, want)
+				t.Fatalf("%x: %v, %s, zlib says %s", stream, err, sum, want)
 			}
 		}
-	}
+	})
 	if lines < 500 {
 		t.Errorf("only %d lines", lines)
 	}
@@ -68,14 +84,14 @@ func TestInflateAsZlib(t *testing.T) {
 // TestInflateForgets pins that a block without distances is not decoded by those
 // of the block or the stream before.
 func TestInflateForgets(t *testing.T) {
-	z := new(inflater)
-	before := build.Deflate(strings.Repeat("hello world, ", 50) + "some other words follow here, hello")
+	z := new(Inflater)
+	before := std(t, []byte(strings.Repeat("hello world, ", 50)+"some other words follow here, hello"), 6)
 	if _, _, err := inflated(z, bytes.NewReader(before), 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	b, err := hex.DecodeString("2dccb10d00301083c05939efbf438a4f574224d960598668f9307dd79a445ab365edfaed260f")
 	must(t, err)
-	if _, _, err := inflated(z, bytes.NewReader(b), 1<<20); err != errDeflate {
+	if _, _, err := inflated(z, bytes.NewReader(b), 1<<20); err != errDamaged {
 		t.Errorf("got %v", err)
 	}
 }
@@ -84,7 +100,7 @@ func TestInflateForgets(t *testing.T) {
 // and the buffer, as two compressors write it.
 func TestInflateRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	z := new(inflater)
+	z := new(Inflater)
 	for _, size := range []int{1, 258, 259, windowSize - 1, windowSize + 1, 65536, len(z.out) - 1, len(z.out), len(z.out) + 1, 300_000} {
 		for kind, content := range map[string][]byte{
 			"zeros":  make([]byte, size),
@@ -125,7 +141,7 @@ func farRepeats(rng *rand.Rand, n int) []byte {
 	return b[:n]
 }
 
-func std(t *testing.T, content []byte, level int) []byte {
+func std(t testing.TB, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, level)
@@ -136,7 +152,7 @@ func std(t *testing.T, content []byte, level int) []byte {
 	return b.Bytes()
 }
 
-func klauspost(t *testing.T, content []byte, level int) []byte {
+func klauspost(t testing.TB, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := kflate.NewWriter(&b, level)
@@ -147,18 +163,13 @@ func klauspost(t *testing.T, content []byte, level int) []byte {
 	return b.Bytes()
 }
 
-// FuzzInflate compares with the standard library, which agrees with zlib.
+// FuzzInflate compares with the standard library, whose verdicts are zlib's.
 func FuzzInflate(f *testing.F) {
 	for _, s := range []string{"", "hello hello hello hello", strings.Repeat("0123456789", 300), string(randomBytes(rand.New(rand.NewPCG(3, 4)), 2000, 60))} {
-		f.Add(build.Deflate(s))
+		f.Add(std(f, []byte(s), 9))
 	}
-	r := sharedRepo(f)
-	for _, n := range objects(f, r) {
-		if b := load(f, r, n); n.Type == File && len(b) < 5000 {
-			f.Add(b[8+be32(b):])
-		}
-	}
-	z := new(inflater)
+	zlibCases(f, func(stream []byte, _ string) { f.Add(stream) })
+	z := new(Inflater)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const most = 1 << 20
 		rest := bytes.NewReader(b)
@@ -174,4 +185,31 @@ func FuzzInflate(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkInflate inflates text of 64 KiB that repeats itself as words do; bytes
+// are inflated ones. It must allocate nothing.
+func BenchmarkInflate(b *testing.B) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	words := make([][]byte, 500)
+	for i := range words {
+		words[i] = randomBytes(rng, 2+rng.IntN(9), 40)
+	}
+	var content []byte
+	for len(content) < 64<<10 {
+		content = append(content, words[rng.IntN(1+rng.IntN(len(words)))]...)
+	}
+	deflated := std(b, content, 6)
+	z, sum := new(Inflater), crc32.NewIEEE()
+	var in Input
+	r := bytes.NewReader(nil)
+	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Reset(deflated)
+		in.Open(r)
+		if _, err := z.Inflate(&in, sum, int64(len(content))); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package ostree
+package inflate
 
 import "math/bits"
 
 // A huffman table decodes one alphabet of a deflate block (RFC 1951). The next
-// tableBits bits of input index first; longer codes go on in sub.
+// tableBits bits of input are an index into first. Where the code is longer, the
+// entry there is a link to a part of sub, which the bits after those index.
 //
-// An entry holds the code's length in bits 0 to 3, the number of extra bits (or,
-// of a link, of index bits) in bits 4 to 7, flags, and a value in the upper half:
-// a literal, the base of a length or distance, or a position in sub. An entry
-// without a flag stands for a code that no symbol has.
+// An entry holds the code's length in bits 0 to 3; in bits 4 to 7 the number of
+// extra bits or, if it is a link, of index bits; then flags; and in the upper half
+// a value: a literal, the base of a length or distance, or a position in sub. No
+// symbol has the code of an entry without flags.
 type huffman struct {
 	first [1 << tableBits]uint32
 	sub   []uint32
@@ -27,16 +28,15 @@ const (
 )
 
 // build makes the table of an alphabet from its code lengths; symbol gives each
-// symbol's entry without the length. It accepts what zlib does: complete codes,
-// a single code of one bit, and none at all, the last two unless whole is asked
-// for.
-func (h *huffman) build(lengths []uint8, symbol []uint32, whole bool) bool {
+// symbol's entry without the length. It accepts what zlib does: a complete set of
+// codes and, unless complete is set, also a single code of one bit or no code.
+func (h *huffman) build(lengths []uint8, symbol []uint32, complete bool) bool {
 	var count [maxCode + 1]int
 	for _, n := range lengths {
 		count[n]++
 	}
 	count[0] = 0
-	var next [maxCode + 2]int // of each length: where its symbols start in order
+	var next [maxCode + 2]int // for each length, where in order its symbols start
 	left, longest := 1, 0
 	for n := 1; n <= maxCode; n++ {
 		left = left<<1 - count[n]
@@ -48,7 +48,7 @@ func (h *huffman) build(lengths []uint8, symbol []uint32, whole bool) bool {
 		}
 		next[n+1] = next[n] + count[n]
 	}
-	if left > 0 && (whole || longest > 1) {
+	if left > 0 && (complete || longest > 1) {
 		return false
 	}
 	var order [maxSymbols]uint16
@@ -95,8 +95,9 @@ func (h *huffman) fill(order []uint16, lengths []uint8, symbol []uint32) {
 	}
 }
 
-// groupWidth is how many bits the codes that share the first one's leading
-// tableBits go on for: the group ends where its codes fill it.
+// groupWidth is how many bits the longest code has beyond tableBits, of those that
+// begin with the same tableBits as the first one. They come in order and fill all
+// that these bits leave free; where it is full the group ends.
 func groupWidth(order []uint16, lengths []uint8) int {
 	width := int(lengths[order[0]]) - tableBits
 	room := 1 << width
@@ -135,7 +136,7 @@ func makeLiterals() (s [maxSymbols]uint32) {
 		base += 1 << extra
 	}
 	s[285] = isBase | 258<<16
-	return s // 286 and 287 have codes, and no meaning
+	return s // 286 and 287 have codes but no meaning
 }
 
 func makeDistances() (s [32]uint32) {
@@ -148,7 +149,7 @@ func makeDistances() (s [32]uint32) {
 		s[i] = isBase | extra<<4 | base<<16
 		base += 1 << extra
 	}
-	return s // 30 and 31 have codes, and no meaning
+	return s // 30 and 31 have codes but no meaning
 }
 
 func makeCodeLengths() (s [19]uint32) {

@@ -4,8 +4,11 @@ package ostree
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/lirios/ostree-upload/internal/gvariant"
 )
 
 // File types and permission bits of a mode, as Linux numbers them.
@@ -17,22 +20,27 @@ const (
 	modePerm    = 0o007777
 )
 
-// maxXattrNames is Linux's XATTR_LIST_MAX: no file has more, and it keeps a
-// hostile header from filling memory with millions of names.
+// maxXattrNames bounds the names of a file's xattrs, as Linux does
+// (XATTR_LIST_MAX): a hostile header cannot fill memory with millions of names.
 const maxXattrNames = 64 << 10
 
 // Xattr is one extended attribute; Name is without its NUL.
 type Xattr struct{ Name, Value []byte }
 
-// Meta is a dirmeta object, GVariant (uuua(ayay)).
-type Meta struct {
+var (
+	metaType   = gvariant.MustParse("(uuua(ayay))")
+	xattrsType = gvariant.MustParse("a(ayay)")
+)
+
+// fileMeta is a dirmeta object, GVariant (uuua(ayay)), or the same of a file.
+type fileMeta struct {
 	UID, GID, Mode uint32 // Mode with its file type
 	Xattrs         []Xattr
 }
 
-// ParseDirMeta reads a dirmeta. An error means that it is not in normal form,
+// parseDirMeta reads a dirmeta. An error means that it is not in normal form,
 // that its mode is not a directory's, or that an xattr's name cannot be one.
-func ParseDirMeta(b []byte) (*Meta, error) {
+func parseDirMeta(b []byte) (*fileMeta, error) {
 	m, err := parseFileMeta(b, "a dirmeta's (uuua(ayay))")
 	if err != nil {
 		return nil, err
@@ -43,34 +51,34 @@ func ParseDirMeta(b []byte) (*Meta, error) {
 	return m, nil
 }
 
-// parseFileMeta reads the (uuua(ayay)) that dirmetas and the user.ostreemeta of
-// a bare-user repository share, without a look at the mode.
-func parseFileMeta(b []byte, what string) (*Meta, error) {
+// parseFileMeta reads the (uuua(ayay)) of a dirmeta, or of user.ostreemeta in a
+// bare-user repository. It does not check the mode.
+func parseFileMeta(b []byte, what string) (*fileMeta, error) {
 	if err := checkMetadata(metaType, b, what); err != nil {
 		return nil, err
 	}
 	var m [4][]byte
-	members(metaType, b, m[:])
+	metaType.Members(b, m[:])
 	xattrs, err := readXattrs(m[3])
 	if err != nil {
 		return nil, err
 	}
-	return &Meta{UID: be32(m[0]), GID: be32(m[1]), Mode: be32(m[2]), Xattrs: xattrs}, nil
+	return &fileMeta{UID: be32(m[0]), GID: be32(m[1]), Mode: be32(m[2]), Xattrs: xattrs}, nil
 }
 
-// readXattrs reads an a(ayay) in normal form. Names end in their only NUL, are
-// not empty and differ. They need not be sorted: libostree before 2024.10 wrote
-// them as they came. The result shares b's memory.
+// readXattrs reads an a(ayay) in normal form. A name ends in NUL, the only one in
+// it, and is neither empty nor a duplicate. Names need not be sorted: libostree
+// before 2024.10 wrote them as they came. The result shares b's memory.
 func readXattrs(b []byte) ([]Xattr, error) {
-	a, _ := openArray(xattrsType, b)
-	if a.len() == 0 {
+	a := xattrsType.Elements(b)
+	if a.Len() == 0 {
 		return nil, nil
 	}
 	var list []Xattr
 	seen, room := map[string]bool{}, maxXattrNames
-	for i := range a.len() {
+	for i := range a.Len() {
 		var m [2][]byte
-		members(a.elem, a.at(i), m[:])
+		a.Members(i, m[:])
 		name, err := xattrName(m[0])
 		if err != nil {
 			return nil, err
@@ -79,7 +87,7 @@ func readXattrs(b []byte) ([]Xattr, error) {
 			return nil, fmt.Errorf("the names of its xattrs take more than %d bytes", maxXattrNames)
 		}
 		if seen[string(name)] {
-			return nil, fmt.Errorf("the xattr %q stands there twice", clip(string(name)))
+			return nil, fmt.Errorf("duplicate xattr %q", clip(string(name)))
 		}
 		seen[string(name)] = true
 		list = append(list, Xattr{Name: name, Value: m[1]})
@@ -98,6 +106,11 @@ func xattrName(b []byte) ([]byte, error) {
 	return b[:last], nil
 }
 
+// be32 and be64 read integers as libostree stores them: big endian, whatever the
+// machine.
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+
 // writeXattrs serialises an a(ayay).
 func writeXattrs(list []Xattr) []byte {
 	elems := make([][]byte, len(list))
@@ -105,7 +118,7 @@ func writeXattrs(list []Xattr) []byte {
 		e := append(bytes.Clone(x.Name), 0)
 		name := len(e)
 		e = append(e, x.Value...)
-		elems[i] = appendOffsets(e, len(e), []int{name})
+		elems[i] = gvariant.AppendOffsets(e, len(e), name)
 	}
-	return writeArray(0, elems)
+	return gvariant.WriteArray(1, elems)
 }
