@@ -78,9 +78,9 @@ small() {
 	done
 }
 
-# cut REF N: pushes the ref until N requests with bytes of objects were answered,
+# cut_off REF N: pushes the ref until N requests with bytes of objects were answered,
 # and prints the session, which is open.
-cut() {
+cut_off() {
 	FAULT_AT="PATCH#$2" FAULT_DO=kill-after "$program" push --repo build --branch "$1" \
 		--jobs 2 --chunk-size 64KiB >/dev/null 2>&1 && fail "the push of $1 was not cut"
 	"$program" sessions --status open --json | sed -n 's/^ *"id": "\([a-z2-7]*\)".*/\1/p' | head -n 1
@@ -100,13 +100,13 @@ past() {
 	"$program" push --repo build --branch os/base >/dev/null 2>&1
 	small gone 6
 	commit os/aborted two
-	"$program" sessions abort "$(cut os/aborted 3)" >/dev/null
+	"$program" sessions abort "$(cut_off os/aborted 3)" >/dev/null
 	end TERM
 
 	settings 1s
 	start
 	commit os/expired three
-	idle=$(cut os/expired 3)
+	idle=$(cut_off os/expired 3)
 	for _ in $(seq 100); do
 		[ "$(state "$idle")" = open ] || break
 		sleep 0.2
@@ -144,8 +144,8 @@ scene() {
 		start
 		# Cut twice: resuming stages what is whole of the first pack, and begins
 		# another. The large file goes on from its byte.
-		cut os/base 30 >/dev/null
-		cut os/base 40 >session
+		cut_off os/base 30 >/dev/null
+		cut_off os/base 40 >session
 		[ "$("$program" sessions show "$(cat session)" | grep -c '^upload ')" = 2 ] || fail "no pack and large file under way"
 		if [ "$1" = clean ]; then end TERM; else end KILL 2>/dev/null; fi
 		;;
