@@ -62,7 +62,7 @@ fuzz: deps           ## each fuzz target for FUZZTIME
 lint: deps           ## gofmt, go vet with and without libostree, staticcheck, the form of changelog files
 	@hack/changelog.sh check
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && test -z "$$unformatted" || { echo "not gofmt'ed: $$unformatted"; exit 1; }
-	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... ./internal/client/... ./internal/client/... && $(GO) vet -tags faults ./internal/fault
+	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... ./internal/client/... && $(GO) vet -tags faults ./internal/fault
 	$(GO) run $(STATICCHECK) ./...
 
 changelog:           ## make the files of changelog/unreleased the release VERSION=... of CHANGELOG.md
