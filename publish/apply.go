@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,7 +19,9 @@ import (
 // have moved, and tells what is still to follow. The error is an *Outcome if the
 // session is refused, libostree.ErrLocked if it must be tried again.
 func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, error) {
-	if err := p.cfg.Ready(ctx, s.ID); err != nil {
+	early, stop := p.whileVerifying(ctx, s)
+	defer stop()
+	if err := p.cfg.Ready(early, s.ID); err != nil {
 		return nil, err
 	}
 	defer p.cfg.Hold()()
@@ -27,7 +29,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err != nil {
 		return nil, err
 	}
-	pl, err := p.verify(ctx, v, s)
+	pl, err := p.verify(early, v, s)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +39,32 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	}
 	defer r.close()
 	a := &apply{cfg: p.cfg, target: r, plan: pl}
-	return a, a.run(ctx)
+	return a, a.run(early, ctx)
+}
+
+// whileVerifying is a context that also ends when the session is aborted before it
+// is publishing: then nothing that is checked for it matters any more.
+func (p *Publisher) whileVerifying(ctx context.Context, s *journal.Session) (early context.Context, stop func()) {
+	if s.State != journal.Verifying {
+		return ctx, func() {}
+	}
+	changed := p.cfg.Journal.Changed(s.ID)
+	early, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		// One that moved before Changed was asked is noticed here.
+		if now, err := p.cfg.Journal.Session(s.ID); err == nil && now.State == s.State {
+			select {
+			case <-changed:
+			case <-early.Done():
+			}
+		}
+		cancel()
+	})
+	return early, func() {
+		cancel()
+		watch.Wait()
+	}
 }
 
 // apply is one publish of one session.
@@ -45,8 +72,9 @@ type apply struct {
 	cfg      Config
 	target   *repository
 	plan     *plan
-	warnings []string // what the session is to know although it is published
-	due      []string // works that follow and are not done
+	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	warnings []string                   // what the session is to know although it is published
+	due      []string                   // works that follow and are not done
 }
 
 func (a *apply) warn(format string, args ...any) {
@@ -56,15 +84,22 @@ func (a *apply) warn(format string, args ...any) {
 }
 
 // run holds the shared lock to the end: prune, which needs the exclusive one,
-// cannot take away what the closure found.
-func (a *apply) run(ctx context.Context) (err error) {
-	unlock, err := a.target.lock(ctx)
+// cannot take away what the closure found. early bounds what comes before the
+// session is publishing.
+func (a *apply) run(early, ctx context.Context) (err error) {
+	unlock, err := a.target.lock(early)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	c, err := a.checkWhole(ctx)
+	c, err := a.checkWhole(early)
 	if err != nil {
+		return err
+	}
+	if err := a.checkMetas(); err != nil {
+		return err
+	}
+	if err := a.checkToken(); err != nil {
 		return err
 	}
 	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, nil)
@@ -83,6 +118,23 @@ func (a *apply) run(ctx context.Context) (err error) {
 	return a.flip(ctx)
 }
 
+// checkToken refuses a session whose token was taken away, or may not move its
+// refs any more, since it was finalized.
+func (a *apply) checkToken() error {
+	s := a.plan.session
+	if s.State == journal.Publishing { // it was let through before a crash
+		return nil
+	}
+	t := a.cfg.Token(s.Token)
+	if t == nil {
+		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
+	}
+	if err := t.CheckPush(s.Force, s.RefNames()); err != nil {
+		return outcomef(wire.Forbidden, "%v", err)
+	}
+	return nil
+}
+
 // flip brings in the commits and moves the refs, under the exclusive lock.
 func (a *apply) flip(ctx context.Context) (err error) {
 	unlock, err := a.target.lockAlone(ctx)
@@ -95,11 +147,10 @@ func (a *apply) flip(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	metas, err := a.metas()
-	if err != nil {
+	if err := a.target.importCommits(a.plan.commits); err != nil {
 		return err
 	}
-	if err := a.target.importCommits(a.plan.commits, metas); err != nil {
+	if err := a.mergeMetas(); err != nil {
 		return err
 	}
 	// Before a ref names them.
@@ -111,21 +162,6 @@ func (a *apply) flip(ctx context.Context) (err error) {
 	}
 	a.follow()
 	return a.target.sync()
-}
-
-// metas is the detached metadata that came for commits that the refs lead to.
-func (a *apply) metas() (map[ostree.Checksum][]byte, error) {
-	metas, err := a.cfg.Journal.CommitMetas(a.plan.session.ID)
-	if err != nil {
-		return nil, err
-	}
-	for c := range metas {
-		if !slices.Contains(a.plan.path, c) {
-			a.warn("detached metadata of commit %s was left out: no ref of this session leads to it", c)
-			delete(metas, c)
-		}
-	}
-	return metas, nil
 }
 
 // checkWhole walks the closure and makes what is staged durable: what the journal
@@ -149,7 +185,7 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
-	c := newClosure(a.target.view)
+	c := newClosure(a.target.view, a.cfg.Good)
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -142,16 +141,11 @@ func (r *repository) transaction(do func() error) error {
 }
 
 // importCommits brings in commits, and takes away what says that they are deleted
-// or incomplete; then it merges what was sent into detached metadata.
-func (r *repository) importCommits(commits []ostree.Checksum, metas map[ostree.Checksum][]byte) error {
+// or incomplete.
+func (r *repository) importCommits(commits []ostree.Checksum) error {
 	return r.transaction(func() error {
 		for _, c := range commits {
 			if err := r.importCommit(c); err != nil {
-				return err
-			}
-		}
-		for c, meta := range metas {
-			if err := r.mergeMeta(c, meta); err != nil {
 				return err
 			}
 		}
@@ -183,20 +177,16 @@ func (r *repository) revive(c ostree.Checksum) error {
 	return fault.Point("mark a commit complete", func() error { return r.dst.MarkComplete(c) })
 }
 
-// mergeMeta adds what a session brought to a commit's detached metadata.
-func (r *repository) mergeMeta(c ostree.Checksum, sent []byte) error {
+// merged is a commit's detached metadata with what a session brought; changed
+// tells whether that adds anything. The error is an *ostree.BadObjectError if it
+// would be too large.
+func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
 	old, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, false, err
 	}
-	merged, err := ostree.MergeCommitMeta(old, sent)
-	if err != nil {
-		return fmt.Errorf("merge the detached metadata of %s: %w", c, err)
-	}
-	if bytes.Equal(merged, old) {
-		return nil
-	}
-	return r.writeMeta(c, merged)
+	meta, err = ostree.MergeCommitMeta(old, sent)
+	return meta, err == nil && !bytes.Equal(meta, old), err
 }
 
 // writeMeta replaces a commit's detached metadata: not by libostree, which does

@@ -279,7 +279,7 @@ func (w *walk) dirTree(n Name) error {
 	if err == nil {
 		var t dirTree
 		if t, err = parseDirTree(b); err == nil {
-			return t.children(w.object)
+			return t.entries(func(_ []byte, child Name) error { return w.object(child) })
 		}
 		err = &BadObjectError{Object: n, Reason: err.Error()}
 	}
