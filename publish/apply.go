@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -87,7 +88,7 @@ func (a *apply) warn(format string, args ...any) {
 // cannot take away what the closure found. early bounds what comes before the
 // session is publishing.
 func (a *apply) run(early, ctx context.Context) (err error) {
-	unlock, err := a.target.lock(early)
+	unlock, err := a.lock(early)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (a *apply) run(early, ctx context.Context) (err error) {
 	if err := a.checkToken(); err != nil {
 		return err
 	}
-	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, nil)
+	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) { s.Detail = "" })
 	if err != nil {
 		return err
 	}
@@ -116,6 +117,40 @@ func (a *apply) run(early, ctx context.Context) (err error) {
 		return err
 	}
 	return a.flip(ctx)
+}
+
+// sayAfter is how long a publish waits for a lock before the session says so.
+const sayAfter = 2 * time.Second
+
+// lock takes the shared lock. While another process, such as ostree prune, keeps
+// the publish from it, the session says so.
+func (a *apply) lock(ctx context.Context) (unlock func() error, err error) {
+	since := time.Now().UTC()
+	taken := make(chan struct{})
+	var saying sync.WaitGroup
+	saying.Go(func() {
+		select {
+		case <-taken:
+		case <-time.After(sayAfter):
+			a.say("waits for the repository's lock since %s: another process, such as ostree prune, holds it", since.Format(time.TimeOnly))
+		}
+	})
+	unlock, err = a.target.lock(ctx)
+	close(taken)
+	saying.Wait()
+	return unlock, err
+}
+
+// say tells in the session what it waits for. A session that has ended meanwhile
+// is not told.
+func (a *apply) say(format string, args ...any) {
+	s := a.plan.session
+	text := fmt.Sprintf(format, args...)
+	a.cfg.Log.Info("session "+text, "session", s.ID)
+	_, err := a.cfg.Journal.Move(s.ID, s.State, func(s *journal.Session) { s.Detail = text })
+	if closed := new(journal.StateError); err != nil && !errors.As(err, &closed) {
+		a.cfg.Log.Error("cannot note what a session waits for", "session", s.ID, "err", err)
+	}
 }
 
 // checkToken refuses a session whose token was taken away, or may not move its
@@ -135,8 +170,32 @@ func (a *apply) checkToken() error {
 	return nil
 }
 
-// flip brings in the commits and moves the refs, under the exclusive lock.
-func (a *apply) flip(ctx context.Context) (err error) {
+// flip brings in the commits and then moves the refs. Only the move itself needs
+// others to keep away: what takes long comes before.
+func (a *apply) flip(ctx context.Context) error {
+	if err := a.target.importCommits(a.plan.commits); err != nil {
+		return err
+	}
+	if err := a.mergeMetas(); err != nil {
+		return err
+	}
+	moves, err := a.target.prepareRefs(a.plan.session)
+	if err != nil {
+		return err
+	}
+	// The commits, before a ref names them, and the refs before they get their name.
+	if err := a.target.sync(); err != nil {
+		return err
+	}
+	if err := a.move(ctx, moves); err != nil {
+		return err
+	}
+	a.follow()
+	return a.target.sync()
+}
+
+// move moves the refs, unless somebody else has moved one.
+func (a *apply) move(ctx context.Context, moves *refMoves) (err error) {
 	unlock, err := a.target.lockAlone(ctx)
 	if err != nil {
 		return err
@@ -144,24 +203,10 @@ func (a *apply) flip(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	for _, r := range a.plan.session.Refs {
 		if err := checkMoved(a.target.view, a.plan.session, r); err != nil {
-			return err
+			return errors.Join(err, moves.drop())
 		}
 	}
-	if err := a.target.importCommits(a.plan.commits); err != nil {
-		return err
-	}
-	if err := a.mergeMetas(); err != nil {
-		return err
-	}
-	// Before a ref names them.
-	if err := a.target.sync(); err != nil {
-		return err
-	}
-	if err := a.target.moveRefs(a.plan.session.Refs); err != nil {
-		return err
-	}
-	a.follow()
-	return a.target.sync()
+	return moves.apply()
 }
 
 // checkWhole walks the closure and makes what is staged durable: what the journal

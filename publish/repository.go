@@ -18,7 +18,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // repository is the production repository, opened to be changed by one publish
@@ -56,18 +55,20 @@ func (r *repository) lock(ctx context.Context) (unlock func() error, err error) 
 	return func() error { return r.dst.Unlock(libostree.Shared) }, err
 }
 
-// lockTime is how long a publish waits for the exclusive lock at a time.
-const lockTime = 10 * time.Second
+// aloneTime is how long a publish waits for the exclusive lock.
+const aloneTime = 5 * time.Second
 
-// lockAlone turns the shared lock into the exclusive one, until unlock. A stop
-// does not cut off what is all but done: only a lock that others hold does, for
-// lockTime, and the error is libostree.ErrLocked then.
+// lockAlone turns the shared lock into the exclusive one, until unlock. Others may
+// take the shared lock in turn, so that it is never free: then the refs move under
+// the shared one, which they know how to live with. It keeps prune away, too, and
+// each ref is compared with its old commit right before it moves.
 func (r *repository) lockAlone(ctx context.Context) (unlock func() error, err error) {
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTime)
+	// A stop does not cut off what is all but done.
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), aloneTime)
 	defer cancel()
 	err = r.dst.Lock(wait, libostree.Exclusive)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = libostree.ErrLocked
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, libostree.ErrLocked) {
+		return func() error { return nil }, nil
 	}
 	return func() error { return r.dst.Unlock(libostree.Exclusive) }, err
 }
@@ -199,19 +200,5 @@ func (r *repository) writeMeta(c ostree.Checksum, meta []byte) error {
 	return durable.ReplaceFrom(filepath.Join(r.path, "tmp"), path, func(f *os.File) error {
 		_, err := f.Write(meta)
 		return errors.Join(err, f.Chmod(0o644))
-	})
-}
-
-// moveRefs moves all refs of a session to their new commits.
-func (r *repository) moveRefs(refs []wire.Ref) error {
-	return r.transaction(func() error {
-		for _, ref := range refs {
-			c, err := ostree.ParseChecksum(ref.New)
-			if err != nil {
-				return err
-			}
-			r.dst.SetRef(ref.Ref, c)
-		}
-		return nil
 	})
 }

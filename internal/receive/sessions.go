@@ -163,7 +163,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *request) error {
 func (s *Server) waitChange(r *request, session journal.Session, d time.Duration) (journal.Session, error) {
 	changed := s.cfg.Journal.Changed(session.ID)
 	now, err := s.cfg.Journal.Session(session.ID)
-	if err != nil || now.State != session.State || now.State.Final() || now.Error != "" || now.Detail != "" {
+	if err != nil || now.State != session.State || now.State.Final() || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
 		return now, err
 	}
 	timer := time.NewTimer(d)
