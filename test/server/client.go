@@ -205,6 +205,12 @@ func (c *Client) Finalize(id string) wire.Session {
 	return wire.Session{}
 }
 
+// Wait gets a session after its next change of state, or some seconds.
+func (c *Client) Wait(id string) wire.Session {
+	c.t.Helper()
+	return c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=10s", nil))
+}
+
 // Push sends a commit in one pack and publishes it, and returns the session.
 func (c *Client) Push(repo string, ref wire.Ref) wire.Session {
 	c.t.Helper()
