@@ -13,6 +13,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/test/gpg"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -344,21 +345,21 @@ func TestSignatures(t *testing.T) {
 	client := s.Client(s.Token)
 	meta := ostree.Name{Checksum: c[0], Type: ostree.CommitMeta}
 	commit := c[0].String()
-	gpg := newGPG(t)
+	keys := gpg.New(t)
 	t.Setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
 	steps := []struct {
 		sign, verify func(repo string)
 	}{
-		{func(repo string) { gpg.sign(repo, commit, 0) }, func(repo string) { gpg.verify(repo, "x", 0) }},
+		{func(repo string) { keys.Sign(repo, commit, 0) }, func(repo string) { keys.Verify(repo, "x", 0) }},
 		{
 			func(repo string) { ts.Command(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", commit, "key") },
 			func(repo string) {
 				ts.Command(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", "--verify", commit, "key")
 			},
 		},
-		{func(repo string) { gpg.sign(repo, commit, 1) }, func(repo string) {
-			gpg.verify(repo, "x", 0)
-			gpg.verify(repo, "x", 1)
+		{func(repo string) { keys.Sign(repo, commit, 1) }, func(repo string) {
+			keys.Verify(repo, "x", 0)
+			keys.Verify(repo, "x", 1)
 		}},
 	}
 	old := ""

@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -80,9 +80,9 @@ func TestSummaryCannotBeWritten(t *testing.T) {
 	ts.Must(t, os.WriteFile(ghost, []byte(strings.Repeat("0", 64)+"\n"), 0o644))
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "summary could not be written")
 	ts.Must(t, os.Remove(ghost))
-	for !strings.Contains(ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-v"), c[0].String()) {
-		time.Sleep(50 * time.Millisecond) // until the test's own time is over
-	}
+	must.Wait(t, "the summary names the commit", func() bool {
+		return strings.Contains(must.OSTree(t, "summary", "--repo="+s.Repo, "-v"), c[0].String())
+	})
 }
 
 // Detached metadata of a commit that no ref of the session leads to is left
