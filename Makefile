@@ -26,11 +26,11 @@ deps:                ## install what is missing: libostree, ostree, pkg-config, 
 	@hack/deps.sh
 
 demo: build          ## push, kill, resume and pull real files of this machine
-	$(GO) run ./internal/demo bin/ostree-upload
+	$(GO) run ./tools/demo bin/ostree-upload
 
 bench: build         ## measure pushes beside rsync, ostree pull and others; docs/performance.md
 	@hack/bench-deps.sh
-	$(GO) run ./internal/bench $(BENCHFLAGS) bin/ostree-upload
+	$(GO) run ./tools/bench $(BENCHFLAGS) bin/ostree-upload
 
 test: deps           ## all tests
 	$(GO) test ./...
@@ -39,7 +39,7 @@ race: deps           ## all tests, watched for data races
 	$(GO) test -race ./...
 
 crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
-	CRASH=full $(GO) test -timeout 2h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|Janitor|FailedSync|[A-Za-z]*Points)$$' ./cmd/ostree-upload
+	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
 
 fuzz: deps           ## each fuzz target for FUZZTIME
 	FUZZTIME=$(FUZZTIME) hack/fuzz.sh

@@ -64,18 +64,33 @@ func TestImportsPointOneWay(t *testing.T) {
 	}
 }
 
-// TestHelpersOfTests pins that what stands in for a bad link or makes hostile
-// objects is in no binary.
+// TestHelpersOfTests pins that what tests and tools stand on is in no binary.
 func TestHelpersOfTests(t *testing.T) {
-	helpers := []string{"test/server", "test/link", "test/objects"}
+	outside := func(pkg string) bool { return strings.HasPrefix(pkg, "test/") || strings.HasPrefix(pkg, "tools/") }
+	helpers := 0
 	for pkg, imported := range ourImports(t) {
-		if pkg == "tools/bench" {
-			continue // measures through the link, and is in no binary either
+		if outside(pkg) {
+			helpers++
+			continue
 		}
-		for _, helper := range helpers {
-			if slices.Contains(imported, helper) && !slices.Contains(helpers, pkg) {
+		for _, helper := range imported {
+			if outside(helper) {
 				t.Errorf("%s imports %s", pkg, helper)
 			}
+		}
+	}
+	if helpers == 0 {
+		t.Error("found no helpers: is the test at its place?")
+	}
+}
+
+// TestSystemTestsStandOutside pins that tests of the running program reach it as
+// people do: what they stand on imports no part of the server.
+func TestSystemTestsStandOutside(t *testing.T) {
+	may := []string{"internal/client", "internal/push", "internal/wire", "internal/ostree", "internal/fault", "internal/hint", "test/link", "test/must", "test/process"}
+	for _, reached := range reach(ourImports(t), "test/site") {
+		if !slices.Contains(may, reached) {
+			t.Errorf("test/site imports %s, by way of others perhaps", reached)
 		}
 	}
 }

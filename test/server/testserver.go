@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -193,4 +194,21 @@ func Object(t testing.TB, repo string, n ostree.Name) []byte {
 	b, err := io.ReadAll(f)
 	Must(t, err)
 	return b
+}
+
+// Clean does a round of the server's janitor.
+func (s *Server) Clean(ctx context.Context, settings *config.Config, log *slog.Logger) error {
+	now := time.Now()
+	if err := s.Publisher.Expire(now, s.Store.Active); err != nil {
+		return err
+	}
+	forgotten, err := s.Journal.Trim(now.Add(-time.Duration(settings.History)))
+	if err != nil {
+		return err
+	}
+	deleted, err := s.Store.Clean(ctx)
+	if deleted > 0 || forgotten > 0 {
+		log.Info("cleaned", "objects", deleted, "sessions", forgotten)
+	}
+	return err
 }
