@@ -18,6 +18,7 @@ import (
 
 	kflate "github.com/klauspost/compress/flate"
 
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
 
@@ -38,7 +39,7 @@ func inflated(z *inflater, r io.Reader, size int64) (sum string, n int64, err er
 // takes all of it, the SHA-256 of what it makes, else "-".
 func TestInflateAsZlib(t *testing.T) {
 	f, err := os.Open("testdata/deflate.txt")
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	z, lines := new(inflater), 0
 	s := bufio.NewScanner(f)
@@ -49,7 +50,7 @@ func TestInflateAsZlib(t *testing.T) {
 		}
 		stream, want, _ := strings.Cut(s.Text(), " ")
 		b, err := hex.DecodeString(stream)
-		must(t, err)
+		must.OK(t, err)
 		for _, r := range []io.Reader{bytes.NewReader(b), iotest.OneByteReader(bytes.NewReader(b))} {
 			sum, _, err := inflated(z, r, 1<<40)
 			if err != nil {
@@ -74,7 +75,7 @@ func TestInflateForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := hex.DecodeString("2dccb10d00301083c05939efbf438a4f574224d960598668f9307dd79a445ab365edfaed260f")
-	must(t, err)
+	must.OK(t, err)
 	if _, _, err := inflated(z, bytes.NewReader(b), 1<<20); err != errDeflate {
 		t.Errorf("got %v", err)
 	}
@@ -129,10 +130,10 @@ func std(t *testing.T, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, level)
-	must(t, err)
+	must.OK(t, err)
 	_, err = w.Write(content)
-	must(t, err)
-	must(t, w.Close())
+	must.OK(t, err)
+	must.OK(t, w.Close())
 	return b.Bytes()
 }
 
@@ -140,10 +141,10 @@ func klauspost(t *testing.T, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := kflate.NewWriter(&b, level)
-	must(t, err)
+	must.OK(t, err)
 	_, err = w.Write(content)
-	must(t, err)
-	must(t, w.Close())
+	must.OK(t, err)
+	must.OK(t, w.Close())
 	return b.Bytes()
 }
 

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +25,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
+	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/tusstore"
 )
 
@@ -50,10 +50,10 @@ type Server struct {
 func Start(t testing.TB, mode string) *Server {
 	t.Helper()
 	repo := filepath.Join(t.TempDir(), "prod")
-	Must(t, os.Mkdir(repo, 0o755))
-	Must(t, libostree.Init(repo, mode))
+	must.OK(t, os.Mkdir(repo, 0o755))
+	must.OK(t, libostree.Init(repo, mode))
 	s := &Server{t: t, Repo: repo, State: filepath.Join(repo, ".ostree-upload")}
-	Must(t, os.Mkdir(s.State, 0o700))
+	must.OK(t, os.Mkdir(s.State, 0o700))
 	s.Run()
 	t.Cleanup(func() {
 		if err := s.Journal.Check(); err != nil {
@@ -70,24 +70,24 @@ func (s *Server) Run() {
 	s.t.Helper()
 	log := slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	j, err := journal.OpenFile(filepath.Join(s.State, "journal.db"))
-	Must(s.t, err)
+	must.OK(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	store, err := tusstore.Open(ctx, tusstore.Config{Dir: s.State, Repo: s.Repo, Journal: j, Workers: 2, MaxObjectSize: 8 << 30, Log: log})
-	Must(s.t, err)
+	must.OK(s.t, err)
 	p := publish.New(publish.Config{
 		Repo: s.Repo, Staged: store.StagedPath(), Journal: j, Log: log,
 		Summary: publish.Auto, Ready: store.Wait, Drop: store.Drop, Hold: store.Hold,
 	})
-	Must(s.t, p.Recover())
+	must.OK(s.t, p.Recover())
 	repo, err := ostree.OpenRepo(s.Repo)
-	Must(s.t, err)
+	must.OK(s.t, err)
 	s.Settings = s.tokens()
 	settings := s.Settings
 	srv, err := receive.New(receive.Config{
 		Version: "test", Repo: repo, Settings: func() *config.Config { return settings },
 		Journal: j, Store: store, Publisher: p, Log: log,
 	})
-	Must(s.t, err)
+	must.OK(s.t, err)
 	h := httptest.NewServer(srv.Handler())
 	var g errgroup.Group
 	g.Go(func() error { return store.Run(ctx) })
@@ -97,9 +97,9 @@ func (s *Server) Run() {
 		h.CloseClientConnections()
 		h.Close()
 		cancel()
-		Must(s.t, g.Wait())
-		Must(s.t, store.Close())
-		Must(s.t, j.Close())
+		must.OK(s.t, g.Wait())
+		must.OK(s.t, store.Close())
+		must.OK(s.t, j.Close())
 	}
 }
 
@@ -125,7 +125,7 @@ func (s *Server) tokens() *config.Config {
 // Fsck lets ostree check the repository.
 func (s *Server) Fsck() {
 	s.t.Helper()
-	Command(s.t, "ostree", "fsck", "--repo="+s.Repo)
+	must.Run(s.t, "ostree", "fsck", "--repo="+s.Repo)
 }
 
 // Ref is the commit that a ref of the repository names, "" for none.
@@ -135,26 +135,8 @@ func (s *Server) Ref(name string) string {
 	if os.IsNotExist(err) {
 		return ""
 	}
-	Must(s.t, err)
+	must.OK(s.t, err)
 	return strings.TrimSpace(string(b))
-}
-
-// Must ends the test on an error.
-func Must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Command runs a program and returns what it prints.
-func Command(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // Commit commits a tree of small files, in which each call for another salt
@@ -162,22 +144,22 @@ func Command(t testing.TB, args ...string) string {
 func Commit(t testing.TB, repo, branch, salt string, files int) ostree.Checksum {
 	t.Helper()
 	if _, err := os.Stat(repo); err != nil {
-		Command(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+		must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
 	}
 	tree := t.TempDir()
 	for i := range files {
 		dir := filepath.Join(tree, fmt.Sprint("dir", i%7))
-		Must(t, os.MkdirAll(dir, 0o755))
+		must.OK(t, os.MkdirAll(dir, 0o755))
 		text := fmt.Sprintln("file", i)
 		if i < 3 {
 			text += salt
 		}
-		Must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), []byte(text), 0o644))
+		must.OK(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), []byte(text), 0o644))
 	}
-	Must(t, os.Symlink("dir0/file0", filepath.Join(tree, "link")))
-	c, err := ostree.ParseChecksum(Command(t, "ostree", "commit", "--repo="+repo, "-b", branch, "-s", salt,
+	must.OK(t, os.Symlink("dir0/file0", filepath.Join(tree, "link")))
+	c, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", branch, "-s", salt,
 		"--no-bindings", "--owner-uid=0", "--owner-gid=0", "--no-xattrs", tree))
-	Must(t, err)
+	must.OK(t, err)
 	return c
 }
 
@@ -185,14 +167,14 @@ func Commit(t testing.TB, repo, branch, salt string, files int) ostree.Checksum 
 func Object(t testing.TB, repo string, n ostree.Name) []byte {
 	t.Helper()
 	r, err := ostree.OpenRepo(repo)
-	Must(t, err)
+	must.OK(t, err)
 	o, err := r.Object(t.Context(), n)
-	Must(t, err)
+	must.OK(t, err)
 	f, err := o.Open()
-	Must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	b, err := io.ReadAll(f)
-	Must(t, err)
+	must.OK(t, err)
 	return b
 }
 
