@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,15 +15,6 @@ import (
 	"github.com/lirios/ostree-upload/test/must"
 )
 
-func command(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // source makes an archive repository with one commit, and its checksum.
 func source(t *testing.T) (repo string, commit ostree.Checksum) {
 	t.Helper()
@@ -33,8 +23,8 @@ func source(t *testing.T) (repo string, commit ostree.Checksum) {
 		t.Fatal(err)
 	}
 	repo = filepath.Join(t.TempDir(), "src")
-	command(t, "ostree", "init", "--repo="+repo, "--mode=archive")
-	sum, err := ostree.ParseChecksum(command(t, "ostree", "commit", "--repo="+repo, "-b", "main", tree))
+	must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+	sum, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "main", tree))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +67,11 @@ func TestImport(t *testing.T) {
 			must.OK(t, dst.RegenerateSummary())
 			must.OK(t, dst.Unlock(Exclusive))
 			must.OK(t, dst.Unlock(Shared))
-			command(t, "ostree", "fsck", "--repo="+to)
-			if got := command(t, "ostree", "rev-parse", "--repo="+to, "a/main"); got != commit.String() {
+			must.Run(t, "ostree", "fsck", "--repo="+to)
+			if got := must.Run(t, "ostree", "rev-parse", "--repo="+to, "a/main"); got != commit.String() {
 				t.Errorf("a/main is %s, want %s", got, commit)
 			}
-			if !strings.Contains(command(t, "ostree", "summary", "--repo="+to, "-v"), "a/main") {
+			if !strings.Contains(must.Run(t, "ostree", "summary", "--repo="+to, "-v"), "a/main") {
 				t.Error("the summary does not list a/main")
 			}
 		})
@@ -104,7 +94,7 @@ func objects(t *testing.T, repo string) (names []ostree.Name) {
 // context's error when that ends first.
 func TestLockTimesOut(t *testing.T) {
 	repo, _ := source(t)
-	command(t, "ostree", "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
+	must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
 	holder, waiter := open(t, repo), open(t, repo)
 	must.OK(t, holder.Lock(context.Background(), Exclusive))
 	if err := waiter.Lock(context.Background(), Shared); !errors.Is(err, ErrLocked) {

@@ -31,8 +31,8 @@ func TestPushThroughABlackHole(t *testing.T) {
 		rand.Read(b)
 		must.OK(t, os.WriteFile(filepath.Join(tree, fmt.Sprint("file", i)), b, 0o644))
 	}
-	ostreeRun(t, "init", "--repo="+repo, "--mode=archive")
-	head := ostreeRun(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
+	head := must.OSTree(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
 	s := server.Start(t, ostree.ModeArchive)
 	l, err := link.Listen(strings.TrimPrefix(s.URL, "http://"))
 	must.OK(t, err)

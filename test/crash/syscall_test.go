@@ -68,9 +68,7 @@ func (p *prepared) at(pt site.Injection) (hit bool) {
 	dir, err := os.MkdirTemp(p.T.TempDir(), "site")
 	must.OK(p.T, err)
 	defer os.RemoveAll(dir)
-	if out, err := exec.Command("cp", "-a", p.dir+"/.", dir).CombinedOutput(); err != nil {
-		p.T.Fatalf("cp: %v\n%s", err, out)
-	}
+	must.Run(p.T, "cp", "-a", p.dir+"/.", dir)
 	s := site.At(p.T, dir)
 	s.Token = p.token
 	s.Start()

@@ -7,7 +7,6 @@ package crash
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -158,9 +157,7 @@ func TestVerifyReadsTheDisk(t *testing.T) {
 	s.Server.Kill()
 	wait()
 	unlock()
-	if out, err := exec.Command("sync", "-f", d.Dir).CombinedOutput(); err != nil {
-		t.Fatalf("sync: %v\n%s", err, out)
-	}
+	must.Run(t, "sync", "-f", d.Dir)
 	files, err := filepath.Glob(filepath.Join(s.Staged(), "*", "*.filez"))
 	must.OK(t, err)
 	path := slices.MaxFunc(files, func(a, b string) int { return int(fileSize(t, a) - fileSize(t, b)) })

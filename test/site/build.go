@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -114,15 +113,15 @@ func commitTree(repo, ref, tree string) (*Build, error) {
 		{"init", "--repo=" + repo, "--mode=archive"},
 		{"config", "--repo=" + repo, "set", "archive.zlib-level", "1"}, // quicker
 	} {
-		if out, err := exec.Command("ostree", args...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("ostree %s: %w\n%s", args[0], err, out)
+		if _, err := OSTree(args...); err != nil {
+			return nil, err
 		}
 	}
-	out, err := exec.Command("ostree", "commit", "--fsync=false", "--repo="+repo, "--branch="+ref, "--tree=dir="+tree).Output()
+	commit, err := OSTree("commit", "--fsync=false", "--repo="+repo, "--branch="+ref, "--tree=dir="+tree)
 	if err != nil {
-		return nil, fmt.Errorf("ostree commit: %w", err)
+		return nil, err
 	}
-	b := &Build{Repo: repo, Ref: ref, Commit: strings.TrimSpace(string(out))}
+	b := &Build{Repo: repo, Ref: ref, Commit: commit}
 	err = filepath.WalkDir(filepath.Join(repo, "objects"), func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err

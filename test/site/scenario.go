@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -79,11 +78,8 @@ func (c *Scenario) Play(t *testing.T, f *Mishap) *Play {
 	} else {
 		dir = t.TempDir()
 	}
-	for _, args := range [][]string{{"cp", "-a", c.dir + "/.", dir}, {"sync", "-f", dir}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", args[0], err, out)
-		}
-	}
+	must.Run(t, "cp", "-a", c.dir+"/.", dir)
+	must.Run(t, "sync", "-f", dir)
 	p.Site = At(t, dir)
 	p.Token = c.token
 	t.Cleanup(p.End)
