@@ -51,7 +51,7 @@ func run(m *testing.M) (code int, err error) {
 	env := map[string]string{"PATH": bin + string(filepath.ListSeparator) + os.Getenv("PATH")}
 	if os.Getenv("GORACE") == "" {
 		// No second of waiting at each exit, and an exit code that says nothing of
-		// races, as dataRaces does.
+		// races, as DataRaces does.
 		env["GORACE"] = "atexit_sleep_ms=10 exitcode=0"
 	}
 	for name, value := range env {
