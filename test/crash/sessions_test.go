@@ -83,6 +83,9 @@ func (c *ending) play(t *testing.T, f *site.Mishap) (early int) {
 	early = len(f.Points(t))
 	p.persist(func() error { return c.end(p) })
 	p.Stop()
+	if f.Effect == "" {
+		p.nothingLeft() // that a start would take away
+	}
 	p.Start()
 	must.OK(t, p.Server.Stop())
 	p.nothingLeft()
