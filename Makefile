@@ -14,13 +14,22 @@ export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
 BUILD = $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ostree-upload ./cmd/ostree-upload
 
-.PHONY: deps build build-client demo bench test race crash fuzz lint install clean
+# `go test` with a line for each package, what failed, and what was skipped.
+TEST = $(GO) run ./hack/gotest
 
-build: deps          ## bin/ostree-upload
+# The packages whose tests take seconds: not those that run the whole program.
+quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
+
+.PHONY: build build-client help deps demo bench check lint test race race-quick crash fuzz changelog install clean
+
+build: deps          ## bin/ostree-upload; what plain `make` does
 	$(BUILD)
 
 build-client:        ## bin/ostree-upload-client, without libostree: push, sessions, gentoken
 	CGO_ENABLED=0 $(BUILD:bin/ostree-upload=bin/ostree-upload-client)
+
+help:                ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 deps:                ## install what is missing: libostree, ostree, pkg-config, gcc
 	@hack/deps.sh
@@ -32,11 +41,17 @@ bench: build         ## measure pushes beside rsync, ostree pull and others; doc
 	@hack/bench-deps.sh
 	$(GO) run ./tools/bench $(BENCHFLAGS) bin/ostree-upload
 
+check: lint          ## before a commit, some minutes: lint, and all tests but those of the whole program
+	$(TEST) -short $(quick)
+
 test: deps           ## all tests
-	$(GO) test ./...
+	$(TEST) -timeout 30m ./...
 
 race: deps           ## all tests, watched for data races
-	$(GO) test -race ./...
+	$(TEST) -race -timeout 60m ./...
+
+race-quick: deps     ## the tests of `make check`, watched for data races
+	$(TEST) -race -timeout 30m $(quick)
 
 crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
 	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
@@ -44,10 +59,15 @@ crash: deps          ## crashes, power cuts, calls that fail, full disks, at ful
 fuzz: deps           ## each fuzz target for FUZZTIME
 	FUZZTIME=$(FUZZTIME) hack/fuzz.sh
 
-lint: deps           ## gofmt, go vet with and without libostree, staticcheck
+lint: deps           ## gofmt, go vet with and without libostree, staticcheck, the form of changelog files
+	@hack/changelog.sh check
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && test -z "$$unformatted" || { echo "not gofmt'ed: $$unformatted"; exit 1; }
-	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... && $(GO) vet -tags faults ./internal/fault
+	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... ./internal/client/... && $(GO) vet -tags faults ./internal/fault
 	$(GO) run $(STATICCHECK) ./...
+
+changelog:           ## make the files of changelog/unreleased the release VERSION=... of CHANGELOG.md
+	@test '$(origin VERSION)' != file || { echo 'usage: make changelog VERSION=v1.2.3' >&2; exit 2; }
+	hack/changelog.sh release '$(VERSION)'
 
 install:             ## to DESTDIR/PREFIX/bin
 	test -x bin/ostree-upload || $(MAKE) build

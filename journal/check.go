@@ -55,6 +55,10 @@ func checkStrays(tx *bbolt.Tx, sessions int) error {
 			return err
 		}))
 	}
+	errs = append(errs, tx.Bucket(worksBucket).ForEach(func(kind, _ []byte) error {
+		_, _, err := readWork(tx, string(kind))
+		return err
+	}))
 	return errors.Join(errs...)
 }
 

@@ -46,14 +46,13 @@ func writeEmpty(path string) error {
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{
-			metaBucket, sessionsBucket, countsBucket, newestBucket, liveBucket, problemsBucket, setsBucket,
+			metaBucket, sessionsBucket, countsBucket, newestBucket, liveBucket, problemsBucket, worksBucket, setsBucket,
 		} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
 		}
-		meta := tx.Bucket(metaBucket)
-		return errors.Join(meta.Put(versionKey, []byte(schema)), meta.Put(cleanKey, []byte{1}))
+		return tx.Bucket(metaBucket).Put(versionKey, []byte(schema))
 	})
 	return errors.Join(err, db.Close())
 }

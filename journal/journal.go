@@ -22,12 +22,13 @@
 //
 // The file is a bbolt database with these buckets:
 //
-//	meta      "version", "clean"
+//	meta      "version"
 //	sessions  id -> JSON of record
 //	counts    id -> Counts, eight bytes each, big endian
 //	newest    creation time (ns, big endian), id -> nothing
 //	live      id of each session that is not in a final state -> nothing
 //	problems  id -> bucket: object -> code, NUL, reason
+//	works     kind -> JSON of Work: what is to follow a publish
 //	sets      id -> bucket, gone once the session is released:
 //	            names       chunk number -> 33 bytes for each object: checksum, type
 //	            status      chunk number -> 1 byte for each object
@@ -68,10 +69,13 @@ var (
 	newestBucket   = []byte("newest")
 	liveBucket     = []byte("live")
 	problemsBucket = []byte("problems")
+	worksBucket    = []byte("works")
 	setsBucket     = []byte("sets")
 
 	versionKey = []byte("version")
-	cleanKey   = []byte("clean")
+	// cleanKey was here until the mark of a clean stop went to the staging. It is
+	// removed, so that no older build takes a stop of this one for a clean one.
+	cleanKey = []byte("clean")
 )
 
 // ErrNotFound is for a session that the journal does not know.
@@ -86,10 +90,9 @@ var errUnchanged = errors.New("unchanged")
 
 // Journal is an open journal file.
 type Journal struct {
-	db       *bbolt.DB
-	path     string
-	wasClean bool
-	now      func() time.Time
+	db   *bbolt.DB
+	path string
+	now  func() time.Time
 
 	writing sync.Mutex // held by the one writer; guards failed and closed
 	failed  error
@@ -141,7 +144,7 @@ func OpenFile(path string) (*Journal, error) {
 	return j, nil
 }
 
-// start checks the schema, and marks the journal as in use until Close.
+// start checks the schema, and brings the file of an older build up to it.
 func (j *Journal) start(tx *bbolt.Tx) error {
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
@@ -150,39 +153,23 @@ func (j *Journal) start(tx *bbolt.Tx) error {
 	if v := meta.Get(versionKey); string(v) != schema {
 		return fmt.Errorf("schema version %q, this build knows %q only", v, schema)
 	}
-	j.wasClean = meta.Get(cleanKey) != nil
-	return meta.Delete(cleanKey)
+	if meta.Get(cleanKey) == nil && tx.Bucket(worksBucket) != nil {
+		return errUnchanged
+	}
+	_, err := tx.CreateBucketIfNotExists(worksBucket)
+	return errors.Join(err, meta.Delete(cleanKey))
 }
 
-// WasClean reports whether the last process to hold the journal closed it. A
-// new journal counts as clean.
-func (j *Journal) WasClean() bool { return j.wasClean }
-
-// Close records a clean stop and closes the file; a journal that failed to
-// commit is left as after a crash. Closing again does nothing.
+// Close closes the file. The error is ErrStopped if a commit has failed. Closing
+// twice is not an error.
 func (j *Journal) Close() error {
-	err := j.update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(metaBucket).Put(cleanKey, []byte{1})
-	})
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	if j.closed {
 		return nil
 	}
 	j.closed = true
-	return errors.Join(err, j.db.Close())
-}
-
-// Abandon closes the file as a crash would: the next process to hold it does not
-// count this stop as a clean one.
-func (j *Journal) Abandon() error {
-	j.writing.Lock()
-	defer j.writing.Unlock()
-	if j.closed {
-		return nil
-	}
-	j.closed = true
-	return j.db.Close()
+	return errors.Join(j.stoppedBy(), j.db.Close())
 }
 
 // update runs fn in a write transaction. Nothing is written if fn fails; if it
@@ -190,8 +177,8 @@ func (j *Journal) Abandon() error {
 func (j *Journal) update(fn func(*bbolt.Tx) error) error {
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	if j.failed != nil {
-		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
+	if err := j.stoppedBy(); err != nil {
+		return err
 	}
 	tx, err := j.db.Begin(true)
 	if err != nil {
@@ -230,8 +217,17 @@ func (j *Journal) Failed() <-chan struct{} { return j.stopped }
 func (j *Journal) Err() error {
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	if j.failed != nil {
-		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
+	if err := j.stoppedBy(); err != nil {
+		return err
 	}
 	return j.db.View(func(*bbolt.Tx) error { return nil })
+}
+
+// stoppedBy is the failure that stopped the journal, or nil. The caller holds
+// writing.
+func (j *Journal) stoppedBy() error {
+	if j.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 }

@@ -108,7 +108,7 @@ func TestAgainstModel(t *testing.T) {
 			must.OK(t, j.Record(id, up))
 		case 2:
 			names := []ostree.Name{object(r.IntN(6000)), object(r.IntN(6000))}
-			must.OK(t, j.Problem(id, nil, names))
+			must.OK(t, j.Withdraw(id, nil, names))
 			m[names[0]], m[names[1]] = Missing, Missing
 		}
 		if step%30 == 29 {

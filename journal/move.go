@@ -8,15 +8,18 @@ import (
 
 // Move records that a session is now in state to, and wakes who waits for that
 // (Changed). What change sets in Error, Detail and Expires is recorded with it;
-// change may be nil. A session that comes back to Open expires as after
-// activity. Recording the state that the session is in only applies change.
-// *StateError if the session may not move so.
-func (j *Journal) Move(id string, to State, change func(*Session)) (Session, error) {
+// change may be nil. So are the works of the kinds due, which are to follow. A
+// session that comes back to Open expires as after activity. Recording the state
+// that the session is in only applies change. *StateError if the session may not
+// move so.
+func (j *Journal) Move(id string, to State, change func(*Session), due ...string) (Session, error) {
 	var s Session
 	var moved bool
 	err := j.update(func(tx *bbolt.Tx) (err error) {
-		s, moved, err = j.move(tx, id, to, change)
-		return err
+		if s, moved, err = j.move(tx, id, to, change); err != nil {
+			return err
+		}
+		return addWorks(tx, due, j.clock())
 	})
 	if err != nil {
 		return Session{}, err

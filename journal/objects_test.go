@@ -41,7 +41,7 @@ func TestStatusChanges(t *testing.T) {
 	}
 	problem := func(code string) func(*Journal, string, ostree.Name) error {
 		return func(j *Journal, id string, n ostree.Name) error {
-			return j.Problem(id, []wire.ObjectProblem{{Object: n.String(), Code: code}}, nil)
+			return j.Withdraw(id, []wire.ObjectProblem{{Object: n.String(), Code: code}}, nil)
 		}
 	}
 	tests := []struct {
@@ -176,7 +176,7 @@ func TestProblems(t *testing.T) {
 	}
 	move(t, j, id, Verifying)
 	missing := wire.ObjectProblem{Object: object(9).String(), Code: wire.MissingObjects, Reason: "not sent"}
-	must.OK(t, j.Problem(id, []wire.ObjectProblem{missing}, []ostree.Name{object(9), object(1)}))
+	must.OK(t, j.Withdraw(id, []wire.ObjectProblem{missing}, []ostree.Name{object(9), object(1)}))
 	if c, want := session(t, j, id).Counts, (Counts{Known: 4, Rejected: 1}); c != want {
 		t.Errorf("counts are %+v, want %+v", c, want)
 	}
@@ -188,11 +188,11 @@ func TestProblems(t *testing.T) {
 	if got := session(t, j, id).Problems; got != nil {
 		t.Errorf("problems are %v", got)
 	}
-	if err := j.Problem(id, []wire.ObjectProblem{{Object: "../x"}}, nil); err == nil {
+	if err := j.Withdraw(id, []wire.ObjectProblem{{Object: "../x"}}, nil); err == nil {
 		t.Error("a problem of no object was recorded")
 	}
 	move(t, j, id, Failed)
-	wantStateError(t, j.Problem(id, nil, nil), Failed, "")
+	wantStateError(t, j.Withdraw(id, nil, nil), Failed, "")
 	wantStateError(t, j.Record(id, pack), Failed, "")
 }
 
@@ -207,7 +207,7 @@ func TestCommitMetas(t *testing.T) {
 	}}))
 	must.OK(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: meta, CommitMeta: []byte("new")}}}))
 	must.OK(t, j.Record(id, Upload{Name: "pack-3", Objects: []Result{{Name: meta, CommitMeta: []byte("bad"), Reason: "bad"}}}))
-	must.OK(t, j.Problem(id, nil, []ostree.Name{withdrawn}))
+	must.OK(t, j.Withdraw(id, nil, []ostree.Name{withdrawn}))
 	got, err := j.CommitMetas(id)
 	must.OK(t, err)
 	if want := map[ostree.Checksum][]byte{meta.Checksum: []byte("new"), empty.Checksum: {}}; !reflect.DeepEqual(got, want) {

@@ -57,12 +57,11 @@ func readProblems(tx *bbolt.Tx, id string) []wire.ObjectProblem {
 	return list
 }
 
-// Problem records what finalize found missing or bad, in one transaction: the
-// problems, and the status of their objects and of names, which go back to
-// Rejected where the problem is bad-objects and else to Missing. Objects that
-// the set lacks are added to it. names need only hold those that no problem
-// speaks of. *StateError if the session has ended.
-func (j *Journal) Problem(id string, found []wire.ObjectProblem, names []ostree.Name) error {
+// Withdraw takes back what was said of objects that proved missing or bad, in one
+// transaction: it records the problems, and the objects that they and names speak
+// of become Rejected where the problem is bad-objects and else Missing. Objects
+// that the set lacks are added to it. *StateError if the session has ended.
+func (j *Journal) Withdraw(id string, found []wire.ObjectProblem, names []ostree.Name) error {
 	statuses := make(map[ostree.Name]Status, len(found)+len(names))
 	for _, n := range names {
 		statuses[n] = Missing

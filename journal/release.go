@@ -14,7 +14,7 @@ import (
 
 // Release drops what a session that has ended no longer needs: its object set,
 // uploads and detached metadata, and problems beyond those listed. State, refs,
-// counts and the listed problems stay. Again is no error. *StateError if the
+// counts and the listed problems stay. Releasing twice is not an error. *StateError if the
 // session has not ended. One transaction does it: it frees pages and rewrites
 // none, some milliseconds for 1,000,000 objects.
 func (j *Journal) Release(id string) error {

@@ -74,7 +74,7 @@ func TestUnknownSession(t *testing.T) {
 		_, statusErr := j.Statuses(id, nil)
 		for _, err := range []error{
 			err, moveErr, statusErr, j.Touch(id, week), j.Add(id, nil), j.Record(id, Upload{}),
-			j.Problem(id, nil, nil), j.ForgetUpload(id, "x"), j.Release(id), j.Each(id, nil),
+			j.Withdraw(id, nil, nil), j.ForgetUpload(id, "x"), j.Release(id), j.Each(id, nil),
 		} {
 			if !errors.Is(err, ErrNotFound) {
 				t.Errorf("session %.20q: %v", id, err)

@@ -25,7 +25,7 @@ const (
 
 // next holds the moves. A session goes back to Open only while every ref is
 // still old, and out of Publishing to Failed only if a ref is neither old nor
-// new; the publisher sees to both.
+// new; the publisher ensures both.
 var next = map[State][]State{
 	Open:       {Verifying, Aborted, Expired},
 	Verifying:  {Open, Publishing, Failed, Aborted},

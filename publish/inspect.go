@@ -49,7 +49,7 @@ type inspection struct {
 func (i *inspection) session(ctx context.Context, s *journal.Session) error {
 	switch s.State {
 	case journal.Verifying, journal.Publishing:
-		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start sees to it", s.ID, s.State))
+		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
 	case journal.Published:
 		for _, r := range s.Refs {
 			if i.seen[r.Ref] {
@@ -78,7 +78,7 @@ func (i *inspection) ref(ctx context.Context, s *journal.Session, r wire.Ref) er
 		return err
 	}
 	i.moved(s, r, commit)
-	c := newClosure(i.view)
+	c := newClosure(i.view, func(_ context.Context, n ostree.Name) (bool, error) { return i.view.repo.Has(n) })
 	if err := c.walk(ctx, commit); err != nil {
 		return err
 	}

@@ -22,14 +22,14 @@ import (
 //
 // libostree would do that too, but where it cannot link, it copies, which needs
 // a transaction to survive a power cut. Nothing but the call itself tells.
-func (a *apply) linkAll(c *closure) error {
+func (r *repository) linkAll(c *closure) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, folder := range c.folders {
 		g.Go(func() error {
 			for _, is := range folder {
 				if is == importable {
-					return a.linkFolder(fmt.Sprintf("objects/%02x", i), folder)
+					return r.linkFolder(fmt.Sprintf("objects/%02x", i), folder)
 				}
 			}
 			return nil
@@ -40,13 +40,13 @@ func (a *apply) linkAll(c *closure) error {
 
 // linkFolder does so for the objects of one folder, of that name in both
 // repositories.
-func (a *apply) linkFolder(name string, folder map[ostree.Name]place) error {
-	from, err := os.Open(filepath.Join(a.cfg.Staged, name))
+func (r *repository) linkFolder(name string, folder map[ostree.Name]place) error {
+	from, err := os.Open(filepath.Join(r.stagedPath, name))
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	path := filepath.Join(a.cfg.Repo, name)
+	path := filepath.Join(r.path, name)
 	if err := os.Mkdir(path, 0o777); err != nil && !errors.Is(err, fs.ErrExist) { // as libostree does
 		return err
 	}
@@ -64,7 +64,7 @@ func (a *apply) linkFolder(name string, folder map[ostree.Name]place) error {
 		case nil:
 			folder[n] = published
 		case unix.EEXIST:
-			there, err := a.view.repo.Has(n)
+			there, err := r.repo.Has(n)
 			if err != nil {
 				return err
 			}

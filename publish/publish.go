@@ -20,13 +20,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -36,7 +39,14 @@ type Config struct {
 	Repo    string // the production repository
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
-	Summary Summary
+	Summary func() Summary // as the configuration says now
+	// Token finds the token of a name as the configuration has it now; nil if it
+	// was taken away or has expired.
+	Token func(name string) *token.Token
+	// Good tells whether a staged object is there and is what its name says.
+	Good func(context.Context, ostree.Name) (bool, error)
+	// Forget lets an object that proved missing or bad be uploaded again.
+	Forget func(session string, n ostree.Name) error
 	// Ready waits until what has arrived of a session is staged.
 	Ready func(ctx context.Context, session string) error
 	// Drop forgets the uploads of a session that has ended.
@@ -51,13 +61,11 @@ type Publisher struct {
 	cfg  Config
 	kick chan struct{}
 	wait time.Duration // before what could not be finished is tried again
-
-	summaryDue bool // a publish could not write the summary, or may not have
 }
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
-	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter, summaryDue: !cfg.Journal.WasClean()}
+	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter}
 }
 
 // A publish that could not be finished, for a lock not got or an error of the
@@ -79,17 +87,15 @@ func (p *Publisher) Enqueue() {
 // one can go on: verifying ones back to open, what ended ones still hold
 // released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
-	if !p.cfg.Journal.WasClean() {
-		if err := p.dropTransactions(); err != nil {
-			return err
-		}
+	if err := p.dropTransactions(); err != nil {
+		return err
 	}
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err
 	}
 	for _, s := range ended {
-		if err := p.end(s.ID); err != nil {
+		if err := p.release(s.ID); err != nil {
 			return err
 		}
 	}
@@ -137,8 +143,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			_, err := p.renewSummary() // the last time
-			return errors.Join(err, p.reopen())
+			return p.reopen()
 		case <-p.kick:
 		case <-again.C:
 		}
@@ -155,7 +160,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// Finish publishes what waits for it, once, for who does not Run.
+// Finish publishes what waits for it in one pass, for a caller that does not call
+// Run.
 func (p *Publisher) Finish(ctx context.Context) error {
 	retry, err := p.pass(ctx)
 	if err == nil && retry {
@@ -165,7 +171,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 }
 
 // pass handles each session that waits, oldest first and those publishing
-// before all others, and then the summary if that is still due. An error means
+// before all others, and then the works that are due. An error means
 // that the journal cannot be used or the disk cannot be trusted.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
@@ -181,12 +187,12 @@ func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 			retry = retry || again
 		}
 	}
-	again, err := p.renewSummary()
+	again, err := p.doWorks()
 	return retry || again, err
 }
 
 // session takes one session to its outcome. One that was aborted, and perhaps
-// forgotten, while others were published is none of our business any more.
+// forgotten, while others were published needs nothing more.
 func (p *Publisher) session(ctx context.Context, id string) (retry bool, err error) {
 	s, err := p.cfg.Journal.Session(id)
 	if err == nil && (s.State == journal.Verifying || s.State == journal.Publishing) {
@@ -202,13 +208,18 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
 	log := p.cfg.Log.With("session", s.ID)
 	start := time.Now()
-	err = p.publish(ctx, s)
+	done, err := p.publish(ctx, s)
+	if err == nil {
+		_, err = p.end(s.ID, journal.Published, func(s *journal.Session) {
+			s.Error, s.Detail = "", strings.Join(done.warnings, "; ")
+		}, done.due...)
+	}
 	var outcome *Outcome
 	var closed *journal.StateError
 	switch {
 	case err == nil:
 		log.Info("published", "refs", len(s.Refs), "took", time.Since(start))
-		return false, p.end(s.ID)
+		return false, nil
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
@@ -217,7 +228,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case errors.Is(err, libostree.ErrLocked):
 		log.Info("the repository is locked, trying again", "err", err)
 		return true, nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
 	}
 	log.Error("cannot publish", "err", err)
@@ -242,7 +253,7 @@ func outcomef(code, format string, args ...any) *Outcome {
 // missing.
 func (o *Outcome) open() bool {
 	switch o.Code {
-	case wire.MissingObjects, wire.BadObjects, wire.InsufficientStorage, wire.Internal:
+	case wire.MissingObjects, wire.BadObjects, wire.InsufficientStorage, wire.Internal, wire.Forbidden:
 		return true
 	}
 	return false
@@ -254,6 +265,9 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 	s, err := p.cfg.Journal.Session(id)
 	if err != nil {
 		return false, err
+	}
+	if s.State.Final() { // only what it held is left, which the next start lets go
+		return false, o
 	}
 	if s.State == journal.Publishing && o.open() {
 		moved, err := p.anyRefMoved(&s)
@@ -267,20 +281,34 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 			return true, err
 		}
 	}
-	if len(o.Problems) > 0 {
-		if err := p.cfg.Journal.Problem(id, o.Problems, nil); err != nil {
-			return false, err
-		}
-	}
-	to := journal.Failed
-	if o.open() {
-		to = journal.Open
-	}
-	_, err = p.cfg.Journal.Move(id, to, func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail })
-	if err != nil || to == journal.Open {
+	if err := p.withdraw(id, o.Problems); err != nil {
 		return false, err
 	}
-	return false, p.end(id)
+	why := func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail }
+	if o.open() {
+		_, err = p.cfg.Journal.Move(id, journal.Open, why)
+	} else {
+		_, err = p.end(id, journal.Failed, why)
+	}
+	return false, err
+}
+
+// withdraw takes back what was said of objects that proved missing or bad, so that
+// they can be sent again.
+func (p *Publisher) withdraw(id string, problems []wire.ObjectProblem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	for _, problem := range problems {
+		n, err := ostree.ParseName(problem.Object)
+		if err != nil {
+			return err
+		}
+		if err := p.cfg.Forget(id, n); err != nil {
+			return err
+		}
+	}
+	return p.cfg.Journal.Withdraw(id, problems, nil)
 }
 
 // internal makes an outcome of an error of the server itself.
@@ -290,12 +318,4 @@ func internal(cause error) *Outcome {
 		code = wire.InsufficientStorage
 	}
 	return &Outcome{Code: code, Detail: cause.Error()}
-}
-
-// end releases what an ended session held.
-func (p *Publisher) end(id string) error {
-	if err := p.cfg.Journal.Release(id); err != nil {
-		return err
-	}
-	return fault.Point("drop uploads", func() error { return p.cfg.Drop(id) })
 }

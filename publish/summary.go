@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 )
 
@@ -58,39 +56,4 @@ func SummaryOf(repo string, s Summary) (write bool, why string, err error) {
 		}
 	}
 	return true, "", nil
-}
-
-// summary writes the summary if that is ours to do: at one rename, so that
-// clients that read it see all refs of a session change at once.
-func (p *Publisher) summary(repo *libostree.Repo) error {
-	write, _, err := SummaryOf(p.cfg.Repo, p.cfg.Summary)
-	if err != nil || !write {
-		return err
-	}
-	return fault.Point("write the summary", repo.RegenerateSummary)
-}
-
-// renewSummary writes the summary if a publish could not, and tells whether to
-// try again. An error means that the disk cannot be
-// trusted.
-func (p *Publisher) renewSummary() (retry bool, err error) {
-	if !p.summaryDue {
-		return false, nil
-	}
-	if write, _, err := SummaryOf(p.cfg.Repo, p.cfg.Summary); err == nil && !write {
-		p.summaryDue = false
-		return false, nil
-	}
-	repo, err := libostree.Open(p.cfg.Repo)
-	if err == nil {
-		defer repo.Close()
-		err = p.summary(repo)
-	}
-	if err != nil {
-		p.cfg.Log.Warn("the summary could not be written", "err", err)
-		return true, nil
-	}
-	p.summaryDue = false
-	p.cfg.Log.Info("the summary is written now")
-	return false, durable.SyncFS(p.cfg.Repo)
 }

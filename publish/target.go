@@ -12,7 +12,7 @@ import (
 // checkTarget refuses content that the repository's mode cannot hold, before
 // anything changes. An archive holds everything.
 func (a *apply) checkTarget(c *closure) error {
-	mode := a.view.repo.Mode()
+	mode := a.target.repo.Mode()
 	if mode == ostree.ModeArchive {
 		return nil
 	}
@@ -24,12 +24,12 @@ func (a *apply) checkTarget(c *closure) error {
 			if n.Type != ostree.File || is == published {
 				continue
 			}
-			h, err := a.view.staged.FileHeader(n)
+			h, err := a.target.staged.FileHeader(n)
 			if err != nil {
 				return err
 			}
 			if reason := h.StorableIn(mode); reason != nil {
-				there, err := a.view.repo.Has(n)
+				there, err := a.target.repo.Has(n)
 				if err != nil {
 					return err
 				}

@@ -43,7 +43,7 @@ func BenchmarkIngest(b *testing.B) {
 			}
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		store, err := Open(ctx, Config{Dir: dir, Journal: j, Workers: runtime.GOMAXPROCS(0), Log: slog.New(slog.DiscardHandler)})
+		store, err := Open(ctx, Config{Dir: dir, Journal: j, Workers: runtime.GOMAXPROCS(0), Limits: func() Limits { return Limits{} }, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func BenchmarkIngest(b *testing.B) {
 		if got, _ := j.Session(s.ID); got.Counts.Staged != int64(len(names)) {
 			b.Fatalf("%d of %d objects are staged", got.Counts.Staged, len(names))
 		}
-		if err := store.Close(); err != nil {
+		if err := store.Close(true); err != nil {
 			b.Fatal(err)
 		}
 		if err := j.Close(); err != nil {

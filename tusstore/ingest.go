@@ -23,11 +23,12 @@ type worker struct {
 	*Store
 	verifier *ostree.Verifier
 	pack     []byte
+	limits   Limits
 	room     int64 // bytes that the session's objects may still inflate to
 }
 
 func (s *Store) work(ctx context.Context) {
-	w := &worker{Store: s, verifier: ostree.NewVerifier(s.cfg.MaxObjectSize)}
+	w := &worker{Store: s, verifier: ostree.NewVerifier(0)}
 	for {
 		j, ok := s.queue.pop(ctx)
 		if !ok {
@@ -47,18 +48,18 @@ func (s *Store) work(ctx context.Context) {
 }
 
 // backlog is how many complete uploads for each worker, the one under way
-// included, hold back who would create another, and roomTime is for how long.
+// included, delay the creation of another, and throttleTime is for how long.
 const (
-	backlog  = 1
-	roomTime = 10 * time.Second
+	backlog      = 1
+	throttleTime = 10 * time.Second
 )
 
-// Room holds back who would create an upload while the workers are far behind:
-// what waits takes space on the disk twice, and the time to write it.
-func (s *Store) Room(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, roomTime)
+// Throttle delays the creation of an upload while the workers are far behind:
+// what waits for them takes space on the disk twice, and the time to write it.
+func (s *Store) Throttle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, throttleTime)
 	defer cancel()
-	s.queue.room(ctx, backlog*s.cfg.Workers)
+	s.queue.waitBelow(ctx, backlog*s.cfg.Workers)
 }
 
 // Wait returns when every upload of a session that is complete at the call is
@@ -98,9 +99,9 @@ func (w *worker) ingest(j job) error {
 	if session.State.Final() {
 		return nil
 	}
-	w.room = math.MaxInt64
-	if w.cfg.MaxInflated > 0 {
-		w.room = w.cfg.MaxInflated - session.Counts.Inflated
+	w.limits, w.room = w.cfg.Limits(), math.MaxInt64
+	if w.limits.MaxInflated > 0 {
+		w.room = w.limits.MaxInflated - session.Counts.Inflated
 	}
 	if n, ok := u.object(); ok {
 		return w.ingestObject(u, n)
@@ -112,10 +113,10 @@ func (w *worker) ingest(j job) error {
 // result's; an error is the server's own.
 func (w *worker) verify(result *journal.Result, r io.Reader) (err error) {
 	if w.room <= 0 {
-		result.Reason = fmt.Sprintf("the session's objects may inflate to %d bytes in all (max-session-size)", w.cfg.MaxInflated)
+		result.Reason = fmt.Sprintf("the session's objects may inflate to %d bytes in all (max-session-size)", w.limits.MaxInflated)
 		return nil
 	}
-	limit := w.cfg.MaxObjectSize
+	limit := w.limits.MaxObjectSize
 	if limit == 0 || w.room < limit {
 		limit = w.room
 	}

@@ -22,7 +22,7 @@ func (s *Store) withdrawLost() error {
 	}
 	for session, names := range lost {
 		s.cfg.Log.Warn("staged objects are lost; they count as missing", "session", session, "objects", len(names))
-		if err := s.cfg.Journal.Problem(session, nil, names); err != nil {
+		if err := s.cfg.Journal.Withdraw(session, nil, names); err != nil {
 			return err
 		}
 	}

@@ -15,7 +15,7 @@ type job struct{ session, name string }
 // queue holds the complete uploads that wait for a worker or are with one. It
 // has no bound of its own: an entry is two strings, and the sender of the last
 // byte of an upload holds that upload's lock and must not wait. Whoever creates
-// an upload does, in Room.
+// an upload does, in Throttle.
 type queue struct {
 	mu      sync.Mutex
 	changed *sync.Cond // something was pushed, ended, or a waiter gave up
@@ -120,8 +120,8 @@ func (q *queue) busy(session string, last uint64) bool {
 	return false
 }
 
-// room returns when fewer than most jobs are open, or when ctx has ended.
-func (q *queue) room(ctx context.Context, most int) {
+// waitBelow returns when fewer than most jobs are open, or when ctx has ended.
+func (q *queue) waitBelow(ctx context.Context, most int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()

@@ -25,6 +25,7 @@ const objectMode = 0o644
 // object folders stay open, which makes each of 50,000 writes cheaper.
 type staged struct {
 	path    string
+	created bool // by this process: nothing was staged before
 	dirs    [256]int
 	temps   atomic.Int64
 	noTmpfs atomic.Bool // the file system has no O_TMPFILE
@@ -39,6 +40,11 @@ func openStaged(path string) (*staged, error) {
 	for i := range s.dirs {
 		s.dirs[i] = -1
 	}
+	there, err := exists(filepath.Join(path, "objects"))
+	if err != nil {
+		return nil, err
+	}
+	s.created = !there
 	for _, dir := range []string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"} {
 		if err := os.MkdirAll(filepath.Join(path, dir), 0o755); err != nil {
 			return nil, err

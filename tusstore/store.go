@@ -7,6 +7,8 @@
 //     its data file, or its whole size once it is done.
 //   - staged/ is an archive-mode OSTree repository. An object gets there whole
 //     and verified or not at all, and is never changed there.
+//   - What is staged is trusted only by the process that verified it, and by the
+//     next one after a clean stop, which leaves a mark (Close).
 //   - Every complete upload is ingested, by this process or by the next one:
 //     split, verified, staged, recorded in the journal, marked done, in this
 //     order. Each step may be repeated.
@@ -45,14 +47,19 @@ import (
 
 // Config says where a Store works and how.
 type Config struct {
-	Dir           string           // the state folder; uploads/ and staged/ are made in it
-	Repo          string           // the repository, which must have room for what is staged
-	Journal       *journal.Journal // knows the sessions and their object sets
-	Workers       int              // uploads that are ingested at a time
-	MaxObjectSize int64            // of a content object, inflated; 0 for no limit
-	MaxInflated   int64            // of all objects of a session, inflated; 0 for no limit
-	Verify        bool             // all staged objects, even after a clean stop
-	Log           *slog.Logger
+	Dir     string           // the state folder; uploads/ and staged/ are made in it
+	Repo    string           // the repository, which must have room for what is staged
+	Journal *journal.Journal // knows the sessions and their object sets
+	Workers int              // uploads that are ingested at a time
+	Limits  func() Limits    // as they are now; asked for each upload
+	Verify  bool             // all staged objects, even after a clean stop
+	Log     *slog.Logger
+}
+
+// Limits bound what a client may send; 0 means no limit.
+type Limits struct {
+	MaxObjectSize int64 // of a content object, inflated
+	MaxInflated   int64 // of all objects of a session, inflated
 }
 
 // Store holds uploads and staged objects. It is the tus server's DataStore.
@@ -60,6 +67,7 @@ type Store struct {
 	cfg     Config
 	uploads string
 	staged  *staged
+	clean   bool // the stop before was clean
 	queue   *queue
 	locker  *memorylocker.MemoryLocker
 
@@ -92,18 +100,26 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.staged, err = openStaged(filepath.Join(cfg.Dir, "staged")); err != nil {
 		return nil, err
 	}
-	if cfg.Verify || !cfg.Journal.WasClean() {
-		if err = s.verifyStaged(ctx); err == nil {
-			err = s.withdrawLost()
-		}
-	}
-	if err == nil {
-		err = s.recoverUploads()
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.staged.close())
+	if err = s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close(s.clean && !errors.Is(err, durable.ErrNotSynced)))
 	}
 	return s, nil
+}
+
+// start brings what the process before left to where this one goes on.
+func (s *Store) start(ctx context.Context) (err error) {
+	if s.clean, err = s.takeMark(); err != nil {
+		return err
+	}
+	if s.cfg.Verify || !s.clean {
+		if err := s.reverify(ctx); err != nil {
+			return err
+		}
+		if err := s.withdrawLost(); err != nil {
+			return err
+		}
+	}
+	return s.recoverUploads()
 }
 
 // Run ingests complete uploads until ctx ends; an upload being ingested then
@@ -151,8 +167,18 @@ func (s *Store) stagedBytes(n int64) {
 	}
 }
 
-// Close ends the use of the store, after Run.
-func (s *Store) Close() error { return s.staged.close() }
+// Close ends the use of the store, after Run. A clean one makes what is staged
+// durable and vouches for it; after any other the next Open verifies it again.
+func (s *Store) Close(clean bool) error {
+	var err error
+	if clean {
+		err = s.leaveMark()
+	}
+	return errors.Join(err, s.staged.close())
+}
+
+// WasClean tells whether the stop before this Open was clean.
+func (s *Store) WasClean() bool { return s.clean }
 
 // StagedPath is the repository of verified objects.
 func (s *Store) StagedPath() string { return s.staged.path }
@@ -368,7 +394,7 @@ func removeIfThere(path string) error {
 }
 
 // lostObject tells whether u brought an object that is staged no more: it did
-// not verify after an unclean stop, so that the upload must be possible again.
+// not verify after an unclean stop, and its client has to send it again.
 func (s *Store) lostObject(u *upload) (bool, error) {
 	n, err := ostree.ParseName(u.name)
 	if err != nil || !u.info.Done || n.Type == ostree.CommitMeta {

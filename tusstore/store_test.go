@@ -35,6 +35,7 @@ type fixture struct {
 	dir     string
 	session string
 	stop    func()
+	crashed bool // the next stop leaves no mark
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -62,7 +63,7 @@ func (f *fixture) open() {
 	must.OK(f.t, err)
 	must.OK(f.t, empty.close())
 	ctx, cancel := context.WithCancel(context.Background())
-	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Log: log})
+	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Limits: func() Limits { return Limits{} }, Log: log})
 	must.OK(f.t, err)
 	done := make(chan error)
 	store := f.Store
@@ -70,7 +71,7 @@ func (f *fixture) open() {
 	f.stop = func() {
 		cancel()
 		must.OK(f.t, <-done)
-		must.OK(f.t, store.Close())
+		must.OK(f.t, store.Close(!f.crashed))
 		must.OK(f.t, j.Close())
 	}
 }
@@ -86,7 +87,9 @@ func (f *fixture) crash() {
 	path := filepath.Join(f.dir, "journal.db")
 	copy, err := os.ReadFile(path)
 	must.OK(f.t, err)
+	f.crashed = true
 	f.stop()
+	f.crashed = false
 	must.OK(f.t, os.WriteFile(path, copy, 0o600))
 	f.open()
 }

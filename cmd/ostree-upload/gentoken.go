@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -17,23 +16,23 @@ import (
 // GentokenCmd makes a token, adds its hash to the configuration file and
 // prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
 type GentokenCmd struct {
-	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; made if missing (default: ${default})."`
+	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
 	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
 	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
 	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
-	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: for ever)."`
+	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: without end)."`
 }
 
-// Run does it.
+// Run makes the token.
 func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 	var expires time.Duration
 	if c.Expires != nil {
 		if expires = time.Duration(*c.Expires); expires <= 0 {
-			return badUsage{errors.New("--expires needs a time, such as 90d; without it a token does not expire")}
+			return usage("--expires needs a time, such as 90d; leave it out for a token that does not expire")
 		}
 	}
 	if c.Scope != nil && len(c.Scope) == 0 {
-		return badUsage{errors.New("--scope needs a scope: push, force, sessions or admin")}
+		return usage("--scope needs a scope: push, force, sessions or admin")
 	}
 	plaintext, token := token.Generate(token.Options{
 		Name:    c.Name,
@@ -48,7 +47,7 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 		return err
 	}
 	if _, err := fmt.Fprintln(app.Stdout, plaintext); err != nil {
-		return fmt.Errorf("printing the token: %w", err)
+		return fmt.Errorf("print the token: %w", err)
 	}
 	fmt.Fprintf(app.Stderr, "added token %s to %s (%s); it cannot be shown again\n",
 		token.Name, c.Config, inWords(token))
@@ -68,9 +67,3 @@ func inWords(t token.Token) string {
 	}
 	return words
 }
-
-// badUsage is a flag that parses, but means nothing: exit code 2.
-type badUsage struct{ error }
-
-func (e badUsage) ExitCode() int { return 2 }
-func (e badUsage) Unwrap() error { return e.error }

@@ -18,6 +18,9 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/push"
 )
 
 // version is set by the linker.
@@ -35,7 +38,7 @@ type cli struct {
 	Check    CheckCmd    `cmd:"" help:"Compare the state folder, the journal and the repository."`
 }
 
-// App is what every command gets: where results go, where all else goes.
+// App is what every command gets: Stdout is for results, the rest is for all else.
 type App struct {
 	Stdout, Stderr io.Writer
 	Log            *slog.Logger
@@ -43,7 +46,7 @@ type App struct {
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // the collector takes under 1% of the time, and a million objects much memory
+		debug.SetGCPercent(50) // a million objects take much memory, and collecting takes under 1% of the time
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -75,7 +78,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return report(stderr, command.Run(app))
 }
 
-// logger logs to stderr: the server what it does, the others only what is odd.
+// logger logs to stderr: the server from level info on, other commands from warn on.
 func logger(stderr io.Writer, command string, verbose bool) *slog.Logger {
 	level := slog.LevelWarn
 	if command == "receive" {
@@ -87,7 +90,7 @@ func logger(stderr io.Writer, command string, verbose bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// report tells a person about an error and gives its exit code.
+// report prints an error and its hint, and returns the exit code.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
@@ -95,18 +98,25 @@ func report(stderr io.Writer, err error) int {
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(stderr, "ostree-upload: %s\n", readable(text))
 	}
-	var hint interface{ Hint() string }
-	if errors.As(err, &hint) && hint.Hint() != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", readable(hint.Hint()))
+	if next := hint.Of(err); next != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", readable(next))
 	}
-	var code interface{ ExitCode() int }
-	if errors.As(err, &code) {
-		return code.ExitCode()
-	}
-	return 1
+	return exitCode(err)
 }
 
-// readable keeps a server's words from moving the cursor.
+// errInterrupted is the error of a command that a signal ended.
+var errInterrupted error = &push.Error{Exit: push.ExitInterrupted, Code: "interrupted", Err: errors.New("interrupted")}
+
+// exitCode is the one that err gives itself, or what an answer of a server means.
+func exitCode(err error) int {
+	var own interface{ ExitCode() int }
+	if errors.As(err, &own) {
+		return own.ExitCode()
+	}
+	return push.ExitCode(err)
+}
+
+// readable keeps a server's text from moving the cursor.
 func readable(text string) string {
 	parts := strings.Split(text, "\n")
 	for i, p := range parts {

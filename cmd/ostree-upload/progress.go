@@ -18,27 +18,28 @@ import (
 	"github.com/lirios/ostree-upload/internal/push"
 )
 
-// plainEvery is how often a push that no terminal watches says how far it is.
+// plainEvery is how often a push prints its progress if stderr is not a terminal.
 const plainEvery = 10 * time.Second
 
-// showProgress tells on stderr how far a push is, until stop is called: in a
-// line that changes on a terminal, in a line now and then elsewhere. All else
-// that goes to stderr meanwhile has to go by the App that it returns.
+// showProgress prints the progress of a push to stderr until stop is called: on a
+// terminal in one line that changes, elsewhere in a new line now and then. All
+// else for stderr has to go through the App that it returns meanwhile.
 func showProgress(app *App, p *push.Progress) (shown *App, stop func()) {
-	m := &meter{progress: p, now: time.Now}
+	m := &meter{progress: p}
 	if f, ok := app.Stderr.(*os.File); ok && isTerminal(f) {
 		return bar(app, f, m)
 	}
 	return app, lines(app.Stderr, m, plainEvery)
 }
 
-// isTerminal may take another device for a terminal; mpb then writes nothing.
+// isTerminal is true for any character device; mpb writes nothing to one that is
+// not a terminal.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// lines writes a line every so often.
+// lines writes a line at each interval.
 func lines(to io.Writer, m *meter, every time.Duration) (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -57,7 +58,7 @@ func lines(to io.Writer, m *meter, every time.Duration) (stop func()) {
 	return func() { close(done); wg.Wait() }
 }
 
-// bar keeps one line at the bottom of a terminal; what the App writes moves up
+// bar keeps one line at the bottom of a terminal; what the App writes appears
 // above it.
 func bar(app *App, terminal *os.File, m *meter) (shown *App, stop func()) {
 	container := mpb.New(mpb.WithOutput(terminal), mpb.WithRefreshRate(200*time.Millisecond))
@@ -68,17 +69,16 @@ func bar(app *App, terminal *os.File, m *meter) (shown *App, stop func()) {
 	return shown, func() { line.Abort(true); container.Wait() }
 }
 
-// A meter puts a push's progress into words. The rate is that of the last
-// window, as what the server acknowledges comes in chunks.
+// A meter puts a push's progress into words. The rate is an average over the last
+// window, since the server acknowledges whole chunks.
 type meter struct {
 	progress *push.Progress
-	now      func() time.Time
 
 	mu      sync.Mutex
 	samples []sample
 }
 
-// A sample is what was acknowledged at some time.
+// A sample is how many bytes were acknowledged at a time.
 type sample struct {
 	at    time.Time
 	bytes int64
@@ -94,19 +94,19 @@ const (
 func (m *meter) line() string {
 	p, stage := m.progress, m.progress.Stage()
 	parts := []string{objects(p, stage)}
-	if bytes := p.Acknowledged.Load(); bytes > 0 {
+	if bytes := p.Traffic.Acknowledged.Load(); bytes > 0 {
 		parts = append(parts, amount(bytes))
 	}
 	if stage == push.Uploading {
 		parts = append(parts, m.pace(p)...)
 	}
-	if n := p.Retries.Load(); n > 0 {
+	if n := p.Traffic.Retries.Load(); n > 0 {
 		parts = append(parts, count(n, "retry", "retries"))
 	}
 	return stage.String() + ": " + strings.Join(parts, ", ")
 }
 
-// objects is how many were found, or how many of those lacking were sent.
+// objects is how many were found or, once uploads have begun, how many were sent.
 func objects(p *push.Progress, stage push.Stage) string {
 	sent, lacking := p.Sent.Load(), p.Lacking.Load()
 	switch {
@@ -127,9 +127,9 @@ func count(n int64, one, many string) string {
 	return thousands(n) + " " + many
 }
 
-// pace is the rate and the time left, as far as they can be told.
+// pace is the rate and the time left, as far as they are known.
 func (m *meter) pace(p *push.Progress) []string {
-	rate := m.rate(p.Acknowledged.Load())
+	rate := m.rate(p.Traffic.Acknowledged.Load())
 	if rate <= 0 {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (m *meter) pace(p *push.Progress) []string {
 func (m *meter) rate(bytes int64) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := sample{m.now(), bytes}
+	now := sample{time.Now(), bytes}
 	if n := len(m.samples); n == 0 || now.at.Sub(m.samples[n-1].at) >= between {
 		m.samples = append(m.samples, now)
 	}

@@ -4,16 +4,18 @@ package main
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
 )
 
 // What a person reads, as a push goes on.
-func TestMeter(t *testing.T) {
-	at := time.Unix(1e9, 0)
+func TestMeter(t *testing.T) { synctest.Test(t, testMeter) }
+
+func testMeter(t *testing.T) {
 	p := new(push.Progress)
-	m := &meter{progress: p, now: func() time.Time { return at }}
+	m := &meter{progress: p}
 	p.Walked.Store(1)
 	says(t, m, "walking: 1 object found")
 	p.Walked.Store(1234)
@@ -24,19 +26,19 @@ func TestMeter(t *testing.T) {
 	p.Begun.Store(1000)
 	p.BegunBytes.Store(100e6)
 	says(t, m, "uploading: 0 of 4,000 objects or more")
-	at = at.Add(10 * time.Second)
+	time.Sleep(10 * time.Second)
 	p.Sent.Store(500)
-	p.Acknowledged.Store(40e6)
-	p.Retries.Store(1)
+	p.Traffic.Acknowledged.Store(40e6)
+	p.Traffic.Retries.Store(1)
 	says(t, m, "uploading: 500 of 4,000 objects or more, 40 MB, 4,000 kB/s, 1 retry")
 	p.Listed.Store(true)
 	says(t, m, "uploading: 500 of 4,000 objects, 40 MB, 4,000 kB/s, 1m30s left, 1 retry")
 
 	for range 2 * window / time.Second { // a link that is down has no rate
-		at = at.Add(time.Second)
+		time.Sleep(time.Second)
 		m.line()
 	}
-	p.Retries.Store(7)
+	p.Traffic.Retries.Store(7)
 	says(t, m, "uploading: 500 of 4,000 objects, 40 MB, 7 retries")
 	p.Sent.Store(4000)
 	p.Set(push.Publishing)
@@ -53,7 +55,7 @@ func says(t *testing.T, m *meter, want string) {
 // Without a terminal there is a line now and then, and none after the end.
 func TestProgressLines(t *testing.T) {
 	out := make(lineWriter)
-	stop := lines(out, &meter{progress: new(push.Progress), now: time.Now}, time.Millisecond)
+	stop := lines(out, &meter{progress: new(push.Progress)}, time.Millisecond)
 	for range 3 {
 		if line := <-out; line != "walking: 0 objects found\n" {
 			t.Errorf("it says %q", line)

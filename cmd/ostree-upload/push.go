@@ -10,17 +10,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime/debug"
 	"slices"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// firstContact is how long to try a server that has not answered once, unless
-// --retry-for says more exactly: a mistyped address should not take minutes.
+// firstContact is how long to try a server that has never answered, unless
+// --retry-for is given: a mistyped address should not take minutes.
 const firstContact = 20 * time.Second
 
 // defaultAddress is also what an empty OSTREE_UPLOAD_ADDRESS means.
@@ -29,19 +29,19 @@ const defaultAddress = "http://localhost:8080"
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
 	Repo      string          `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
-	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server (${default})."`
-	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; better in the environment or a file."`
+	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
+	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
 	TokenFile string          `placeholder:"FILE" help:"File that holds the token."`
-	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; may be given again. Without any, all refs are pushed."`
+	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
-	Resume    *string         `placeholder:"SESSION" help:"Go on with this session."`
+	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
 	Depth     int             `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
-	Force     bool            `help:"Replace commits of the server that ours do not descend from."`
-	DryRun    bool            `help:"Say what would be pushed, and push nothing."`
+	Force     bool            `help:"Push also commits that do not descend from the server's."`
+	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
 	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
 	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
-	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to go on without progress (15m; 20s for a server that never answered)."`
+	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
 	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
 }
 
@@ -53,7 +53,6 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 	}
 	var result *push.Result
 	if err == nil {
-		boundHeap()
 		result, err = c.push(ctx, app, opt)
 	}
 	if c.JSON {
@@ -73,11 +72,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 
 // failedResult is the document of a push that never began.
 func failedResult(err error) *push.Result {
-	e := &push.Error{Exit: push.ExitFailed, Err: err}
-	var code interface{ ExitCode() int }
-	if errors.As(err, &code) {
-		e.Exit = code.ExitCode()
-	}
+	e := &push.Error{Exit: exitCode(err), Err: err}
 	return e.Result()
 }
 
@@ -93,7 +88,7 @@ func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.R
 
 // options checks the flags that kong cannot.
 func (c *PushCmd) options() (push.Options, error) {
-	token, err := c.token()
+	token, err := tokenOf(c.Token, c.TokenFile)
 	if err != nil {
 		return push.Options{}, err
 	}
@@ -120,13 +115,11 @@ func (c *PushCmd) check() error {
 	case c.Jobs < 1 || c.Jobs > 64:
 		return usage("--jobs %d: give 1 to 64", c.Jobs)
 	case c.ChunkSize < 64<<10 || c.ChunkSize > 64<<20:
-		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes so much memory", c.ChunkSize)
-	case c.TokenFile != "" && c.Token != "" && c.Token != os.Getenv("OSTREE_UPLOAD_TOKEN"):
-		return usage("--token and --token-file do not go together")
+		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes that much memory", c.ChunkSize)
 	case c.Resume != nil && *c.Resume == "":
 		return usage("--resume needs a session")
 	case slices.Contains(append(c.Branch, c.Refs...), ""):
-		return usage("a ref has no name")
+		return usage("the name of a ref is empty")
 	case c.Depth < -1:
 		return usage("--depth %d: give 0 or more, or -1 for all", c.Depth)
 	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
@@ -137,7 +130,7 @@ func (c *PushCmd) check() error {
 	return nil
 }
 
-// resuming are the flags that a resumed push needs again.
+// resuming are the flags to repeat when the push is resumed.
 func (c *PushCmd) resuming() (flags []string) {
 	if c.TokenFile != "" {
 		flags = append(flags, "--token-file", c.TokenFile)
@@ -161,23 +154,7 @@ func value(s *string) string {
 	return *s
 }
 
-func usage(format string, args ...any) error {
-	return badUsage{fmt.Errorf(format, args...)}
-}
-
-// token is what --token, the environment or --token-file gives.
-func (c *PushCmd) token() (string, error) {
-	if c.TokenFile == "" {
-		return c.Token, nil
-	}
-	b, err := os.ReadFile(c.TokenFile)
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	return string(b), nil
-}
-
-// prune drops from the build repository what its refs do not reach.
+// prune deletes from the build repository what its refs do not reach.
 func (c *PushCmd) prune(ctx context.Context, app *App) error {
 	args := []string{"prune", "--refs-only", "--repo=" + c.Repo}
 	if c.DryRun {
@@ -187,10 +164,10 @@ func (c *PushCmd) prune(ctx context.Context, app *App) error {
 	cmd.Stdout, cmd.Stderr = app.Stderr, app.Stderr
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return &push.Error{Exit: push.ExitInterrupted, Code: "interrupted", Err: errors.New("interrupted")}
+		return errInterrupted
 	}
 	if errors.Is(err, exec.ErrNotFound) {
-		return &push.Error{Exit: push.ExitFailed, Err: err, HintText: "--prune needs the ostree command; install it, or leave --prune out"}
+		return hint.Add(err, "--prune needs the ostree command; install it, or leave --prune out")
 	}
 	if err != nil {
 		return fmt.Errorf("prune repository %s: %w", c.Repo, err)
@@ -198,16 +175,8 @@ func (c *PushCmd) prune(ctx context.Context, app *App) error {
 	return nil
 }
 
-// boundHeap has garbage collected earlier than usual: each request of an upload
-// leaves a buffer of a whole chunk behind, and it is cheap to collect.
-func boundHeap() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
-}
-
-// announce tells the session's ID as soon as there is one: it is what resumes
-// the push if this process dies.
+// announce prints the session's ID as soon as there is one: --resume needs it if
+// this process dies.
 func announce(app *App, s wire.Session, resumed bool) {
 	if !resumed {
 		fmt.Fprintf(app.Stderr, "session %s opened\n", s.ID)
@@ -224,7 +193,7 @@ func printJSON(app *App, result *push.Result) error {
 	return out.Encode(result)
 }
 
-// print says in a line for each ref what came of it.
+// print prints a line for each ref.
 func (c *PushCmd) print(app *App, r *push.Result) {
 	switch {
 	case r.NothingToDo:

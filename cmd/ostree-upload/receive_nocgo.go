@@ -6,13 +6,14 @@ package main
 
 import (
 	"context"
+	"errors"
 
-	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/internal/hint"
 )
 
 func (c *ReceiveCmd) serve(context.Context, *App) error { return errNoLibostree }
 
 func (c *CheckCmd) check(context.Context, *App) error { return errNoLibostree }
 
-var errNoLibostree = wire.Errorf(wire.Policy, "this build of ostree-upload has no libostree: it can push, and neither receive nor check").
-	WithHint("build it with CGO_ENABLED=1 and libostree's headers: make build")
+var errNoLibostree = hint.Add(errors.New("this build of ostree-upload has no libostree: it can push, but not receive or check"),
+	"build it with CGO_ENABLED=1 and libostree's headers: make build")

@@ -6,26 +6,22 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
-	"os"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// SessionsCmd shows what is being pushed to a server, and stops it.
+// SessionsCmd lists, shows and aborts the sessions of a server.
 type SessionsCmd struct {
-	Address   string `short:"a" env:"OSTREE_UPLOAD_ADDRESS" default:"http://localhost:8080" placeholder:"URL" help:"The server (default: ${default})."`
-	Token     string `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token to authenticate with."`
-	TokenFile string `placeholder:"FILE" help:"File that holds the token, for whom a command line is too public."`
+	Address   string `short:"a" env:"OSTREE_UPLOAD_ADDRESS" default:"http://localhost:8080" placeholder:"URL" help:"Server to ask (${default})."`
+	Token     string `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
+	TokenFile string `placeholder:"FILE" help:"File that holds the token."`
 	Status    string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
 	JSON      bool   `name:"json" help:"Print the server's documents."`
-	Watch     bool   `help:"Print again at each change, until interrupted or, with show, finished."`
+	Watch     bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended."`
 
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
@@ -45,19 +41,19 @@ type SessionsAbortCmd struct {
 	ID string `arg:"" help:"The session's ID."`
 }
 
-// watchEvery is how often --watch asks the server. Its own way of waiting, the
-// parameter wait, ends at changes of state only, and here counts matter too.
+// watchEvery is how often --watch asks the server. The API's parameter wait would
+// not do: it waits for another state, and a watch shows counts too.
 const watchEvery = time.Second
 
 // Run prints the list.
 func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	client, err := opt.client()
+	api, err := opt.client()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer api.Close()
 	return opt.repeat(ctx, app, func() (string, bool, error) {
-		list, err := client.Sessions(ctx, opt.Status)
+		list, err := api.Sessions(ctx, opt.Status)
 		if err != nil {
 			return "", false, err
 		}
@@ -71,13 +67,13 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 
 // Run prints the session.
 func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	client, err := opt.client()
+	api, err := opt.client()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer api.Close()
 	return opt.repeat(ctx, app, func() (string, bool, error) {
-		s, err := client.Session(ctx, c.ID, 0)
+		s, err := api.Session(ctx, c.ID, 0)
 		if err != nil {
 			return "", false, err
 		}
@@ -91,14 +87,14 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 
 // Run aborts the session.
 func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	client, err := opt.client()
+	api, err := opt.client()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	s, err := client.Abort(ctx, c.ID)
+	defer api.Close()
+	s, err := api.Abort(ctx, c.ID)
 	if err != nil {
-		return opt.explain(ctx, err)
+		return interruptedOr(ctx, err)
 	}
 	text := fmt.Sprintf("aborted %s\n", s.ID)
 	if opt.JSON {
@@ -110,19 +106,19 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 	return err
 }
 
-// repeat prints what look returns, once or, with --watch, whenever it is other
-// than before, until look says that this was the last. A watch goes on while look
-// fails for the moment, and says so at the first time.
+// repeat prints what look returns: once or, with --watch, each time that it has
+// changed, until look says that this was the last. A watch goes on while look
+// fails with a temporary error, and prints the first of them.
 func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text string, last bool, err error)) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for before, failing := "", false; ; {
 		text, last, err := look()
 		switch {
-		case err != nil && (!opt.Watch || ctx.Err() != nil || !push.MayPass(err)):
-			return opt.explain(ctx, err)
+		case err != nil && (!opt.Watch || ctx.Err() != nil || client.KindOf(err) != client.Temporary):
+			return interruptedOr(ctx, err)
 		case err != nil && !failing:
-			fmt.Fprintf(app.Stderr, "%s; trying again until interrupted\n", readable(opt.explain(ctx, err).Error()))
+			fmt.Fprintf(app.Stderr, "%s; trying again until interrupted\n", readable(err.Error()))
 		case err == nil && text != before:
 			if _, err := io.WriteString(app.Stdout, text); err != nil {
 				return err
@@ -136,51 +132,25 @@ func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text 
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return opt.explain(ctx, ctx.Err())
+			return errInterrupted
 		}
 	}
 }
 
-// client is the server's, with the token from the flag, the file or the
-// environment. Without any, the server is asked all the same: it refuses, and
-// says how one gets a token.
-func (opt *SessionsCmd) client() (*push.Client, error) {
-	token := opt.Token
-	if opt.TokenFile != "" && token != "" && token != os.Getenv("OSTREE_UPLOAD_TOKEN") {
-		return nil, usage("--token and --token-file do not go together")
+// client is the server's. It may lack a token: the server then refuses, and says
+// how one gets a token.
+func (opt *SessionsCmd) client() (*client.Client, error) {
+	token, err := tokenOf(opt.Token, opt.TokenFile)
+	if err != nil {
+		return nil, err
 	}
-	if opt.TokenFile != "" {
-		text, err := os.ReadFile(opt.TokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading the token: %w", err)
-		}
-		token = string(text)
-	}
-	return push.NewClient(cmp.Or(opt.Address, defaultAddress), token)
+	return client.New(cmp.Or(opt.Address, defaultAddress), token)
 }
 
-// explain gives an error the exit code of the design: 3 for a refused token,
-// 75 for a server that cannot be reached, 130 after a signal, else 1.
-func (opt *SessionsCmd) explain(ctx context.Context, err error) error {
-	var problem *wire.Problem
-	var network *url.Error
-	switch {
-	case ctx.Err() != nil:
-		return &push.Error{Exit: push.ExitInterrupted, Err: errors.New("interrupted")}
-	case errors.As(err, &problem) && (problem.Code() == wire.Unauthorized || problem.Code() == wire.Forbidden):
-		return &push.Error{Exit: push.ExitRefused, Code: problem.Code(), Err: err, HintText: problem.Hint()}
-	case errors.As(err, &problem) && (problem.Status >= 500 || problem.Status == http.StatusTooManyRequests):
-		return &push.Error{Exit: push.ExitForNow, Code: problem.Code(), Err: err, HintText: problem.Hint()}
-	case errors.As(err, &problem):
-		return &push.Error{Exit: push.ExitFailed, Code: problem.Code(), Err: err, HintText: problem.Hint()}
-	case errors.As(err, &network):
-		return &push.Error{
-			Exit:     push.ExitForNow,
-			Err:      fmt.Errorf("cannot reach %s: %w", opt.Address, network.Err),
-			HintText: "is the server running, and is the address right?",
-		}
-	case push.MayPass(err):
-		return &push.Error{Exit: push.ExitForNow, Err: err, HintText: "is the address right, and no proxy or login page in the way?"}
+// interruptedOr is err, or errInterrupted if a signal is the cause.
+func interruptedOr(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
 	return err
 }

@@ -23,7 +23,7 @@ func sessionTable(list []wire.Session) string {
 	})
 }
 
-// sessionPage is all that there is to say about one session.
+// sessionPage is all fields of one session.
 func sessionPage(s wire.Session) string {
 	return columns(func(w *tabwriter.Writer) {
 		fmt.Fprintf(w, "session\t%s\n", s.ID)
@@ -63,7 +63,7 @@ func columns(fill func(*tabwriter.Writer)) string {
 	return b.String()
 }
 
-// outcome is the state, and the code of what went wrong.
+// outcome is the state, and the code of the error if there is one.
 func outcome(s wire.Session) string {
 	if s.Error == "" {
 		return s.State
@@ -95,7 +95,7 @@ func clock(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
-// printable keeps a server's words from steering the terminal.
+// printable replaces what could control the terminal in a server's text.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -26,9 +26,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/units"
 )
 
-// DefaultPath is the configuration file that commands use unless told.
-const DefaultPath = "ostree-upload.yaml"
-
 // What becomes of the repository's summary file when a session is published.
 const (
 	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
@@ -95,7 +92,7 @@ func Load(path string) (*Config, error) {
 		return nil, &missingError{path}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c, err := Parse(text)
 	if err != nil {

@@ -56,7 +56,7 @@ func withToken(old []byte, t token.Token) ([]byte, error) {
 		}
 		fault = err
 	}
-	return nil, fmt.Errorf("adding token %s: %w", t.Name, fault)
+	return nil, fmt.Errorf("add token %s: %w", t.Name, fault)
 }
 
 // nameTakenError says that there is a token of this name.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -38,6 +39,26 @@ type fileForm struct {
 		MinFreeSpace   yaml.Node `yaml:"min-free-space"`
 	} `yaml:"limits"`
 	Tokens []tokenForm `yaml:"tokens"`
+}
+
+// Keys lists the keys that a configuration file may have, sorted; those of a
+// mapping behind a dot.
+func Keys() []string {
+	keys := keysOf(reflect.TypeFor[fileForm](), "")
+	slices.Sort(keys)
+	return keys
+}
+
+func keysOf(form reflect.Type, prefix string) (keys []string) {
+	for f := range form.Fields() {
+		key := prefix + f.Tag.Get("yaml")
+		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[yaml.Node]() {
+			keys = append(keys, keysOf(f.Type, key+".")...)
+		} else {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // Parse reads the text of a configuration file. All faults are reported, joined,

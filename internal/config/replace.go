@@ -24,7 +24,7 @@ func edit(path string, change func([]byte) ([]byte, error)) error {
 	}
 	f, created, err := openLocked(path)
 	if err != nil {
-		return fmt.Errorf("opening the configuration: %w", err)
+		return fmt.Errorf("open the configuration: %w", err)
 	}
 	defer f.Close() // unlocks too
 	text, err := rewrite(path, f, change)
@@ -123,7 +123,7 @@ func replace(path string, f *os.File, text []byte) error {
 		err = durable.Overwrite(f, text)
 	}
 	if err != nil {
-		return fmt.Errorf("writing the configuration: %w", err)
+		return fmt.Errorf("write the configuration: %w", err)
 	}
 	return nil
 }

@@ -9,6 +9,9 @@
 //     and the next sync would succeed without them. The error is ErrNotSynced,
 //     and ends whatever relies on the file system: a server stops, uncleanly,
 //     so that the next one verifies what the disk has.
+//   - A file or folder that is synced stays open from before its change until the
+//     sync. The kernel reports an error of writing back to those descriptors; if
+//     all were closed, it could drop the inode from memory, and the error with it.
 //   - Each effect is a point of crash tests (internal/fault).
 package durable
 
@@ -29,6 +32,8 @@ var ErrNotSynced = errors.New("not synced")
 
 // SyncFS makes everything durable that was written to the file system that
 // holds path: one call where many files become durable at once.
+//
+// System calls: open path, syncfs, close.
 func SyncFS(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -49,18 +54,25 @@ func syncFile(f *os.File) error {
 	return nil
 }
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(path string) error {
-	d, err := os.Open(path)
+// inFolder calls change, which changes a name in the folder, and makes that durable.
+//
+// System calls: open the folder, those of change, fsync the folder, close.
+func inFolder(folder string, change func() error) error {
+	d, err := os.Open(folder)
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncFile(d), d.Close())
+	if err = change(); err == nil {
+		err = syncFile(d)
+	}
+	return errors.Join(err, d.Close())
 }
 
-// Uncache has a file read from the disk by whoever reads it next, as far as it
-// is synced: after a sync that failed, memory may still hold what the disk
-// lacks.
+// Uncache drops what memory holds of a file, as far as it is synced, so that the
+// next reader gets it from the disk: after a sync that failed, memory may still
+// hold what the disk lacks.
+//
+// System calls: fadvise.
 func Uncache(f *os.File) error {
 	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 		return fmt.Errorf("fadvise %s: %w", f.Name(), err)
@@ -71,8 +83,11 @@ func Uncache(f *os.File) error {
 // ErrLocked says that another process holds a lock file.
 var ErrLocked = errors.New("locked by another process")
 
-// Lock takes the lock file path, made if it is not there, until the returned
-// file is closed or the process ends. It does not wait: the error is ErrLocked.
+// Lock takes the lock on the file at path, which it makes if there is none, until
+// the returned file is closed or the process ends. It does not wait: while another
+// process holds the lock the error is ErrLocked.
+//
+// System calls: open (O_CREAT) path, flock.
 func Lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -12,27 +12,31 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 )
 
-// Create makes the file at path, mode 0600, durably. It is filled under a
-// temporary name, which fill gets; a file that is there already stays, and
-// that is no error.
+// Create makes the file at path, mode 0600, durably. fill gets a temporary name
+// and fills the file under that. If there is a file at path, it stays as it is;
+// that is not an error, and its name is durable afterwards.
+//
+// System calls: open the folder, open (O_CREAT, O_EXCL) the temporary name, those
+// of fill, fsync the file, close it, link it to path, unlink the temporary name,
+// fsync the folder, close it.
 func Create(path string, fill func(temp string) error) error {
-	err := place(filepath.Dir(path), path, func(f *os.File) error {
-		if err := fill(f.Name()); err != nil {
-			return err
+	folder := filepath.Dir(path)
+	return inFolder(folder, func() error {
+		err := place(folder, path, func(f *os.File) error {
+			if err := fill(f.Name()); err != nil {
+				return err
+			}
+			return syncFile(f)
+		}, linkOrRename)
+		if errors.Is(err, fs.ErrExist) {
+			return nil // perhaps a run before this one made it and did not come to the sync
 		}
-		return syncFile(f)
-	}, linkOrRename)
-	if errors.Is(err, fs.ErrExist) {
-		return nil // someone else was faster
-	}
-	if err != nil {
 		return err
-	}
-	return syncFolder(filepath.Dir(path))
+	})
 }
 
-// linkOrRename gives a file a name that no other has, as far as the file
-// system can tell: some have no hard links.
+// linkOrRename gives a file a name that no other file has. Some file systems have
+// no hard links; there it may replace a file.
 func linkOrRename(old, new string) error {
 	err := os.Link(old, new)
 	if err == nil || errors.Is(err, fs.ErrExist) {
@@ -43,29 +47,36 @@ func linkOrRename(old, new string) error {
 
 // Replace gives the file at path a new content in one step, durably. fill gets
 // the new file, mode 0600, and writes it.
+//
+// System calls: open the folder, open (O_CREAT, O_EXCL) a temporary name, those of
+// fill, fsync the file, close it, rename it to path, unlink and rmdir the temporary
+// name (which find nothing), fsync the folder, close it.
 func Replace(path string, fill func(*os.File) error) error {
 	return ReplaceFrom(filepath.Dir(path), path, fill)
 }
 
-// ReplaceFrom is Replace with the temporary name in another folder, of the same
-// file system.
+// ReplaceFrom is Replace with the temporary name in another folder of the same
+// file system. It syncs the folder of path, not that one: a power cut may leave the
+// temporary name beside the new content.
+//
+// System calls: those of Replace.
 func ReplaceFrom(folder, path string, fill func(*os.File) error) error {
-	err := place(folder, path, func(f *os.File) error {
-		if err := fill(f); err != nil {
-			return err
-		}
-		// The content before the name: else a crash leaves an empty file under it.
-		return syncFile(f)
-	}, os.Rename)
-	if err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
+	return inFolder(filepath.Dir(path), func() error {
+		return place(folder, path, func(f *os.File) error {
+			if err := fill(f); err != nil {
+				return err
+			}
+			// The content before the name: else a crash leaves an empty file there.
+			return syncFile(f)
+		}, os.Rename)
+	})
 }
 
-// Overwrite gives an open file a new content where it cannot be replaced. In
-// this order, as who reads it meanwhile must not find it empty; a crash in the
-// middle may leave a mixture.
+// Overwrite gives an open file a new content where it cannot be replaced. It
+// writes first and truncates then, so that nobody reads an empty file meanwhile. A
+// crash in between may leave a mixture of both contents.
+//
+// System calls: pwrite, ftruncate, fsync.
 func Overwrite(f *os.File, b []byte) error {
 	err := fault.Point("overwrite", func() error {
 		if _, err := f.WriteAt(b, 0); err != nil {
@@ -79,10 +90,13 @@ func Overwrite(f *os.File, b []byte) error {
 	return syncFile(f)
 }
 
-// Write writes a file, mode 0600, that is whole after a crash, but may be gone
-// or, after a power cut, empty. name gives it its name: os.Link if there must
-// be none of that name yet, os.Rename to replace one. It does not sync: that
-// would force the file system to write out all else that is under way.
+// Write writes a file, mode 0600. A kill leaves all of it or none; a power cut may
+// also leave it empty. name gives it its name: os.Link if there must be no file of
+// that name yet, os.Rename to replace one. It does not sync, which would make the
+// file system write out all else that is under way.
+//
+// System calls: open (O_CREAT, O_EXCL) a temporary name, write, close, those of
+// name, unlink the temporary name.
 func Write(path string, b []byte, name func(temp, path string) error) error {
 	return place(filepath.Dir(path), path, func(f *os.File) error {
 		_, err := f.Write(b)
@@ -91,14 +105,17 @@ func Write(path string, b []byte, name func(temp, path string) error) error {
 }
 
 // Remove removes the file at path durably.
+//
+// System calls: open the folder, unlink path, fsync the folder, close it.
 func Remove(path string) error {
-	if err := fault.Point("remove", func() error { return os.Remove(path) }); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
+	return inFolder(filepath.Dir(path), func() error {
+		return fault.Point("remove", func() error { return os.Remove(path) })
+	})
 }
 
-// Temporary lists what a kill left of files that were to become the one at path.
+// Temporary lists what kills left of files that were to get the name path.
+//
+// System calls: those of reading the folder.
 func Temporary(path string) (left []string, err error) {
 	files, err := os.ReadDir(filepath.Dir(path))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +129,10 @@ func Temporary(path string) (left []string, err error) {
 	return left, nil
 }
 
-// RemoveTemporary removes them. Nobody may be writing the file meanwhile.
+// RemoveTemporary removes what Temporary lists. Nobody may be writing the file at
+// path meanwhile. It does not sync: what comes back can be removed again.
+//
+// System calls: those of Temporary, unlink for each.
 func RemoveTemporary(path string) error {
 	left, err := Temporary(path)
 	for _, l := range left {
@@ -125,7 +145,7 @@ func RemoveTemporary(path string) error {
 func temporary(path string) string { return "." + filepath.Base(path) + "." }
 
 // place fills a file under a temporary name in folder, which starts with a dot,
-// and has it named.
+// and calls name to give it its own.
 func place(folder, path string, fill func(*os.File) error, name func(temp, path string) error) error {
 	f, err := os.CreateTemp(folder, temporary(path)+"*")
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 // folder with the descriptor dir, whole or not at all: a kill in the middle
 // leaves nothing. A file that is there stays. It does not sync. The error is
 // EOPNOTSUPP or EISDIR where the file system has no O_TMPFILE.
+//
+// System calls: openat (O_TMPFILE), write, fstat, linkat, close.
 func WriteUnnamed(dir int, name string, mode uint32, b []byte) (err error) {
 	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 	if err != nil {
@@ -37,7 +39,10 @@ func WriteUnnamed(dir int, name string, mode uint32, b []byte) (err error) {
 	return err
 }
 
-// WriteNamed does the same by way of a temporary name, which a kill may leave.
+// WriteNamed does the same with the temporary name temp, which a kill may leave.
+//
+// System calls: openat (O_CREAT, O_EXCL), write, fstat, close, renameat2
+// (RENAME_NOREPLACE).
 func WriteNamed(dir int, temp, name string, mode uint32, b []byte) error {
 	fd, err := unix.Openat(dir, temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 	if err != nil {
@@ -69,8 +74,9 @@ func fill(fd int, mode uint32, b []byte) error {
 	return unix.Fchmod(fd, mode) // the umask took something
 }
 
-// rename gives a file another name. One that is there stays, as it may be synced
-// already, and old goes; only where the file system cannot tell it is replaced.
+// rename gives a file another name. A file that has that name stays, since it may
+// be synced already, and old is removed. File systems without RENAME_NOREPLACE
+// replace it.
 func rename(oldDir int, old string, newDir int, name string) error {
 	err := unix.Renameat2(oldDir, old, newDir, name, unix.RENAME_NOREPLACE)
 	switch {
@@ -84,6 +90,8 @@ func rename(oldDir int, old string, newDir int, name string) error {
 
 // Move gives the file at path its mode and then the name in the folder with
 // the descriptor dir. A file that is there stays. It does not sync.
+//
+// System calls: chmod, renameat2 (RENAME_NOREPLACE).
 func Move(path string, mode uint32, dir int, name string) error {
 	return fault.Point("move an object", func() error {
 		if err := unix.Chmod(path, mode); err != nil {

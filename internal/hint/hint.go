@@ -4,7 +4,10 @@
 // command line prints it in a line of its own, behind "hint:".
 package hint
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Error is an error with a next step.
 type Error struct {
@@ -24,4 +27,13 @@ func (e *Error) Hint() string { return e.hint }
 // Add says what to do about err, which is not nil.
 func Add(err error, format string, args ...any) *Error {
 	return &Error{err: err, hint: fmt.Sprintf(format, args...)}
+}
+
+// Of is the outermost hint in err, or "".
+func Of(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
 }

@@ -5,33 +5,39 @@ package ostree
 import (
 	"errors"
 	"fmt"
+
+	"github.com/lirios/ostree-upload/internal/gvariant"
 )
 
-// Commit is a commit object, GVariant (a{sv}aya(say)sstayay), without its body
-// text and the metadata that a push has no use for.
+// Commit is what a push needs of a commit object, GVariant
+// (a{sv}aya(say)sstayay).
 type Commit struct {
 	Parent    Checksum // meaningful if HasParent
 	HasParent bool
 	Tree      Checksum // the root dirtree
 	Meta      Checksum // the root dirmeta
-	Timestamp uint64   // seconds since 1970, UTC
-	Subject   string
 
 	RefBindings    []string // ostree.ref-binding
 	HasRefBindings bool     // tells an empty list from none
 	CollectionID   string   // ostree.collection-binding, "" if none
 }
 
-// ParseCommit reads a commit. An error means that b is no commit that libostree
-// would write: not in normal form, a checksum of another length, an empty
-// metadata key, a binding of another type or given twice.
+var (
+	commitType  = gvariant.MustParse("(a{sv}aya(say)sstayay)")
+	relatedType = gvariant.MustParse("a(say)")
+	stringsType = gvariant.MustParse("as")
+)
+
+// ParseCommit reads a commit. An error means that libostree would not write b as
+// one: it is not in normal form, a checksum has another length, a metadata key is
+// empty, or a binding has another type or comes twice.
 func ParseCommit(b []byte) (*Commit, error) {
 	if err := checkMetadata(commitType, b, "a commit's (a{sv}aya(say)sstayay)"); err != nil {
 		return nil, err
 	}
 	var m [8][]byte
-	members(commitType, b, m[:])
-	c := &Commit{Timestamp: be64(m[5]), Subject: str(m[3])}
+	commitType.Members(b, m[:])
+	c := &Commit{}
 	for _, err := range []error{
 		c.readParent(m[1]),
 		checkRelated(m[2]),
@@ -46,11 +52,11 @@ func ParseCommit(b []byte) (*Commit, error) {
 	return c, nil
 }
 
-func checkMetadata(t *gvType, b []byte, what string) error {
+func checkMetadata(t *gvariant.Type, b []byte, what string) error {
 	if len(b) > MaxMetadata {
 		return fmt.Errorf("it is larger than the %d bytes that metadata may have", MaxMetadata)
 	}
-	if !normal(t, b) {
+	if !t.Normal(b) {
 		return fmt.Errorf("it is not in the normal form of %s", what)
 	}
 	return nil
@@ -75,10 +81,10 @@ func (c *Commit) readParent(b []byte) error {
 // checkRelated looks at the list of related objects, which libostree always
 // leaves empty.
 func checkRelated(b []byte) error {
-	related, _ := openArray(commitType.members[2], b)
-	for i := range related.len() {
+	related := relatedType.Elements(b)
+	for i := range related.Len() {
 		var m [2][]byte
-		members(related.elem, related.at(i), m[:])
+		related.Members(i, m[:])
 		if len(m[1]) != 32 {
 			return fmt.Errorf("a related object's checksum has %d bytes instead of 32", len(m[1]))
 		}
@@ -91,37 +97,37 @@ const (
 	keyCollectionBinding = "ostree.collection-binding"
 )
 
-// readMetadata takes the bindings out of a commit's metadata. Other keys may
-// stand there twice (`ostree commit` lets them); a binding may not, since then
-// what is checked here and what a client looks up could differ.
+// readMetadata takes the bindings out of a commit's metadata. A binding may not
+// come twice: this check could look at one and a client at the other. Other keys
+// may, since `ostree commit` allows it.
 func (c *Commit) readMetadata(b []byte) error {
 	hasCollection := false
-	for _, it := range readDict(b) {
-		switch it.key {
+	for _, it := range gvariant.Dict(b) {
+		switch it.Key {
 		case "":
 			return errors.New("its metadata has an empty key")
 		case keyRefBinding:
-			list, ok := ofType(it.value, "as")
+			list, ok := gvariant.Value(it.Value, "as")
 			if !ok || c.HasRefBindings {
 				return fmt.Errorf("%s is not one list of strings", keyRefBinding)
 			}
 			c.RefBindings, c.HasRefBindings = readStrings(list), true
 		case keyCollectionBinding:
-			s, ok := ofType(it.value, "s")
+			s, ok := gvariant.Value(it.Value, "s")
 			if !ok || hasCollection {
 				return fmt.Errorf("%s is not one string", keyCollectionBinding)
 			}
-			c.CollectionID, hasCollection = str(s), true
+			c.CollectionID, hasCollection = gvariant.String(s), true
 		}
 	}
 	return nil
 }
 
 func readStrings(b []byte) []string {
-	a, _ := openArray(stringsType, b)
-	list := make([]string, a.len())
+	a := stringsType.Elements(b)
+	list := make([]string, a.Len())
 	for i := range list {
-		list[i] = str(a.at(i))
+		list[i] = gvariant.String(a.At(i))
 	}
 	return list
 }

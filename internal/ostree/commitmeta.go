@@ -7,33 +7,39 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/lirios/ostree-upload/internal/gvariant"
 )
 
-// ParseCommitMeta checks a commit's detached metadata: a normal-form a{sv} of
-// at most MaxCommitMeta bytes, without an empty key or one that stands there
-// twice.
+var (
+	commitMetaType = gvariant.MustParse("a{sv}")
+	signaturesType = gvariant.MustParse("aay")
+)
+
+// ParseCommitMeta checks a commit's detached metadata: an a{sv} in normal form of
+// at most MaxCommitMeta bytes, without empty or duplicate keys.
 func ParseCommitMeta(b []byte) error {
 	_, err := readCommitMeta(b)
 	return err
 }
 
-func readCommitMeta(b []byte) ([]gvItem, error) {
+func readCommitMeta(b []byte) ([]gvariant.Entry, error) {
 	if len(b) > MaxCommitMeta {
 		return nil, fmt.Errorf("it is larger than the %d bytes that detached metadata may have", MaxCommitMeta)
 	}
-	if !normal(dictType, b) {
+	if !commitMetaType.Normal(b) {
 		return nil, errors.New("it is not in the normal form of detached metadata's a{sv}")
 	}
-	items := readDict(b)
+	items := gvariant.Dict(b)
 	seen := make(map[string]bool, len(items))
 	for _, it := range items {
-		if it.key == "" {
+		if it.Key == "" {
 			return nil, errors.New("it has an empty key")
 		}
-		if seen[it.key] {
-			return nil, fmt.Errorf("the key %q stands there twice", clip(it.key))
+		if seen[it.Key] {
+			return nil, fmt.Errorf("duplicate key %q", clip(it.Key))
 		}
-		seen[it.key] = true
+		seen[it.Key] = true
 	}
 	return items, nil
 }
@@ -41,9 +47,9 @@ func readCommitMeta(b []byte) ([]gvItem, error) {
 // MergeCommitMeta adds what a session brought for a commit to the detached
 // metadata that the repository has; nil stands for none. Lists of signatures
 // (ostree.gpgsigs and ostree.sign.*, type aay) become their union, the
-// repository's first; under any other key the repository's value wins. If the
-// session adds nothing, the result is repo, byte for byte. An error names the
-// side that is not sound, or says that the union grew beyond MaxCommitMeta.
+// repository's first; under any other key the repository's value stays. If the
+// session adds nothing, the result is repo, byte for byte. An error says which of
+// the two is damaged, or that the union is larger than MaxCommitMeta.
 func MergeCommitMeta(repo, session []byte) ([]byte, error) {
 	ours, err := readCommitMeta(repo)
 	if err != nil {
@@ -53,35 +59,35 @@ func MergeCommitMeta(repo, session []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("detached metadata of the session: %w", err)
 	}
-	if !mergeItems(&ours, theirs) {
+	if !mergeEntries(&ours, theirs) {
 		return repo, nil
 	}
-	merged := writeDict(ours)
+	merged := gvariant.WriteDict(ours)
 	if len(merged) > MaxCommitMeta {
 		return nil, fmt.Errorf("detached metadata would grow to %d bytes, more than %d", len(merged), MaxCommitMeta)
 	}
 	return merged, nil
 }
 
-// mergeItems adds to ours what theirs has more, and reports whether that was
-// anything.
-func mergeItems(ours *[]gvItem, theirs []gvItem) (changed bool) {
+// mergeEntries adds to ours what only theirs has, and reports whether there was
+// any such thing.
+func mergeEntries(ours *[]gvariant.Entry, theirs []gvariant.Entry) (changed bool) {
 	at := map[string]int{}
 	for i, it := range *ours {
-		at[it.key] = i
+		at[it.Key] = i
 	}
 	for _, it := range theirs {
-		i, known := at[it.key]
+		i, known := at[it.Key]
 		if !known {
 			*ours = append(*ours, it)
 			changed = true
 			continue
 		}
-		if !isSignatureKey(it.key) {
+		if !isSignatureKey(it.Key) {
 			continue
 		}
-		if merged, more := mergeSignatures((*ours)[i].value, it.value); more {
-			(*ours)[i].value = merged
+		if merged, added := mergeSignatures((*ours)[i].Value, it.Value); added {
+			(*ours)[i].Value = merged
 			changed = true
 		}
 	}
@@ -92,11 +98,12 @@ func isSignatureKey(key string) bool {
 	return key == "ostree.gpgsigs" || strings.HasPrefix(key, "ostree.sign.")
 }
 
-// mergeSignatures makes the union of two variants that hold lists of
-// signatures. If either is of another type, the first stands.
-func mergeSignatures(ours, theirs []byte) (merged []byte, more bool) {
-	a, okA := readByteStrings(ours)
-	b, okB := readByteStrings(theirs)
+// mergeSignatures makes the union of two variants that hold lists of signatures,
+// and reports whether theirs added any. If one of them is of another type, the
+// result is ours.
+func mergeSignatures(ours, theirs []byte) (merged []byte, added bool) {
+	a, okA := readSignatures(ours)
+	b, okB := readSignatures(theirs)
 	if !okA || !okB {
 		return ours, false
 	}
@@ -107,24 +114,24 @@ func mergeSignatures(ours, theirs []byte) (merged []byte, more bool) {
 	for _, s := range b {
 		if !seen[string(s)] {
 			seen[string(s)] = true
-			a, more = append(a, s), true
+			a, added = append(a, s), true
 		}
 	}
-	if !more {
+	if !added {
 		return ours, false
 	}
-	return writeVariant("aay", writeArray(0, a)), true
+	return gvariant.WriteVariant("aay", gvariant.WriteArray(1, a)), true
 }
 
-func readByteStrings(variant []byte) ([][]byte, bool) {
-	b, ok := ofType(variant, "aay")
+func readSignatures(variant []byte) ([][]byte, bool) {
+	b, ok := gvariant.Value(variant, "aay")
 	if !ok {
 		return nil, false
 	}
-	a, _ := openArray(bytesListType, b)
-	list := make([][]byte, a.len())
+	a := signaturesType.Elements(b)
+	list := make([][]byte, a.Len())
 	for i := range list {
-		list[i] = bytes.Clone(a.at(i))
+		list[i] = bytes.Clone(a.At(i))
 	}
 	return list, true
 }

@@ -24,13 +24,13 @@ const (
 	chunkSize    = 64 << 10
 )
 
-// errMismatch is found after every byte was read; the disk is to blame, or
-// someone who wrote into a checkout that shares the file.
+// errMismatch is the reason when all could be read but is not what it was: the disk
+// is to blame, or someone wrote into a checkout that shares the file.
 const errMismatch = "the file on disk does not match its checksum"
 
 // convert returns how to read content of a bare repository as filez.
 func (r *Repo) convert(ctx context.Context, n Name, path string, info fs.FileInfo) (*Object, error) {
-	h, err := r.fileHeader(n, path, info)
+	h, err := r.bareHeader(n, path, info)
 	if err != nil {
 		return nil, err
 	}
@@ -176,36 +176,4 @@ func (c *converter) large(ctx context.Context, r *Repo, n Name, path string, f i
 		return s, nil
 	}
 	return &Object{Name: n, Size: size, Open: open, Digest: digest.Sum(nil)}, nil
-}
-
-// fileHeader describes a file of a bare repository, without its content except
-// that a symlink's target is in it.
-func (r *Repo) fileHeader(n Name, path string, info fs.FileInfo) (*FileHeader, error) {
-	var h *FileHeader
-	var err error
-	switch r.mode {
-	case ModeBareUser:
-		h, err = bareUserHeader(path, info)
-	case ModeBareUserOnly:
-		h, err = statHeader(path, info)
-		if err == nil {
-			h.UID, h.GID = 0, 0
-		}
-	default:
-		h, err = statHeader(path, info)
-		if err == nil && !r.disableXattrs {
-			h.Xattrs, err = allXattrs(path)
-		}
-	}
-	var bad *badFile
-	if errors.As(err, &bad) {
-		return nil, &BadObjectError{Object: n, Reason: bad.Error()}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("object %s: %w", n, err)
-	}
-	if err := h.check(); err != nil {
-		return nil, &BadObjectError{Object: n, Reason: err.Error()}
-	}
-	return h, nil
 }

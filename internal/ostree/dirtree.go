@@ -6,83 +6,56 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/lirios/ostree-upload/internal/gvariant"
 )
 
-// FileEntry is a file or symlink in a directory.
-type FileEntry struct {
-	Name     string
-	Checksum Checksum
-}
+var (
+	treeType  = gvariant.MustParse("(a(say)a(sayay))")
+	filesType = gvariant.MustParse("a(say)")
+	dirsType  = gvariant.MustParse("a(sayay)")
+)
 
-// DirEntry is a subdirectory.
-type DirEntry struct {
-	Name       string
-	Tree, Meta Checksum
-}
+// dirTree is a dirtree object, GVariant (a(say)a(sayay)), that was checked and is
+// read in place.
+type dirTree struct{ files, dirs gvariant.Array }
 
-// Tree is a dirtree object, GVariant (a(say)a(sayay)).
-type Tree struct {
-	Files []FileEntry
-	Dirs  []DirEntry
-}
-
-// ParseDirTree reads a dirtree. An error means that it is not in normal form,
-// that a checksum has another length, or that a name cannot be a file's name,
-// is out of order, or stands there twice.
-func ParseDirTree(b []byte) (*Tree, error) {
-	v, err := openTree(b)
-	if err != nil {
-		return nil, err
-	}
-	t := &Tree{Files: make([]FileEntry, v.files.len()), Dirs: make([]DirEntry, v.dirs.len())}
-	for i := range t.Files {
-		m := v.file(i)
-		t.Files[i] = FileEntry{Name: str(m[0]), Checksum: Checksum(m[1])}
-	}
-	for i := range t.Dirs {
-		m := v.dir(i)
-		t.Dirs[i] = DirEntry{Name: str(m[0]), Tree: Checksum(m[1]), Meta: Checksum(m[2])}
-	}
-	return t, nil
-}
-
-// treeView reads a dirtree that was checked, in place.
-type treeView struct{ files, dirs gvArray }
-
-// openTree checks a dirtree; it allocates nothing, since a server does this for
-// every directory that arrives.
-func openTree(b []byte) (treeView, error) {
-	var v treeView
+// parseDirTree checks a dirtree. An error means that it is not in normal form, that
+// a checksum has another length, or that a name cannot be a file's name, is not in
+// order or comes twice. It allocates nothing, since a server does this for every
+// directory that arrives.
+func parseDirTree(b []byte) (dirTree, error) {
+	var t dirTree
 	if err := checkMetadata(treeType, b, "a dirtree's (a(say)a(sayay))"); err != nil {
-		return v, err
+		return t, err
 	}
 	var m [2][]byte
-	members(treeType, b, m[:])
-	v.files, _ = openArray(treeType.members[0], m[0])
-	v.dirs, _ = openArray(treeType.members[1], m[1])
-	if err := v.checkFiles(); err != nil {
-		return v, err
+	treeType.Members(b, m[:])
+	t.files = filesType.Elements(m[0])
+	t.dirs = dirsType.Elements(m[1])
+	if err := t.checkFiles(); err != nil {
+		return t, err
 	}
-	if err := v.checkDirs(); err != nil {
-		return v, err
+	if err := t.checkDirs(); err != nil {
+		return t, err
 	}
-	return v, v.checkShared()
+	return t, t.checkShared()
 }
 
-func (v *treeView) file(i int) (m [2][]byte) {
-	members(v.files.elem, v.files.at(i), m[:])
+func (t *dirTree) file(i int) (m [2][]byte) {
+	t.files.Members(i, m[:])
 	return m
 }
 
-func (v *treeView) dir(i int) (m [3][]byte) {
-	members(v.dirs.elem, v.dirs.at(i), m[:])
+func (t *dirTree) dir(i int) (m [3][]byte) {
+	t.dirs.Members(i, m[:])
 	return m
 }
 
-func (v *treeView) checkFiles() error {
+func (t *dirTree) checkFiles() error {
 	var last []byte
-	for i := range v.files.len() {
-		m := v.file(i)
+	for i := range t.files.Len() {
+		m := t.file(i)
 		if err := checkEntry(m[0], last, m[1]); err != nil {
 			return err
 		}
@@ -91,10 +64,10 @@ func (v *treeView) checkFiles() error {
 	return nil
 }
 
-func (v *treeView) checkDirs() error {
+func (t *dirTree) checkDirs() error {
 	var last []byte
-	for i := range v.dirs.len() {
-		m := v.dir(i)
+	for i := range t.dirs.Len() {
+		m := t.dir(i)
 		if err := checkEntry(m[0], last, m[1], m[2]); err != nil {
 			return err
 		}
@@ -103,8 +76,9 @@ func (v *treeView) checkDirs() error {
 	return nil
 }
 
-// checkEntry checks one entry's name, its place after the last one and its
-// checksums. Names come with their NUL, which sorts as their end does.
+// checkEntry checks one entry: its name, that this follows the last one in order,
+// and its checksums. Names come with their NUL, which sorts before all else, as the
+// end of a name does.
 func checkEntry(name, last []byte, sums ...[]byte) error {
 	s := name[:len(name)-1]
 	if err := checkFileName(s); err != nil {
@@ -112,7 +86,7 @@ func checkEntry(name, last []byte, sums ...[]byte) error {
 	}
 	switch c := bytes.Compare(name, last); {
 	case c == 0:
-		return fmt.Errorf("the name %q stands there twice", clip(string(s)))
+		return fmt.Errorf("duplicate name %q", clip(string(s)))
 	case c < 0:
 		return fmt.Errorf("the name %q is not in sorted order", clip(string(s)))
 	}
@@ -129,25 +103,25 @@ func checkFileName(s []byte) error {
 	case len(s) == 0:
 		return errors.New("a name is empty")
 	case string(s) == "." || string(s) == "..":
-		return fmt.Errorf("the name %q is not a file's", s)
+		return fmt.Errorf("%q is not the name of a file", s)
 	case bytes.IndexByte(s, '/') >= 0:
 		return fmt.Errorf("the name %q has a slash", clip(string(s)))
 	}
 	return nil
 }
 
-// checkShared looks for a name that is both a file's and a directory's, walking
-// the two sorted lists side by side.
-func (v *treeView) checkShared() error {
-	for f, d := 0, 0; f < v.files.len() && d < v.dirs.len(); {
-		file, dir := v.file(f)[0], v.dir(d)[0]
+// checkShared looks for a name that a file and a directory share. It walks through
+// both sorted lists at once.
+func (t *dirTree) checkShared() error {
+	for f, d := 0, 0; f < t.files.Len() && d < t.dirs.Len(); {
+		file, dir := t.file(f)[0], t.dir(d)[0]
 		switch c := bytes.Compare(file, dir); {
 		case c < 0:
 			f++
 		case c > 0:
 			d++
 		default:
-			return fmt.Errorf("the name %q is a file's and a directory's", clip(str(file)))
+			return fmt.Errorf("the name %q belongs to a file and to a directory", clip(gvariant.String(file)))
 		}
 	}
 	return nil
@@ -159,40 +133,51 @@ func (v *treeView) checkShared() error {
 // have none. An object named twice is given twice. It stops at fn's first error
 // and returns that; bytes that are not such an object give a *BadObjectError.
 func Children(n Name, b []byte, fn func(Name) error) error {
+	return Entries(n, b, func(_ []byte, child Name) error { return fn(child) })
+}
+
+// Entries is Children with the name of the file or directory that each object
+// belongs to, which is valid during the call only; none for the root of a commit.
+func Entries(n Name, b []byte, fn func(name []byte, child Name) error) error {
 	switch n.Type {
 	case CommitObject:
 		c, err := ParseCommit(b)
 		if err != nil {
 			return &BadObjectError{Object: n, Reason: err.Error()}
 		}
-		if err := fn(Name{c.Tree, DirTree}); err != nil {
+		if err := fn(nil, Name{c.Tree, DirTree}); err != nil {
 			return err
 		}
-		return fn(Name{c.Meta, DirMeta})
+		return fn(nil, Name{c.Meta, DirMeta})
 	case DirTree:
-		v, err := openTree(b)
+		t, err := parseDirTree(b)
 		if err != nil {
 			return &BadObjectError{Object: n, Reason: err.Error()}
 		}
-		return v.children(fn)
+		return t.entries(fn)
 	}
 	return nil
 }
 
-func (v *treeView) children(fn func(Name) error) error {
-	for i := range v.files.len() {
-		if err := fn(Name{Checksum(v.file(i)[1]), File}); err != nil {
+func (t *dirTree) entries(fn func(name []byte, child Name) error) error {
+	for i := range t.files.Len() {
+		m := t.file(i)
+		if err := fn(withoutNUL(m[0]), Name{Checksum(m[1]), File}); err != nil {
 			return err
 		}
 	}
-	for i := range v.dirs.len() {
-		m := v.dir(i)
-		if err := fn(Name{Checksum(m[1]), DirTree}); err != nil {
+	for i := range t.dirs.Len() {
+		m := t.dir(i)
+		name := withoutNUL(m[0])
+		if err := fn(name, Name{Checksum(m[1]), DirTree}); err != nil {
 			return err
 		}
-		if err := fn(Name{Checksum(m[2]), DirMeta}); err != nil {
+		if err := fn(name, Name{Checksum(m[2]), DirMeta}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// withoutNUL is a string of GVariant as bytes.
+func withoutNUL(s []byte) []byte { return s[:len(s)-1] }

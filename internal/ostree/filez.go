@@ -3,14 +3,19 @@
 package ostree
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/lirios/ostree-upload/internal/gvariant"
 )
 
 // maxTarget is the longest target that a Linux symlink can have.
 const maxTarget = 4095
+
+var fileHeaderType = gvariant.MustParse("(tuuuusa(ayay))")
 
 // FileHeader is the header of a filez object, GVariant (tuuuusa(ayay)).
 type FileHeader struct {
@@ -20,15 +25,33 @@ type FileHeader struct {
 	Xattrs               []Xattr
 }
 
-// readFilezHeader reads and checks what stands before the deflate stream. It puts
-// the serialised header into buf, which it returns grown. An error that is not
-// r's says what is wrong with the object.
+// FileHeader reads the header of a content object.
+func (r *Repo) FileHeader(n Name) (FileHeader, error) {
+	o, err := r.Object(context.Background(), n) // a header is short
+	if err != nil {
+		return FileHeader{}, err
+	}
+	f, err := o.Open()
+	if err != nil {
+		return FileHeader{}, err
+	}
+	defer f.Close()
+	h, _, err := readFilezHeader(f, nil)
+	if err != nil {
+		return h, fmt.Errorf("object %s: %w", n, err)
+	}
+	return h, nil
+}
+
+// readFilezHeader reads and checks all that comes before the deflate stream. It
+// returns the header also as it is serialised, in buf or what that had to grow to.
+// An error that is not r's says what is wrong with the object.
 func readFilezHeader(r io.Reader, buf []byte) (h FileHeader, raw []byte, err error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return h, buf, errShort(err, "it ends before its header")
 	}
-	if !allZero(head[4:]) {
+	if be32(head[4:]) != 0 {
 		return h, buf, errors.New("the padding before its header is not zero")
 	}
 	length := be32(head[:])
@@ -55,16 +78,16 @@ func errShort(err error, reason string) error {
 }
 
 // parseFileHeader reads a filez header, without the length before it. An error
-// means that it is not in normal form, or describes no file that OSTree stores.
+// means that it is not in normal form, or that OSTree stores no such file.
 func parseFileHeader(b []byte) (FileHeader, error) {
 	if err := checkMetadata(fileHeaderType, b, "a filez header's (tuuuusa(ayay))"); err != nil {
 		return FileHeader{}, err
 	}
 	var m [7][]byte
-	members(fileHeaderType, b, m[:])
+	fileHeaderType.Members(b, m[:])
 	h := FileHeader{
 		Size: be64(m[0]), UID: be32(m[1]), GID: be32(m[2]), Mode: be32(m[3]), Rdev: be32(m[4]),
-		Target: str(m[5]),
+		Target: gvariant.String(m[5]),
 	}
 	var err error
 	if h.Xattrs, err = readXattrs(m[6]); err != nil {
@@ -105,18 +128,21 @@ func (h *FileHeader) checkSymlink() error {
 // symlink reports whether the header is a symlink's.
 func (h *FileHeader) symlink() bool { return h.Mode&modeType == modeSymlink }
 
-// appendContentHeader appends what the content checksum starts with: the length
-// of the (uuuusa(ayay)) header as BE32, 4 zero bytes, and that header. It is the
-// filez header b, in normal form, without the size: its first 8 bytes, and so
-// every framing offset less 8.
+// appendContentHeader appends the bytes that the content checksum starts with: the
+// length of the (uuuusa(ayay)) header as BE32, 4 zero bytes, and that header. It is
+// the filez header b without the size, which is its first 8 bytes.
 func appendContentHeader(dst, b []byte) []byte {
-	width := offsetWidth(len(b))
-	body := b[8 : len(b)-width]
-	target := readOffset(b[len(b)-width:], width) - 8
-	dst = binary.BigEndian.AppendUint32(dst, uint32(framedSize(len(body), 1)))
-	dst = append(dst, 0, 0, 0, 0)
-	dst = append(dst, body...)
-	return appendOffsets(dst, len(body), []int{target})
+	const size, numbers = 8, 4 * 4 // uid, gid, mode, rdev
+	var m [7][]byte
+	fileHeaderType.Members(b, m[:])
+	target := numbers + len(m[5])
+	body := target + len(m[6])
+	start := len(dst) + 8
+	dst = append(dst, make([]byte, 8)...)
+	dst = append(dst, b[size:size+body]...)
+	dst = gvariant.AppendOffsets(dst, body, target)
+	binary.BigEndian.PutUint32(dst[start-8:], uint32(len(dst)-start))
+	return dst
 }
 
 // appendFilezHeader appends the start of a filez object: BE32 length, 4 zero
@@ -130,7 +156,7 @@ func appendFilezHeader(dst []byte, h *FileHeader) []byte {
 	b = append(append(b, h.Target...), 0)
 	target := len(b)
 	b = append(b, writeXattrs(h.Xattrs)...)
-	b = appendOffsets(b, len(b), []int{target})
+	b = gvariant.AppendOffsets(b, len(b), target)
 	dst = be.AppendUint32(dst, uint32(len(b)))
 	dst = append(dst, 0, 0, 0, 0)
 	return append(dst, b...)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/lirios/ostree-upload/internal/gvariant"
 	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
@@ -84,17 +85,19 @@ func FuzzCommit(f *testing.F) {
 func FuzzDirTree(f *testing.F) {
 	seed(f, DirTree, build.Tree([]build.Value{build.FileNamed("a")}, []build.Value{build.DirNamed("b")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		v, err := ParseDirTree(b)
+		v, err := parseDirTree(b)
 		agree(t, metaName(DirTree, b), b, err)
 		if err != nil {
 			return
 		}
 		var files, dirs []build.Value
-		for _, e := range v.Files {
-			files = append(files, build.Entry(e.Name, e.Checksum[:]))
+		for i := range v.files.Len() {
+			m := v.file(i)
+			files = append(files, build.Entry(gvariant.String(m[0]), m[1]))
 		}
-		for _, e := range v.Dirs {
-			dirs = append(dirs, build.Entry(e.Name, e.Tree[:], e.Meta[:]))
+		for i := range v.dirs.Len() {
+			m := v.dir(i)
+			dirs = append(dirs, build.Entry(gvariant.String(m[0]), m[1], m[2]))
 		}
 		if got := build.Tree(files, dirs); !bytes.Equal(got, b) {
 			t.Errorf("%x is written as %x", b, got)
@@ -110,7 +113,7 @@ func FuzzDirTree(f *testing.F) {
 func FuzzDirMeta(f *testing.F) {
 	seed(f, DirMeta)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := ParseDirMeta(b)
+		m, err := parseDirMeta(b)
 		agree(t, metaName(DirMeta, b), b, err)
 		if err != nil {
 			return
@@ -135,8 +138,8 @@ func FuzzCommitMeta(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if items := readDict(b); !bytes.Equal(writeDict(items), b) {
-			t.Errorf("%x is written as %x", b, writeDict(items))
+		if entries := gvariant.Dict(b); !bytes.Equal(gvariant.WriteDict(entries), b) {
+			t.Errorf("%x is written as %x", b, gvariant.WriteDict(entries))
 		}
 		if err := ParseCommitMeta(merged); err != nil {
 			t.Errorf("merged: %v", err)

@@ -9,6 +9,8 @@ import (
 	"hash"
 	"io"
 	"math"
+
+	"github.com/lirios/ostree-upload/internal/inflate"
 )
 
 // pad keeps what two workers write in different cache lines (and in different
@@ -21,13 +23,13 @@ type pad [128]byte
 // not grow with the size of content, only with that of metadata.
 type Verifier struct {
 	_       pad
-	in      input
+	in      inflate.Input
 	limit   int64
 	sum     hash.Hash
 	meta    []byte // a metadata object that did not come in memory
 	header  []byte // a filez header
 	content []byte // the content header made from it
-	inflate inflater
+	inflate inflate.Inflater
 	_       pad
 }
 
@@ -51,15 +53,15 @@ func (v *Verifier) Verify(n Name, r io.Reader) (inflated int64, err error) {
 	if !n.Type.Valid() {
 		return 0, &BadObjectError{Object: n, Reason: "its type is unknown"}
 	}
-	v.in.open(r)
-	defer v.in.close()
+	v.in.Open(r)
+	defer v.in.Close()
 	if n.Type == File {
 		inflated, err = v.verifyFile(n)
 	} else {
 		inflated, err = v.verifyMetadata(n)
 	}
-	if v.in.err != nil {
-		return inflated, fmt.Errorf("reading object %s: %w", n, v.in.err)
+	if failed := v.in.Err(); failed != nil {
+		return inflated, fmt.Errorf("reading object %s: %w", n, failed)
 	}
 	if err != nil {
 		return inflated, &BadObjectError{Object: n, Reason: err.Error()}
@@ -87,11 +89,11 @@ func (v *Verifier) verifyMetadata(n Name) (int64, error) {
 	return int64(len(b)), parseMetadata(n.Type, b)
 }
 
-// allInput returns the input, or as much as is enough; in place if it came in
-// memory.
+// allInput returns all of the input, in place if that is in memory. From a reader
+// it reads no more than is enough.
 func (v *Verifier) allInput(enough int) ([]byte, error) {
-	if v.in.r == nil {
-		return v.in.buf, nil
+	if b, ok := v.in.InMemory(); ok {
+		return b, nil
 	}
 	b, err := readAtMost(v.meta[:0], &v.in, enough)
 	v.meta = b
@@ -103,9 +105,9 @@ func parseMetadata(t Type, b []byte) (err error) {
 	case CommitObject:
 		_, err = ParseCommit(b)
 	case DirTree:
-		_, err = openTree(b)
+		_, err = parseDirTree(b)
 	case DirMeta:
-		_, err = ParseDirMeta(b)
+		_, err = parseDirMeta(b)
 	case CommitMeta:
 		err = ParseCommitMeta(b)
 	}
@@ -170,16 +172,16 @@ var emptyDeflate = [2]byte{0x03, 0x00}
 func (v *Verifier) readContent(h *FileHeader) (int64, error) {
 	switch {
 	case h.symlink():
-		if !v.in.atEnd() {
+		if !v.in.AtEnd() {
 			return 0, errors.New("something follows a symlink's header")
 		}
 		return 0, nil
 	case h.Size == 0:
 		return 0, v.readEmpty()
 	}
-	got, err := v.inflate.run(&v.in, v.sum, int64(h.Size))
+	got, err := v.inflate.Inflate(&v.in, v.sum, int64(h.Size))
 	switch {
-	case err == errTooLong:
+	case err == inflate.ErrTooLong:
 		return got, fmt.Errorf("size says %d, its content is longer", h.Size)
 	case err != nil:
 		return got, err
@@ -192,13 +194,13 @@ func (v *Verifier) readContent(h *FileHeader) (int64, error) {
 func (v *Verifier) readEmpty() error {
 	var b [2]byte
 	if _, err := io.ReadFull(&v.in, b[:]); err != nil {
-		return errCut
+		return inflate.ErrCut
 	}
 	if b != emptyDeflate {
 		return errors.New("size says 0, but its content is not the empty deflate stream 03 00")
 	}
-	if !v.in.atEnd() {
-		return errFollows
+	if !v.in.AtEnd() {
+		return inflate.ErrFollows
 	}
 	return nil
 }

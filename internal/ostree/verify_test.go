@@ -5,12 +5,14 @@ package ostree
 import (
 	"bytes"
 	"compress/flate"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/lirios/ostree-upload/internal/inflate"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
 
@@ -100,11 +102,13 @@ func TestBomb(t *testing.T) {
 	f := build.SoundFile(strings.Repeat("\x00", size))
 	f.Deflated = build.DeflateZeros(gib >> 20)
 	o := f.Object()
-	if _, got, err := inflated(new(inflater), bytes.NewReader(f.Deflated), gib); err != nil || got != gib {
+	var in inflate.Input
+	in.Open(bytes.NewReader(f.Deflated))
+	if got, err := new(inflate.Inflater).Inflate(&in, sha256.New(), gib); err != nil || got != gib {
 		t.Fatalf("the stream is not of 1 GiB: %d, %v", got, err)
 	}
 	v := NewVerifier(0)
-	buffer := int64(len(v.inflate.out))
+	const buffer = 96 << 10 // of an Inflater
 	for _, r := range []io.Reader{bytes.NewReader(o.Bytes), iotest.HalfReader(bytes.NewReader(o.Bytes))} {
 		inflated, err := v.Verify(named(t, o), r)
 		var bad *BadObjectError

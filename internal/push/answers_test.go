@@ -15,14 +15,15 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/fake"
 )
 
 // Where a proxy takes no question so long, it is asked in parts.
 func TestLongQuestionsAreParted(t *testing.T) {
-	f := newFake(t)
-	f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open}
+	f := fake.Start(t)
+	f.Session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open}
 	const most = 50_000
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.ContentLength <= most {
 			return false
 		}
@@ -34,12 +35,12 @@ func TestLongQuestionsAreParted(t *testing.T) {
 		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8)}) // does not compress
 		names[i] = ostree.Name{Checksum: sum, Type: ostree.File}
 	}
-	r := &run{sender: testSender(t, f), result: &Result{Session: *f.session}}
-	lacking, err := r.ask(t.Context(), "ask", names)
+	r := testRun(t, f)
+	lacking, err := r.negotiate(t.Context(), "ask", names)
 	if err != nil || !slices.Equal(lacking, names) {
 		t.Errorf("%d of %d, %v", len(lacking), len(names), err)
 	}
-	if n := f.count("POST"); n != 1+2+4 {
+	if n := f.Count("POST"); n != 1+2+4 {
 		t.Errorf("%d questions", n)
 	}
 }
@@ -47,31 +48,31 @@ func TestLongQuestionsAreParted(t *testing.T) {
 // A token that is revoked in the middle of a push ends it at once.
 func TestRevokedTokenEndsThePush(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	f := fake.Start(t)
+	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "PATCH" {
-			refuse(w, wire.Errorf(wire.Unauthorized, "token unknown"))
+			fake.Refuse(w, wire.Errorf(wire.Unauthorized, "token unknown"))
 		}
 		return r.Method == "PATCH"
 	}
 	opt := options(f, repo)
 	opt.RetryFor, opt.Jobs = time.Hour, 1
 	result, _ := mustEnd(t, opt, ExitRefused, wire.Unauthorized)
-	if f.count("PATCH") != 1 || result.Retries != 0 {
-		t.Errorf("%d requests, %d retries", f.count("PATCH"), result.Retries)
+	if f.Count("PATCH") != 1 || result.Retries != 0 {
+		t.Errorf("%d requests, %d retries", f.Count("PATCH"), result.Retries)
 	}
 }
 
 // Each upload has begun and ended when the push is over, and the stage is the last.
 func TestProgressAtTheEnd(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
+	f := fake.Start(t)
 	opt := options(f, repo)
 	opt.Progress = new(Progress)
 	mustEnd(t, opt, 0, "")
-	if p := opt.Progress; p.Begun.Load() != p.Sent.Load() || p.BegunBytes.Load() != p.Acknowledged.Load() || p.LeftBytes() != 0 || p.Stage() != Verifying {
+	if p := opt.Progress; p.Begun.Load() != p.Sent.Load() || p.BegunBytes.Load() != p.Traffic.Acknowledged.Load() || p.LeftBytes() != 0 || p.Stage() != Verifying {
 		t.Errorf("%d objects begun, %d sent; %d bytes begun, %d acknowledged; %s",
-			p.Begun.Load(), p.Sent.Load(), p.BegunBytes.Load(), p.Acknowledged.Load(), p.Stage())
+			p.Begun.Load(), p.Sent.Load(), p.BegunBytes.Load(), p.Traffic.Acknowledged.Load(), p.Stage())
 	}
 }
 
@@ -86,10 +87,10 @@ func TestOddAnswersAreAskedForAgain(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
 	for name, odd := range oddAnswers {
 		t.Run(name, func(t *testing.T) {
-			f := newFake(t)
+			f := fake.Start(t)
 			var seen sync.Map
 			var faults atomic.Int64
-			f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 				_, again := seen.LoadOrStore(r.Method+r.URL.Path, true)
 				if again || !strings.HasPrefix(r.URL.Path, "/api/") {
 					return false
@@ -117,8 +118,8 @@ func TestOddAnswersForEver(t *testing.T) {
 		{"/finalize", "text/html", "<html>log in first</html>", "--resume aaaabbbbccccdddd"},
 		{"/finalize", "text/plain", `{"session": "moved"}`, "--resume aaaabbbbccccdddd"},
 	} {
-		f := newFake(t)
-		f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		f := fake.Start(t)
+		f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 			odd := strings.HasSuffix(r.URL.Path, c.path)
 			if odd {
 				io.WriteString(w, c.odd)
@@ -126,7 +127,7 @@ func TestOddAnswersForEver(t *testing.T) {
 			return odd
 		}
 		_, e := mustEnd(t, options(f, repo), ExitForNow, "bad-answer")
-		for _, part := range []string{strings.TrimPrefix(f.URL, "http://"), c.path, c.kind, "no ostree-upload server"} {
+		for _, part := range []string{strings.TrimPrefix(f.URL, "http://"), c.path, c.kind, "not an answer of an ostree-upload server"} {
 			if !strings.Contains(e.Error(), part) {
 				t.Errorf("%q does not say %q", e, part)
 			}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/test/link"
 	"github.com/lirios/ostree-upload/test/must"
@@ -42,7 +43,7 @@ func TestPushThroughABlackHole(t *testing.T) {
 		Repo: repo, Address: "http://" + l.Address(), Token: s.Token, Depth: -1,
 		RetryFor: time.Hour, Progress: new(Progress),
 	}
-	ctx, ended := context.WithCancel(withStall(t.Context(), time.Second))
+	ctx, ended := context.WithCancel(client.WithStall(t.Context(), time.Second))
 	dark, noticed := make(chan bool), make(chan bool)
 	l.At(payload/2, func() {
 		l.BlackHole(true)
@@ -55,8 +56,8 @@ func TestPushThroughABlackHole(t *testing.T) {
 		case <-ctx.Done():
 			t.Error("the push ended before")
 		}
-		before := opt.Progress.Retries.Load()
-		for opt.Progress.Retries.Load() == before && ctx.Err() == nil {
+		before := opt.Progress.Traffic.Retries.Load()
+		for opt.Progress.Traffic.Retries.Load() == before && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
 		}
 		l.BlackHole(false)

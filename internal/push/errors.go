@@ -5,9 +5,9 @@ package push
 import (
 	"context"
 	"errors"
-	"net/http"
 
-	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -19,6 +19,20 @@ const (
 	ExitForNow      = 75  // gave up; the session lives
 	ExitInterrupted = 130 // by a signal; the session lives
 )
+
+// ExitCode is the exit code for an error of package client, ExitFailed for any
+// other.
+func ExitCode(err error) int {
+	switch client.KindOf(err) {
+	case client.Usage:
+		return ExitUsage
+	case client.Refused:
+		return ExitRefused
+	case client.Temporary, client.NoSpace:
+		return ExitForNow
+	}
+	return ExitFailed
+}
 
 // An Error ends a push.
 type Error struct {
@@ -44,64 +58,45 @@ func (e *Error) Result() *Result {
 	return &Result{Refs: []wire.Ref{}, Error: e.Error(), ErrorCode: e.Code, ExitCode: e.Exit}
 }
 
-// refusals are the codes that no repetition changes: exit code 3.
-var refusals = map[string]bool{
-	wire.Unauthorized: true, wire.Forbidden: true, wire.Policy: true,
-	wire.RefConflict: true, wire.RefMoved: true, wire.NotFastForward: true,
-}
-
 // ended makes the *Error of whatever ended a push. resume is the command that
 // goes on with it, "" as long as there is no session.
 func ended(ctx context.Context, err error, resume string) *Error {
 	if ctx.Err() != nil {
 		return &Error{Exit: ExitInterrupted, Code: "interrupted", Err: errors.New("interrupted"), HintText: resumeHint(resume)}
 	}
+	e := &Error{Exit: ExitCode(err), Code: endCode(err), Err: err, HintText: hint.Of(err)}
 	var known *Error
-	var gaveUp *gaveUpError
-	var problem *wire.Problem
-	var bad *ostree.BadObjectError
-	switch {
-	case errors.As(err, &known):
-		e := *known
-		if e.HintText == "" {
-			e.HintText = resumeHint(resume)
-		}
-		return &e
-	case errors.Is(err, errAlien):
-		hint := "see that the address is right, and no proxy or login page in the way"
-		if resume != "" {
-			hint += ", then " + resumeHint(resume)
-		}
-		return &Error{Exit: ExitForNow, Code: "bad-answer", Err: err, HintText: hint}
-	case errors.As(err, &gaveUp):
-		hint := resumeHint(resume)
-		if hint == "" {
-			hint = "is the server running, and is the address right?"
-		}
-		return &Error{Exit: ExitForNow, Code: "gave-up", Err: err, HintText: hint}
-	case errors.As(err, &problem):
-		e := &Error{Exit: problemExit(problem), Code: problem.Code(), Err: err, HintText: problem.Hint()}
-		if e.Exit == ExitForNow || e.HintText == "" {
-			e.HintText = resumeHint(resume)
-		}
-		return e
-	case errors.Is(err, ostree.ErrNoRepo):
-		return &Error{Exit: ExitFailed, Err: err, HintText: "name the build repository with --repo"}
-	case errors.As(err, &bad):
-		return &Error{Exit: ExitFailed, Code: wire.BadObjects, Err: err}
+	if errors.As(err, &known) {
+		*e = *known
 	}
-	return &Error{Exit: ExitFailed, Err: err, HintText: resumeHint(resume)}
+	switch {
+	case resume == "":
+	case e.Code == badAnswer:
+		e.HintText += ", then " + resumeHint(resume)
+	case e.HintText == "" || known == nil && e.Exit == ExitForNow:
+		e.HintText = resumeHint(resume)
+	}
+	return e
 }
 
-// problemExit is the exit code of what a server refused.
-func problemExit(p *wire.Problem) int {
+// The codes that no answer of the server has.
+const (
+	badAnswer = "bad-answer"
+	gaveUp    = "gave-up"
+)
+
+// endCode is the code of an error that is not an *Error yet.
+func endCode(err error) string {
+	var late *client.GaveUpError
 	switch {
-	case p.Status == http.StatusUnauthorized, p.Status == http.StatusForbidden, refusals[p.Code()]:
-		return ExitRefused
-	case p.Status == http.StatusInsufficientStorage:
-		return ExitForNow
+	case errors.Is(err, client.ErrBadAnswer):
+		return badAnswer
+	case errors.As(err, &late):
+		return gaveUp
+	case client.KindOf(err) == client.Usage:
+		return wire.BadRequest
 	}
-	return ExitFailed
+	return client.Code(err)
 }
 
 func resumeHint(command string) string {

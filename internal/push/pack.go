@@ -14,10 +14,10 @@ import (
 
 // A content is the bytes of one upload, a pack or a single object, made while
 // they are read: it holds frame headers, and opens each object when its turn
-// comes. So a pack of a repository in archive mode costs next to no memory.
+// comes. So a pack of a repository in archive mode takes next to no memory.
 //
 // Read fills the whole buffer while there is more and returns no bytes together
-// with io.EOF, as go-tus needs. Not for concurrent use.
+// with io.EOF, as client.Uploader needs. Not for concurrent use.
 type content struct {
 	parts []part
 	size  int64
@@ -96,7 +96,7 @@ func (c *content) step(p []byte) (int, error) {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("it ends before its %d bytes", at.object.Size)
 		}
-		return n, c.fault(at, err)
+		return n, c.readError(at, err)
 	}
 	if c.pos+int64(n) == at.end() {
 		c.closeOpen()
@@ -111,7 +111,7 @@ func (c *content) openAt(at *part) error {
 	}
 	r, err := at.object.Open()
 	if err != nil {
-		return c.fault(at, err)
+		return c.readError(at, err)
 	}
 	c.open = r
 	skip := c.pos - at.payload()
@@ -124,12 +124,12 @@ func (c *content) openAt(at *part) error {
 		_, err = io.CopyN(io.Discard, r, skip)
 	}
 	if err != nil {
-		return c.fault(at, err)
+		return c.readError(at, err)
 	}
 	return nil
 }
 
-func (c *content) fault(at *part, err error) error {
+func (c *content) readError(at *part, err error) error {
 	return fmt.Errorf("read object %s: %w", at.object.Name, err)
 }
 
@@ -155,33 +155,4 @@ func (c *content) closeOpen() error {
 	err := c.open.Close()
 	c.open = nil
 	return err
-}
-
-// A detachable hands reads on until it is detached. go-tus leaves a goroutine
-// behind for each upload that holds on to the reader; this way it holds on to
-// an empty one.
-type detachable struct{ content *content }
-
-var errDetached = errors.New("the upload has ended")
-
-func (d *detachable) Read(p []byte) (int, error) {
-	if d.content == nil {
-		return 0, errDetached
-	}
-	return d.content.Read(p)
-}
-
-func (d *detachable) Seek(offset int64, whence int) (int64, error) {
-	if d.content == nil {
-		return 0, errDetached
-	}
-	return d.content.Seek(offset, whence)
-}
-
-// detach closes the content and lets go of it.
-func (d *detachable) detach() {
-	if d.content != nil {
-		d.content.Close()
-		d.content = nil
-	}
 }

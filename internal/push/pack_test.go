@@ -131,18 +131,3 @@ func TestPackStaysBelowItsLimit(t *testing.T) {
 		t.Errorf("%d frames, %d bytes", len(pack.parts), pack.size)
 	}
 }
-
-func TestDetachedReaderLetsGo(t *testing.T) {
-	pack, _ := samplePack()
-	d := &detachable{pack}
-	d.detach()
-	if _, err := d.Read(make([]byte, 1)); !errors.Is(err, errDetached) {
-		t.Errorf("read: %v", err)
-	}
-	if _, err := d.Seek(0, io.SeekStart); !errors.Is(err, errDetached) {
-		t.Errorf("seek: %v", err)
-	}
-	if d.content != nil {
-		t.Error("the content is still held")
-	}
-}

@@ -4,10 +4,6 @@ package push
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +13,8 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// What is in flight between the stages: names are small, packs are not, so only
-// the number of uploaders bounds those.
+// What is in flight between the stages: names are small; packs are not, and there
+// are at most as many as uploaders.
 const (
 	negotiations = 3      // requests under way at once
 	firstBatch   = 500    // names in the first request: uploads begin early
@@ -29,8 +25,8 @@ const (
 // A source calls visit for each object to offer to the server.
 type source func(ctx context.Context, visit func(ostree.Name) error) error
 
-// listed is the source of a list.
-func listed(names []ostree.Name) source {
+// listSource is the source of a list.
+func listSource(names []ostree.Name) source {
 	return func(_ context.Context, visit func(ostree.Name) error) error {
 		for _, n := range names {
 			if err := visit(n); err != nil {
@@ -41,20 +37,20 @@ func listed(names []ostree.Name) source {
 	}
 }
 
-// A pump moves the objects of one source to the server.
-type pump struct {
-	*run
+// A pipeline moves the objects of one source to the server.
+type pipeline struct {
+	run     *run
 	start   time.Time
 	batches chan []ostree.Name
 	lacking chan ostree.Name
 
-	sent atomic.Pointer[ostree.Name] // one of those that were sent
+	sent atomic.Pointer[ostree.Name] // the first object that was sent
 }
 
-// pump sends what the server lacks of src and returns the name of one object
+// transfer sends what the server lacks of src and returns the name of one object
 // that was sent, nil if none was.
-func (r *run) pump(ctx context.Context, src source) (*ostree.Name, error) {
-	p := &pump{
+func (r *run) transfer(ctx context.Context, src source) (*ostree.Name, error) {
+	p := &pipeline{
 		run: r, start: time.Now(),
 		batches: make(chan []ostree.Name, negotiations), lacking: make(chan ostree.Name, lackingQueue),
 	}
@@ -66,35 +62,35 @@ func (r *run) pump(ctx context.Context, src source) (*ostree.Name, error) {
 	}
 	err := g.Wait()
 	r.lastByte = time.Now()
-	r.result.Seconds.Upload += since(p.start) // rounds add up
+	r.seconds.Upload += since(p.start) // rounds add up
 	r.progress.Set(Verifying)
 	return p.sent.Load(), err
 }
 
 // walk gathers names into batches that grow.
-func (p *pump) walk(ctx context.Context, src source) error {
+func (p *pipeline) walk(ctx context.Context, src source) error {
 	defer close(p.batches)
 	size := firstBatch
 	batch := make([]ostree.Name, 0, size)
 	flush := func() error {
-		if err := give(ctx, p.batches, batch); err != nil {
+		if err := sendTo(ctx, p.batches, batch); err != nil {
 			return err
 		}
 		size = min(2*size, largestBatch)
 		batch = make([]ostree.Name, 0, size)
 		return nil
 	}
-	first := p.result.Rounds == 0 // later rounds walk what was counted
+	first := p.run.rounds == 0 // later rounds walk the same objects
 	err := src(ctx, func(n ostree.Name) error {
 		if first {
-			p.progress.Walked.Add(1)
+			p.run.progress.Walked.Add(1)
 		}
 		if batch = append(batch, n); len(batch) < size {
 			return nil
 		}
 		return flush()
 	})
-	p.result.Seconds.Walk += since(p.start)
+	p.run.seconds.Walk += since(p.start)
 	if err != nil {
 		return err
 	}
@@ -102,26 +98,26 @@ func (p *pump) walk(ctx context.Context, src source) error {
 }
 
 // negotiateAll asks about each batch, some at once.
-func (p *pump) negotiateAll(ctx context.Context) error {
+func (p *pipeline) negotiateAll(ctx context.Context) error {
 	defer close(p.lacking)
 	g, ctx := errgroup.WithContext(ctx)
 	for range negotiations {
 		g.Go(func() error { return p.negotiateSome(ctx) })
 	}
 	err := g.Wait()
-	p.result.Seconds.Negotiate += since(p.start)
-	p.progress.Listed.Store(err == nil)
+	p.run.seconds.Negotiate += since(p.start)
+	p.run.progress.Listed.Store(err == nil)
 	return err
 }
 
-func (p *pump) negotiateSome(ctx context.Context) error {
+func (p *pipeline) negotiateSome(ctx context.Context) error {
 	for batch := range p.batches {
-		lacking, err := p.negotiate(ctx, batch)
+		lacking, err := p.run.negotiateBatch(ctx, batch)
 		if err != nil {
 			return err
 		}
 		for _, n := range lacking {
-			if err := give(ctx, p.lacking, n); err != nil {
+			if err := sendTo(ctx, p.lacking, n); err != nil {
 				return err
 			}
 		}
@@ -129,24 +125,24 @@ func (p *pump) negotiateSome(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// upload packs lacking objects and sends them until there are no more. Larger
-// objects go at once, alone, while the pack waits.
-func (p *pump) upload(ctx context.Context) error {
+// upload packs lacking objects and sends them until there are no more. A larger
+// object goes alone and at once, while the pack waits.
+func (p *pipeline) upload(ctx context.Context) error {
 	pack := newPack()
 	for name := range p.lacking {
-		o, err := p.repo.Object(ctx, name)
+		o, err := p.run.repo.Object(ctx, name)
 		if err != nil {
-			return p.unreadable(name, err)
+			return p.run.objectError(name, err)
 		}
 		if o.Size > wire.MaxPackPayload {
-			if err := p.sendObject(ctx, o); err != nil {
-				return p.unreadable(name, err)
+			if err := p.run.sendObject(ctx, o); err != nil {
+				return p.run.explain(err)
 			}
-			p.note(name)
+			p.keepSent(name)
 			continue
 		}
 		if !pack.fits(o) {
-			if err := p.ship(ctx, pack); err != nil {
+			if err := p.closePack(ctx, pack); err != nil {
 				return err
 			}
 			pack = newPack()
@@ -156,147 +152,34 @@ func (p *pump) upload(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return p.ship(ctx, pack)
+	return p.closePack(ctx, pack)
 }
 
-// ship sends a pack, unless it is empty.
-func (p *pump) ship(ctx context.Context, pack *content) error {
+// closePack sends a pack, unless it is empty.
+func (p *pipeline) closePack(ctx context.Context, pack *content) error {
 	if len(pack.parts) == 0 {
 		return nil
 	}
-	name := fmt.Sprintf("%s-%d", p.packPrefix, p.packs.Add(1))
-	if err := p.sendPack(ctx, name, pack); err != nil {
-		return p.unreadable(ostree.Name{}, err)
+	if err := p.run.sendPack(ctx, pack); err != nil {
+		return p.run.explain(err)
 	}
 	for _, part := range pack.parts {
-		p.note(part.object.Name)
+		p.keepSent(part.object.Name)
 	}
 	return nil
 }
 
-// note remembers an object that was sent; of commitmeta the server always wants
-// another.
-func (p *pump) note(n ostree.Name) {
+// keepSent keeps the first object that was sent. It is never a commitmeta, since
+// the server lists those as lacking at all times.
+func (p *pipeline) keepSent(n ostree.Name) {
 	if n.Type != ostree.CommitMeta && p.sent.Load() == nil {
 		first := n
 		p.sent.Store(&first)
 	}
 }
 
-// unreadable explains an object that the build repository cannot give.
-func (r *run) unreadable(name ostree.Name, err error) error {
-	var bad *ostree.BadObjectError
-	switch {
-	case errors.As(err, &bad):
-		return r.damaged(bad.Object, bad.Reason)
-	case isAbsent(err):
-		return &Error{Exit: ExitFailed, Err: err, HintText: r.prunedHint()}
-	case name != (ostree.Name{}) && status(err) == 0 && !isNetwork(err):
-		return fmt.Errorf("object %s of the build repository: %w", name, err)
-	}
-	return err
-}
-
-// isAbsent tells whether err, unless it was explained already, says that
-// something is not on the disk: the error names what and where.
-func isAbsent(err error) bool {
-	var known *Error
-	return errors.Is(err, fs.ErrNotExist) && !errors.As(err, &known)
-}
-
-// prunedHint is the next step when an object is gone that a commit names.
-func (r *run) prunedHint() string {
-	again := r.resumeCommand()
-	if again == "" {
-		again = "push again"
-	}
-	return "the build repository seems to have been pruned or changed during the push, or was not whole before; " + r.checkHint() +
-		"; commit or pull again what it lacks, then: " + again
-}
-
-// checkHint is the next step when the build repository is at fault.
-func (r *run) checkHint() string {
-	return "check it with: ostree fsck --repo=" + quoted(r.opt.Repo)
-}
-
-// negotiate asks which of names the server lacks, commitmeta included.
-func (r *run) negotiate(ctx context.Context, names []ostree.Name) (lacking []ostree.Name, err error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	if lacking, err = r.ask(ctx, "ask for missing objects", names); err != nil {
-		return nil, err
-	}
-	r.progress.Negotiated.Add(int64(len(names)))
-	r.progress.Lacking.Add(int64(len(lacking)))
-	return lacking, nil
-}
-
-// ask has the server tell which of names it lacks, in smaller requests where a
-// proxy takes none so large.
-func (r *run) ask(ctx context.Context, what string, names []ostree.Name) (lacking []ostree.Name, err error) {
-	err = r.patience.call(ctx, what, func() (err error) {
-		lacking, err = r.client.Negotiate(ctx, r.result.Session.ID, names)
-		return err
-	})
-	if status(err) != http.StatusRequestEntityTooLarge || code(err) == wire.TooLarge || len(names) <= firstBatch {
-		return lacking, err
-	}
-	half := len(names) / 2
-	if lacking, err = r.ask(ctx, what, names[:half]); err != nil {
-		return nil, err
-	}
-	rest, err := r.ask(ctx, what, names[half:])
-	return append(lacking, rest...), err
-}
-
-// recheck asks once more for what src has: what is lacking now was rejected.
-// Only one object that was sent is named if the server lacks nothing, since
-// everything waits for the answer.
-func (r *run) recheck(ctx context.Context, src source, sent *ostree.Name) (rejected []ostree.Name, err error) {
-	start := time.Now()
-	defer func() { r.result.Seconds.Check += since(start) }()
-	if sent == nil {
-		return nil, nil
-	}
-	if all, err := r.allArrived(ctx, *sent); all || err != nil {
-		return nil, err
-	}
-	var batch []ostree.Name
-	flush := func() error {
-		lacking, err := r.ask(ctx, "check what arrived", batch)
-		rejected, batch = append(rejected, lacking...), batch[:0]
-		return err
-	}
-	err = src(ctx, func(n ostree.Name) error {
-		if n.Type == ostree.CommitMeta {
-			return nil // always lacking
-		}
-		if batch = append(batch, n); len(batch) < largestBatch {
-			return nil
-		}
-		return flush()
-	})
-	if err == nil && len(batch) > 0 {
-		err = flush()
-	}
-	return rejected, err
-}
-
-// allArrived tells whether the server counts nothing as missing or rejected,
-// once it has ingested what arrived; sent is any object that was sent.
-func (r *run) allArrived(ctx context.Context, sent ostree.Name) (bool, error) {
-	if _, err := r.ask(ctx, "wait for what arrived", []ostree.Name{sent}); err != nil {
-		return false, err
-	}
-	if err := r.look(ctx); err != nil {
-		return false, err
-	}
-	counts := r.result.Session.Objects
-	return counts.Known > 0 && counts.Missing == 0 && counts.Rejected == 0, nil
-}
-
-func give[T any](ctx context.Context, to chan<- T, v T) error {
+// sendTo sends v to a channel, unless ctx ends before.
+func sendTo[T any](ctx context.Context, to chan<- T, v T) error {
 	select {
 	case to <- v:
 		return nil

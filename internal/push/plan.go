@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -26,10 +28,8 @@ func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 			return nil, err
 		}
 		if len(refs) == 0 {
-			return nil, &Error{
-				Exit: ExitFailed, Err: fmt.Errorf("repository %s has no refs", r.opt.Repo),
-				HintText: "commit something first: ostree commit --repo=" + quoted(r.opt.Repo) + " --branch=REF FOLDER",
-			}
+			return nil, hint.Add(fmt.Errorf("repository %s has no refs", r.opt.Repo),
+				"commit something first: ostree commit --repo=%s --branch=REF FOLDER", quoted(r.opt.Repo))
 		}
 		return refs, nil
 	}
@@ -37,10 +37,8 @@ func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 	for _, name := range r.opt.Refs {
 		commit, err := r.repo.Ref(name)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &Error{
-				Exit: ExitFailed, Err: fmt.Errorf("repository %s has no ref %s", r.opt.Repo, name),
-				HintText: "see which there are: ostree refs --repo=" + quoted(r.opt.Repo),
-			}
+			return nil, hint.Add(fmt.Errorf("repository %s has no ref %s", r.opt.Repo, name),
+				"see which there are: ostree refs --repo=%s", quoted(r.opt.Repo))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ref %s: %w", name, err)
@@ -55,9 +53,9 @@ func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wire.Ref, error) {
 	var moves []wire.Ref
 	for _, name := range slices.Sorted(maps.Keys(local)) {
-		commit, there := local[name], r.theirs[name]
+		commit, there := local[name], r.serverRefs[name]
 		if err := r.repo.CheckWhole(commit); err != nil {
-			return nil, r.notWhole(name, err)
+			return nil, r.notWholeError(name, err)
 		}
 		if there.Commit == commit.String() {
 			adds, err := r.addsMeta(ctx, commit, there.CommitMeta)
@@ -67,10 +65,10 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 			if !adds {
 				continue
 			}
-		} else if err := r.mayMove(name, there.Commit, commit); err != nil {
+		} else if err := r.checkMove(name, there.Commit, commit); err != nil {
 			return nil, err
 		}
-		if err := r.mayBe(name, commit); err != nil {
+		if err := r.checkName(name, commit); err != nil {
 			return nil, err
 		}
 		moves = append(moves, wire.Ref{Ref: name, Old: there.Commit, New: commit.String()})
@@ -78,18 +76,14 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 	return moves, nil
 }
 
-// notWhole explains a commit that the build repository does not claim to have
-// whole.
-func (r *run) notWhole(ref string, err error) error {
-	return &Error{
-		Exit: ExitFailed, Err: fmt.Errorf("ref %s: %w", ref, err),
-		HintText: "pull or commit it again, then push; " + r.checkHint(),
-	}
+// notWholeError is the error of a commit that the build repository has in part.
+func (r *run) notWholeError(ref string, err error) error {
+	return hint.Add(fmt.Errorf("ref %s: %w", ref, err), "%s; pull or commit it again, then push", r.fsckHint())
 }
 
-// mayBe refuses a ref name, or a commit that is bound to other refs, which the
-// server would refuse after all the bytes.
-func (r *run) mayBe(ref string, commit ostree.Checksum) error {
+// checkName refuses a ref name, or a commit that is bound to other refs, which the
+// server would refuse once all bytes have arrived.
+func (r *run) checkName(ref string, commit ostree.Checksum) error {
 	err := ostree.ValidateRef(ref)
 	if err == nil {
 		if bound, any := r.bindings(commit); any && !slices.Contains(bound, ref) {
@@ -103,7 +97,7 @@ func (r *run) mayBe(ref string, commit ostree.Checksum) error {
 }
 
 // bindings are the refs that a commit is bound to, if any. A commit that cannot
-// be read is found by the walk, which says more of it.
+// be read has none here: the walk finds it and its error says more.
 func (r *run) bindings(commit ostree.Checksum) (refs []string, any bool) {
 	b, err := r.repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitObject})
 	if err != nil {
@@ -116,8 +110,8 @@ func (r *run) bindings(commit ostree.Checksum) (refs []string, any bool) {
 	return c.RefBindings, c.HasRefBindings
 }
 
-// mayMove refuses a move that the server would refuse after all the bytes.
-func (r *run) mayMove(ref, old string, commit ostree.Checksum) error {
+// checkMove refuses a move that the server would refuse once all bytes have arrived.
+func (r *run) checkMove(ref, old string, commit ostree.Checksum) error {
 	if old == "" || r.opt.Force {
 		return nil
 	}
@@ -140,22 +134,22 @@ func (r *run) mayMove(ref, old string, commit ostree.Checksum) error {
 }
 
 // addsMeta reports whether the detached metadata here adds anything to that of
-// the same commit on the server, whose SHA-256 is theirs ("" for none).
-func (r *run) addsMeta(ctx context.Context, commit ostree.Checksum, theirs string) (bool, error) {
+// the same commit on the server, whose SHA-256 is serverSum ("" for none).
+func (r *run) addsMeta(ctx context.Context, commit ostree.Checksum, serverSum string) (bool, error) {
 	ours, err := r.commitMeta(commit)
 	if ours == nil || err != nil {
 		return false, err
 	}
-	if sum := sha256.Sum256(ours); hex.EncodeToString(sum[:]) == theirs {
+	if sum := sha256.Sum256(ours); hex.EncodeToString(sum[:]) == serverSum {
 		return false, nil
 	}
 	var server []byte
-	if theirs != "" {
-		err = r.patience.call(ctx, "fetch detached metadata of "+commit.String(), func() (err error) {
+	if serverSum != "" {
+		err = r.retrier.Do(ctx, "fetch detached metadata of "+commit.String(), func() (err error) {
 			server, err = r.client.CommitMeta(ctx, commit)
 			return err
 		})
-		if err != nil && status(err) != http.StatusNotFound {
+		if err != nil && client.Status(err) != http.StatusNotFound {
 			return false, err
 		}
 	}
@@ -180,8 +174,8 @@ func (r *run) commitMeta(commit ostree.Checksum) ([]byte, error) {
 
 // have is where a walk may stop: the commits of the server's refs.
 func (r *run) have() map[ostree.Checksum]bool {
-	have := make(map[ostree.Checksum]bool, len(r.theirs))
-	for _, state := range r.theirs {
+	have := make(map[ostree.Checksum]bool, len(r.serverRefs))
+	for _, state := range r.serverRefs {
 		if c, err := ostree.ParseChecksum(state.Commit); err == nil {
 			have[c] = true
 		}

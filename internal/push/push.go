@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -40,31 +42,41 @@ type Options struct {
 
 	Log      *slog.Logger // nil: none
 	Progress *Progress    // nil: own
-	// Program and Resuming are the first word and the last ones of the command
-	// that resumes the push: how it was called, and the flags to call it with.
+	// Program and Resuming are the first word and the last words of the command
+	// that resumes the push: the program as it was called, and flags to repeat.
 	Program  string
 	Resuming []string
 
-	OnSession func(s wire.Session, resumed bool) // called as soon as there is a session, and if another takes its place
+	OnSession func(s wire.Session, resumed bool) // called when there is a session, and again when another replaces it
 }
 
-// A run is one push.
+// A run is one push. The stages of a pipeline write only what is theirs.
 type run struct {
-	*sender
-	opt    Options
-	repo   *ostree.Repo
-	theirs map[string]wire.RefState
-	result *Result
+	opt      Options
+	repo     *ostree.Repo
+	client   *client.Client
+	retrier  *client.Retrier
+	uploader *client.Uploader
+	progress *Progress
 
-	announced  bool
-	left       string    // the session that another took the place of
-	lastByte   time.Time // when the last upload was done; zero if there was none
-	packPrefix string    // makes pack names differ from those of earlier runs
+	serverRefs  map[string]wire.RefState
+	refs        []wire.Ref // that are to move
+	nothingToDo bool
+	bytesWalked int64
+	seconds     Seconds
+
+	session   wire.Session // as the server described it last; no ID before there is one
+	resumed   bool
+	announced bool
+	replaced  string    // ID of the session that the present one took the place of
+	rounds    int       // times that objects were sent again
+	lastByte  time.Time // when the last upload was done; zero if there was none
+
+	packPrefix string // makes pack names differ from those of earlier runs
 	packs      atomic.Int64
 }
 
-// Run pushes. The error is an *Error; the Result says how far it came even then,
-// and is nil only if the options are no good.
+// Run pushes. The error is an *Error; the Result says how far it came even then.
 func Run(ctx context.Context, opt Options) (*Result, error) {
 	start := time.Now()
 	r, err := newRun(opt)
@@ -72,37 +84,35 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		e := ended(ctx, err, "")
 		return e.Result(), e
 	}
-	defer r.sender.client.Close()
-	err = r.unreadable(ostree.Name{}, r.push(ctx))
-	r.progress.copyTo(r.result)
-	r.result.Seconds.Total = since(start)
+	defer r.client.Close()
+	err = r.explain(r.push(ctx))
+	r.seconds.Total = since(start)
 	if err == nil {
-		return r.result, nil
+		return r.result(nil), nil
 	}
 	e := ended(ctx, err, r.resumeCommand())
-	r.result.Error, r.result.ErrorCode, r.result.ExitCode = e.Error(), e.Code, e.Exit
-	r.result.ResumeWith = r.resumeCommand()
-	return r.result, e
+	return r.result(e), e
 }
 
 func newRun(opt Options) (*run, error) {
 	opt.fill()
-	client, err := NewClient(opt.Address, opt.Token)
+	c, err := client.New(opt.Address, opt.Token)
 	if err != nil {
 		return nil, err
 	}
 	repo, err := ostree.OpenRepo(opt.Repo)
+	if errors.Is(err, ostree.ErrNoRepo) {
+		err = hint.Add(err, "name the build repository with --repo")
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &sender{
-		client:   client,
-		patience: newPatience(opt.RetryFor, opt.FirstContact, &opt.Progress.Retries, opt.Log),
-		progress: opt.Progress,
-		pace:     newPace(opt.ChunkSize),
-	}
+	traffic := &opt.Progress.Traffic
+	retrier := client.NewRetrier(opt.RetryFor, opt.FirstContact, &traffic.Retries, opt.Log)
 	return &run{
-		sender: s, opt: opt, repo: repo, result: &Result{Refs: []wire.Ref{}, DryRun: opt.DryRun},
+		opt: opt, repo: repo, client: c, retrier: retrier, progress: opt.Progress,
+		uploader:   client.NewUploader(c, retrier, traffic, opt.ChunkSize),
+		refs:       []wire.Ref{},
 		packPrefix: strings.ToLower(rand.Text()[:6]),
 	}, nil
 }
@@ -134,11 +144,11 @@ func (r *run) push(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.meet(ctx); err != nil {
+	if err := r.fetchRefs(ctx); err != nil {
 		return err
 	}
 	if r.opt.Resume != "" {
-		if err := r.take(ctx, r.opt.Resume); err != nil {
+		if err := r.resume(ctx, r.opt.Resume); err != nil {
 			return err
 		}
 		return r.publish(ctx)
@@ -147,45 +157,45 @@ func (r *run) push(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.result.Refs = moves
+	r.refs = moves
 	if len(moves) == 0 {
-		r.result.NothingToDo = true
+		r.nothingToDo = true
 		return nil
 	}
 	if r.opt.DryRun {
 		return r.count(ctx)
 	}
-	if err := r.begin(ctx, wire.OpenRequest{Refs: moves, Force: r.opt.Force}, time.Time{}); err != nil {
+	if err := r.openSession(ctx, wire.OpenRequest{Refs: moves, Force: r.opt.Force}, time.Time{}); err != nil {
 		return err
 	}
 	err = r.publish(ctx)
-	if !r.overtaken(ctx, moves, err) {
+	if !r.alreadyMoved(ctx, moves, err) {
 		return err
 	}
-	r.result.Session, r.result.Refs, r.result.Resumed = wire.Session{}, nil, false
+	r.session, r.refs, r.resumed = wire.Session{}, nil, false
 	return r.push(ctx)
 }
 
-// overtaken tells whether a session failed because its refs had moved to what it
-// was to publish: an earlier session for the same was still publishing when we
+// alreadyMoved tells whether a session failed because its refs had moved to what
+// it was to publish: an earlier session for the same was still publishing when we
 // asked for the refs, and over when we looked for it.
-func (r *run) overtaken(ctx context.Context, moves []wire.Ref, err error) bool {
+func (r *run) alreadyMoved(ctx context.Context, moves []wire.Ref, err error) bool {
 	var failed *Error
-	if !errors.As(err, &failed) || failed.Code != wire.RefMoved || r.meet(ctx) != nil {
+	if !errors.As(err, &failed) || failed.Code != wire.RefMoved || r.fetchRefs(ctx) != nil {
 		return false
 	}
 	for _, m := range moves {
-		if r.theirs[m.Ref].Commit != m.New {
+		if r.serverRefs[m.Ref].Commit != m.New {
 			return false
 		}
 	}
 	return true
 }
 
-// meet asks the server for its refs: the first contact.
-func (r *run) meet(ctx context.Context) error {
-	return r.patience.call(ctx, "reach "+r.client.Address(), func() (err error) {
-		r.theirs, err = r.client.Refs(ctx)
+// fetchRefs asks the server for its refs: the first contact.
+func (r *run) fetchRefs(ctx context.Context) error {
+	return r.retrier.Do(ctx, "fetch refs", func() (err error) {
+		r.serverRefs, err = r.client.Refs(ctx)
 		return err
 	})
 }
@@ -195,7 +205,7 @@ func (r *run) meet(ctx context.Context) error {
 func (r *run) objects(have map[ostree.Checksum]bool) (source, error) {
 	var commits []ostree.Checksum
 	olds := map[ostree.Checksum]bool{} // the server refuses a gap between these and ours
-	for _, ref := range r.result.Refs {
+	for _, ref := range r.refs {
 		c, err := ostree.ParseChecksum(ref.New)
 		if err != nil {
 			return nil, fmt.Errorf("ref %s: %w", ref.Ref, err)
@@ -211,7 +221,7 @@ func (r *run) objects(have map[ostree.Checksum]bool) (source, error) {
 	}, nil
 }
 
-// count is a dry run: it walks and adds up.
+// count is a dry run: it walks, counts objects and adds up their bytes.
 func (r *run) count(ctx context.Context) error {
 	walk, err := r.objects(r.have())
 	if err != nil {
@@ -221,13 +231,13 @@ func (r *run) count(ctx context.Context) error {
 	err = walk(ctx, func(n ostree.Name) error {
 		o, err := r.repo.Object(ctx, n)
 		if err != nil {
-			return r.unreadable(n, err)
+			return r.objectError(n, err)
 		}
 		r.progress.Walked.Add(1)
-		r.result.BytesWalked += o.Size
+		r.bytesWalked += o.Size
 		return nil
 	})
-	r.result.Seconds.Walk = since(start)
+	r.seconds.Walk = since(start)
 	if err == nil {
 		err = ctx.Err() // a signal counts, also if it came at the very end
 	}
@@ -237,13 +247,13 @@ func (r *run) count(ctx context.Context) error {
 // resumeCommand is the command that goes on with this push, "" before there is
 // a session.
 func (r *run) resumeCommand() string {
-	switch r.result.Session.State {
+	switch r.session.State {
 	case wire.Open, wire.Verifying, wire.Publishing:
 	default:
 		return ""
 	}
 	words := append([]string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo,
-		"--address", r.client.Address(), "--resume", r.result.Session.ID}, r.opt.Resuming...)
+		"--address", r.client.Address(), "--resume", r.session.ID}, r.opt.Resuming...)
 	for i, w := range words {
 		words[i] = quoted(w)
 	}

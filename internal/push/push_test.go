@@ -17,6 +17,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/fake"
 	"github.com/lirios/ostree-upload/test/must"
 )
 
@@ -47,7 +48,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func options(f *fake, repo string) Options {
+func options(f *fake.Server, repo string) Options {
 	return Options{Repo: repo, Address: f.URL, Token: "sesame", Depth: -1, Jobs: 2}
 }
 
@@ -96,22 +97,22 @@ func TestPushPublishes(t *testing.T) {
 	for _, mode := range []string{"archive", "bare-user"} {
 		t.Run(mode, func(t *testing.T) {
 			repo, heads := buildRepo(t, mode, 3)
-			f := newFake(t)
+			f := fake.Start(t)
 			opt := options(f, repo)
 			announced := 0
 			opt.OnSession = func(s wire.Session, resumed bool) { announced++ }
 			result, _ := mustEnd(t, opt, 0, "")
 			all := closure(t, repo)
 			for _, n := range all {
-				if !f.set[n] {
+				if !f.Set[n] {
 					t.Errorf("%s did not arrive", n)
 				}
 			}
 			if result.Objects != int64(len(all)) || result.ObjectsSent != result.Objects || announced != 1 {
 				t.Errorf("%+v, announced %d times", result, announced)
 			}
-			if want := (wire.Ref{Ref: testRef, New: heads[2]}); f.session.Refs[0] != want {
-				t.Errorf("opened for %v", f.session.Refs)
+			if want := (wire.Ref{Ref: testRef, New: heads[2]}); f.Session.Refs[0] != want {
+				t.Errorf("opened for %v", f.Session.Refs)
 			}
 		})
 	}
@@ -120,22 +121,22 @@ func TestPushPublishes(t *testing.T) {
 // An update sends what changed and nothing else.
 func TestPushSendsOnlyChanges(t *testing.T) {
 	repo, heads := buildRepo(t, "archive", 2)
-	f := newFake(t)
-	f.refs[testRef] = wire.RefState{Commit: heads[0]}
+	f := fake.Start(t)
+	f.Refs[testRef] = wire.RefState{Commit: heads[0]}
 	result, _ := mustEnd(t, options(f, repo), 0, "")
 	// The commit, the root and b, and the file in b.
-	if result.ObjectsSent != 4 || f.session.Refs[0].Old != heads[0] {
-		t.Errorf("sent %d objects for %v", result.ObjectsSent, f.session.Refs)
+	if result.ObjectsSent != 4 || f.Session.Refs[0].Old != heads[0] {
+		t.Errorf("sent %d objects for %v", result.ObjectsSent, f.Session.Refs)
 	}
 }
 
 func TestNothingToDo(t *testing.T) {
 	repo, heads := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.refs[testRef] = wire.RefState{Commit: heads[0]}
+	f := fake.Start(t)
+	f.Refs[testRef] = wire.RefState{Commit: heads[0]}
 	result, _ := mustEnd(t, options(f, repo), 0, "")
-	if !result.NothingToDo || f.opened != 0 {
-		t.Errorf("%+v, %d sessions", result, f.opened)
+	if !result.NothingToDo || f.Opened != 0 {
+		t.Errorf("%+v, %d sessions", result, f.Opened)
 	}
 	b, err := json.Marshal(result)
 	if err != nil || strings.Contains(string(b), `"session"`) {
@@ -163,9 +164,9 @@ func TestPushOfDetachedMetadata(t *testing.T) {
 		{"theirs has it and more", strings.Repeat("0", 64), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFake(t)
-			f.refs[testRef] = wire.RefState{Commit: heads[0], CommitMeta: c.theirs}
-			f.metas[heads[0]] = meta
+			f := fake.Start(t)
+			f.Refs[testRef] = wire.RefState{Commit: heads[0], CommitMeta: c.theirs}
+			f.Metas[heads[0]] = meta
 			result, _ := mustEnd(t, options(f, repo), 0, "")
 			if result.NothingToDo == c.sent || c.sent && result.ObjectsSent != 1 {
 				t.Errorf("%+v", result)
@@ -179,38 +180,38 @@ func TestPushRefusesEarly(t *testing.T) {
 	repo, heads := buildRepo(t, "archive", 2)
 	for _, c := range []struct {
 		name   string
-		change func(*Options, *fake)
+		change func(*Options, *fake.Server)
 		exit   int
 		code   string
 		says   string
 	}{
-		{"unknown ref", func(o *Options, _ *fake) { o.Refs = []string{"os/nowhere"} }, ExitFailed, "", "no ref os/nowhere"},
-		{"no repository", func(o *Options, _ *fake) { o.Repo = t.TempDir() }, ExitFailed, "", "no OSTree repository at"},
-		{"no folder", func(o *Options, _ *fake) { o.Repo = "/nowhere/repo" }, ExitFailed, "", "/nowhere/repo"},
-		{"no server", func(o *Options, _ *fake) { o.Address = "http://127.0.0.1:1" }, ExitForNow, "gave-up", "http://127.0.0.1:1"},
-		{"no address", func(o *Options, _ *fake) { o.Address = "localhost" }, ExitUsage, wire.BadRequest, "localhost"},
-		{"server's commit unknown", func(_ *Options, f *fake) {
-			f.refs[testRef] = wire.RefState{Commit: strings.Repeat("a", 64)}
+		{"unknown ref", func(o *Options, _ *fake.Server) { o.Refs = []string{"os/nowhere"} }, ExitFailed, "", "no ref os/nowhere"},
+		{"no repository", func(o *Options, _ *fake.Server) { o.Repo = t.TempDir() }, ExitFailed, "", "no OSTree repository at"},
+		{"no folder", func(o *Options, _ *fake.Server) { o.Repo = "/nowhere/repo" }, ExitFailed, "", "/nowhere/repo"},
+		{"no server", func(o *Options, _ *fake.Server) { o.Address = "http://127.0.0.1:1" }, ExitForNow, "gave-up", "http://127.0.0.1:1"},
+		{"no address", func(o *Options, _ *fake.Server) { o.Address = "localhost" }, ExitUsage, wire.BadRequest, "localhost"},
+		{"server's commit unknown", func(_ *Options, f *fake.Server) {
+			f.Refs[testRef] = wire.RefState{Commit: strings.Repeat("a", 64)}
 		}, ExitRefused, wire.NotFastForward, testRef},
-		{"server is newer", func(_ *Options, f *fake) {
-			f.refs[testRef] = wire.RefState{Commit: heads[1]}
+		{"server is newer", func(_ *Options, f *fake.Server) {
+			f.Refs[testRef] = wire.RefState{Commit: heads[1]}
 			must.OSTree(t, "reset", "--repo="+repo, testRef, heads[0])
 		}, ExitRefused, wire.NotFastForward, testRef},
-		{"bad token", func(_ *Options, f *fake) {
-			f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
-				refuse(w, wire.Errorf(wire.Unauthorized, "token unknown"))
+		{"bad token", func(_ *Options, f *fake.Server) {
+			f.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
+				fake.Refuse(w, wire.Errorf(wire.Unauthorized, "token unknown"))
 				return true
 			}
 		}, ExitRefused, wire.Unauthorized, "token unknown"},
-		{"old session", func(o *Options, _ *fake) { o.Resume = "zzzzzzzzzzzzzzzz" }, ExitFailed, wire.NotFound, "zzzzzzzzzzzzzzzz"},
+		{"old session", func(o *Options, _ *fake.Server) { o.Resume = "zzzzzzzzzzzzzzzz" }, ExitFailed, wire.NotFound, "zzzzzzzzzzzzzzzz"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFake(t)
+			f := fake.Start(t)
 			opt := options(f, repo)
 			c.change(&opt, f)
 			_, e := mustEnd(t, opt, c.exit, c.code)
-			if !strings.Contains(e.Error(), c.says) || f.opened != 0 {
-				t.Errorf("%v, %d sessions", e, f.opened)
+			if !strings.Contains(e.Error(), c.says) || f.Opened != 0 {
+				t.Errorf("%v, %d sessions", e, f.Opened)
 			}
 		})
 	}
@@ -218,11 +219,11 @@ func TestPushRefusesEarly(t *testing.T) {
 
 func TestDryRunOpensNothing(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
+	f := fake.Start(t)
 	opt := options(f, repo)
 	opt.DryRun = true
 	result, _ := mustEnd(t, opt, 0, "")
-	if f.opened != 0 || result.Objects != int64(len(closure(t, repo))) || result.BytesWalked == 0 {
+	if f.Opened != 0 || result.Objects != int64(len(closure(t, repo))) || result.BytesWalked == 0 {
 		t.Errorf("%+v", result)
 	}
 }
@@ -230,27 +231,27 @@ func TestDryRunOpensNothing(t *testing.T) {
 // A session whose ref has moved meanwhile is refused before anything is sent.
 func TestResumeOfAMovedRef(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.fault = once("PATCH", 1, hangUp)
+	f := fake.Start(t)
+	f.Fault = fake.Once("PATCH", 1, fake.HangUp)
 	opt := options(f, repo)
 	opt.RetryFor = 0
 	first, _ := mustEnd(t, opt, ExitForNow, "gave-up")
-	f.refs["os/x86_64"] = wire.RefState{Commit: strings.Repeat("1", 64)}
+	f.Refs["os/x86_64"] = wire.RefState{Commit: strings.Repeat("1", 64)}
 	opt.Resume = first.Session.ID
-	before := f.count("PATCH /files/")
+	before := f.Count("PATCH /files/")
 	_, e := mustEnd(t, opt, ExitRefused, wire.RefMoved)
-	if n := f.count("PATCH /files/") - before; n != 0 || f.salvage != 0 || !strings.Contains(e.Error(), "os/x86_64 is at 1111") {
-		t.Errorf("%d requests with bytes, %d salvages: %v", n, f.salvage, e)
+	if n := f.Count("PATCH /files/") - before; n != 0 || f.Salvages != 0 || !strings.Contains(e.Error(), "os/x86_64 is at 1111") {
+		t.Errorf("%d requests with bytes, %d salvages: %v", n, f.Salvages, e)
 	}
 }
 
 // A push that gives up says how to go on, and the next one does so by itself.
 func TestPushGoesOnWithItsSession(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	f := fake.Start(t)
+	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "PATCH" {
-			hangUp(w, r)
+			fake.HangUp(w, r)
 		}
 		return false
 	}
@@ -259,18 +260,18 @@ func TestPushGoesOnWithItsSession(t *testing.T) {
 	if want := "--resume " + first.Session.ID; !strings.HasSuffix(e.Hint(), want) || !strings.HasSuffix(first.ResumeWith, want) {
 		t.Errorf("hint %q", e.Hint())
 	}
-	f.heal()
+	f.Heal()
 	second, _ := mustEnd(t, opt, 0, "")
-	if !second.Resumed || f.opened != 1 || f.salvage != 1 {
-		t.Errorf("%+v: %d sessions, %d salvages", second, f.opened, f.salvage)
+	if !second.Resumed || f.Opened != 1 || f.Salvages != 1 {
+		t.Errorf("%+v: %d sessions, %d salvages", second, f.Opened, f.Salvages)
 	}
 }
 
 func TestInterruptedPush(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
+	f := fake.Start(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == "PATCH" {
 			cancel()
 		}
@@ -299,19 +300,19 @@ func TestResumeStates(t *testing.T) {
 		{wire.Expired, ExitFailed, ""},
 	} {
 		t.Run(c.state, func(t *testing.T) {
-			f := newFake(t)
-			f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: c.state, Refs: []wire.Ref{{Ref: testRef, New: heads[0]}}}
+			f := fake.Start(t)
+			f.Session = &wire.Session{ID: "aaaabbbbccccdddd", State: c.state, Refs: []wire.Ref{{Ref: testRef, New: heads[0]}}}
 			if c.state == wire.Failed {
-				f.session.Error = wire.RefMoved
+				f.Session.Error = wire.RefMoved
 			}
-			f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+			f.Fault = func(_ http.ResponseWriter, r *http.Request) bool {
 				if r.FormValue("wait") != "" {
-					f.session.State = wire.Published
+					f.Session.State = wire.Published
 				}
 				return false
 			}
 			opt := options(f, repo)
-			opt.Resume = f.session.ID
+			opt.Resume = f.Session.ID
 			mustEnd(t, opt, c.exit, c.code)
 		})
 	}
@@ -320,14 +321,14 @@ func TestResumeStates(t *testing.T) {
 // A session can only be resumed where its commits are.
 func TestResumeNeedsTheCommits(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open, Refs: []wire.Ref{{Ref: testRef, New: strings.Repeat("b", 64)}}}
+	f := fake.Start(t)
+	f.Session = &wire.Session{ID: "aaaabbbbccccdddd", State: wire.Open, Refs: []wire.Ref{{Ref: testRef, New: strings.Repeat("b", 64)}}}
 	opt := options(f, repo)
-	opt.Resume = f.session.ID
+	opt.Resume = f.Session.ID
 	if _, e := mustEnd(t, opt, ExitFailed, ""); !strings.Contains(e.Error(), strings.Repeat("b", 64)) {
 		t.Error(e)
 	}
-	if f.salvage != 0 {
+	if f.Salvages != 0 {
 		t.Error("salvaged a session that is not for this repository")
 	}
 }
@@ -349,8 +350,8 @@ func TestOutcomes(t *testing.T) {
 		{wire.Aborted, "", ExitFailed},
 	} {
 		t.Run(c.state+" "+c.code, func(t *testing.T) {
-			f := newFake(t)
-			f.outcome = func(s *wire.Session) { s.State, s.Error, s.Detail = c.state, c.code, "because" }
+			f := fake.Start(t)
+			f.Outcome = func(s *wire.Session) { s.State, s.Error, s.Detail = c.state, c.code, "because" }
 			_, e := mustEnd(t, options(f, repo), c.exit, c.code)
 			if !strings.Contains(e.Error(), "because") {
 				t.Error(e)
@@ -363,16 +364,16 @@ func TestOutcomes(t *testing.T) {
 // more: the error names them then.
 func TestStrayObjects(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
+	f := fake.Start(t)
 	stray := strings.Repeat("0", 64) + ".filez"
-	f.outcome = func(s *wire.Session) {
+	f.Outcome = func(s *wire.Session) {
 		s.State, s.Error, s.Problems = wire.Open, wire.MissingObjects, []wire.ObjectProblem{{Object: stray}}
 	}
 	opt, told := options(f, repo), 0
 	opt.OnSession = func(wire.Session, bool) { told++ }
 	_, e := mustEnd(t, opt, ExitFailed, wire.MissingObjects)
-	if f.opened != 2 || told != 2 || !strings.Contains(e.Error(), "does not send "+stray) {
-		t.Errorf("%d sessions, told of %d: %v", f.opened, told, e)
+	if f.Opened != 2 || told != 2 || !strings.Contains(e.Error(), "does not send "+stray) {
+		t.Errorf("%d sessions, told of %d: %v", f.Opened, told, e)
 	}
 }
 
@@ -380,11 +381,11 @@ func TestStrayObjects(t *testing.T) {
 // and over when we looked for it, is no rival: its outcome is ours.
 func TestOvertakenByOurOwn(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.outcome = func(s *wire.Session) {
+	f := fake.Start(t)
+	f.Outcome = func(s *wire.Session) {
 		s.State, s.Error = wire.Failed, wire.RefMoved
 		for _, r := range s.Refs {
-			f.refs[r.Ref] = wire.RefState{Commit: r.New}
+			f.Refs[r.Ref] = wire.RefState{Commit: r.New}
 		}
 	}
 	if r, _ := mustEnd(t, options(f, repo), 0, ""); !r.NothingToDo || r.Session.ID != "" {
@@ -396,16 +397,16 @@ func TestOvertakenByOurOwn(t *testing.T) {
 func TestRejectedObjectsAreSentAgain(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
 	for _, times := range []int{1, maxRounds, maxRounds + 1} {
-		f := newFake(t)
+		f := fake.Start(t)
 		finalized := 0
-		f.outcome = func(s *wire.Session) {
+		f.Outcome = func(s *wire.Session) {
 			if finalized++; finalized > times {
 				s.State, s.Error, s.Problems = wire.Published, "", nil
 				return
 			}
-			for n := range f.set {
+			for n := range f.Set {
 				if n.Type == ostree.File {
-					f.set[n] = false
+					f.Set[n] = false
 					s.Error, s.Problems = wire.BadObjects, []wire.ObjectProblem{{Object: n.String(), Code: wire.BadObjects}}
 					break
 				}
@@ -440,8 +441,8 @@ func TestDamagedObjectIsNamed(t *testing.T) {
 	if err := errors.Join(os.Remove(path), os.WriteFile(path, b, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	f := newFake(t)
-	f.outcome = func(s *wire.Session) {
+	f := fake.Start(t)
+	f.Outcome = func(s *wire.Session) {
 		s.Error, s.Problems = wire.BadObjects, []wire.ObjectProblem{{Object: bad.String(), Code: wire.BadObjects}}
 	}
 	_, e := mustEnd(t, options(f, repo), ExitFailed, wire.BadObjects)
@@ -464,8 +465,8 @@ func TestObjectVanishes(t *testing.T) {
 			if err != nil || len(files) == 0 {
 				t.Fatal(files, err)
 			}
-			f := newFake(t)
-			f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+			f := fake.Start(t)
+			f.Fault = func(_ http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, c.path) {
 					os.Remove(files[0]) // again and again, of no matter
 				}
@@ -488,15 +489,15 @@ func TestObjectVanishes(t *testing.T) {
 // A session that someone else finalized meanwhile has its outcome for us too.
 func TestSessionClosedUnderUs(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
-	f := newFake(t)
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	f := fake.Start(t)
+	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != "PATCH" {
 			return false
 		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.session.State = wire.Published
-		refuse(w, wire.Errorf(wire.SessionClosed, "session is published"))
+		f.Mu.Lock()
+		defer f.Mu.Unlock()
+		f.Session.State = wire.Published
+		fake.Refuse(w, wire.Errorf(wire.SessionClosed, "session is published"))
 		return true
 	}
 	mustEnd(t, options(f, repo), 0, "")
@@ -520,11 +521,11 @@ func TestPacksAreFew(t *testing.T) {
 		write(t, filepath.Join(tree, time.Unix(int64(i), 0).UTC().Format("150405")), strings.Repeat("y", i))
 	}
 	must.OSTree(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
-	f := newFake(t)
+	f := fake.Start(t)
 	opt := options(f, repo)
 	opt.Jobs = 3
 	result, _ := mustEnd(t, opt, 0, "")
-	if result.ObjectsSent < 1500 || len(f.uploads) > opt.Jobs {
-		t.Errorf("%d objects in %d uploads", result.ObjectsSent, len(f.uploads))
+	if result.ObjectsSent < 1500 || len(f.Uploads) > opt.Jobs {
+		t.Errorf("%d objects in %d uploads", result.ObjectsSent, len(f.Uploads))
 	}
 }

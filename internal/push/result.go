@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -45,27 +46,24 @@ type Seconds struct {
 // Progress counts what a push has done so far. A reporter reads it from another
 // goroutine while Run works.
 type Progress struct {
-	Walked       atomic.Int64 // objects found by the walk
-	Negotiated   atomic.Int64 // objects that the server was asked about
-	Listed       atomic.Bool  // Lacking is the final count
-	Lacking      atomic.Int64 // objects of those that it lacks
-	Begun        atomic.Int64 // objects in uploads that were begun
-	BegunBytes   atomic.Int64 // bytes of those uploads, less what was there before
-	Sent         atomic.Int64 // objects in uploads that the server has whole
-	Acknowledged atomic.Int64 // upload bytes that the server acknowledged
-	Resent       atomic.Int64 // upload bytes that went out once more
-	Retries      atomic.Int64
+	Walked     atomic.Int64 // objects found by the walk
+	Listed     atomic.Bool  // Lacking is the final count
+	Lacking    atomic.Int64 // objects that the server lacks, of those that it was asked about
+	Begun      atomic.Int64 // objects in uploads that were begun
+	BegunBytes atomic.Int64 // bytes of those uploads
+	Sent       atomic.Int64 // objects in uploads that the server has whole
+	Traffic    client.Traffic
 
 	stage atomic.Int32
 }
 
-// A Stage is what a push is at.
+// A Stage is the part of its work that a push is doing.
 type Stage int32
 
 const (
-	Walking    Stage = iota // nothing is on its way yet
+	Walking    Stage = iota // no upload has begun yet
 	Uploading               // the walk may go on
-	Verifying               // the server has all of it and checks
+	Verifying               // the server has all bytes and checks them
 	Publishing              // the refs move
 )
 
@@ -73,7 +71,7 @@ func (s Stage) String() string {
 	return [...]string{"walking", "uploading", "verifying", "publishing"}[s]
 }
 
-// Stage is what the push is at.
+// Stage is what the push is doing.
 func (p *Progress) Stage() Stage { return Stage(p.stage.Load()) }
 
 // Set enters a stage.
@@ -86,28 +84,36 @@ func (p *Progress) begin(c *content) {
 	p.Set(Uploading)
 }
 
-// LeftBytes estimates the upload bytes still to go: those of uploads begun,
-// and for objects without one as much as the others have on average. It is -1
-// as long as nobody knows how many those are.
+// LeftBytes estimates the upload bytes still to go: those of uploads begun, and
+// for each other object as much as one has on average. It is -1 until the number
+// of those is known.
 func (p *Progress) LeftBytes() int64 {
-	begun, bytes := p.Begun.Load(), p.BegunBytes.Load()
+	begun, bytes := p.Begun.Load(), p.BegunBytes.Load()-p.Traffic.Skipped.Load()
 	if !p.Listed.Load() {
 		return -1
 	}
-	left := bytes - p.Acknowledged.Load()
+	left := bytes - p.Traffic.Acknowledged.Load()
 	if begun > 0 {
 		left += max(0, p.Lacking.Load()-begun) * (bytes / begun)
 	}
 	return max(0, left)
 }
 
-// copyTo puts the counts into r.
-func (p *Progress) copyTo(r *Result) {
-	r.Objects = p.Walked.Load()
-	r.ObjectsSent = p.Sent.Load()
-	r.BytesSent = p.Acknowledged.Load()
-	r.BytesResent = p.Resent.Load()
-	r.Retries = p.Retries.Load()
+// result is what the push did, ended by e or, if that is nil, by success.
+func (r *run) result(e *Error) *Result {
+	p := r.progress
+	result := &Result{
+		Session: r.session, Refs: r.refs,
+		NothingToDo: r.nothingToDo, DryRun: r.opt.DryRun, Resumed: r.resumed,
+		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
+		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
+		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
+	}
+	if e != nil {
+		result.Error, result.ErrorCode, result.ExitCode = e.Error(), e.Code, e.Exit
+		result.ResumeWith = r.resumeCommand()
+	}
+	return result
 }
 
 func since(t time.Time) float64 { return time.Since(t).Seconds() }

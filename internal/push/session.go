@@ -10,37 +10,39 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// living are the states in which a session may still be of use. Two of them are
-// past sending: whoever finalized it died before the outcome.
-var living = []string{wire.Open, wire.Verifying, wire.Publishing}
+// unfinished are the states in which a session may still be of use. In two of them
+// nothing can be sent any more: the client that finalized it died before the outcome.
+var unfinished = []string{wire.Open, wire.Verifying, wire.Publishing}
 
-// begin finds our session like open that was created after a time, or opens one.
-// The search is part of what is repeated: so a session whose opening was answered
-// into the void is found.
-func (r *run) begin(ctx context.Context, open wire.OpenRequest, after time.Time) error {
-	return r.patience.call(ctx, "open a session", func() error {
-		found, err := r.find(ctx, open, after)
+// openSession uses our session like open that was created after a time, or opens
+// one. The search is repeated with the rest: if the answer to an opening was lost,
+// it finds that session.
+func (r *run) openSession(ctx context.Context, open wire.OpenRequest, after time.Time) error {
+	return r.retrier.Do(ctx, "open a session", func() error {
+		found, err := r.findSession(ctx, open, after)
 		if err != nil {
 			return err
 		}
 		if found != nil {
-			return r.enter(ctx, *found, true)
+			return r.useSession(ctx, *found, true)
 		}
 		s, err := r.client.OpenSession(ctx, open)
 		if err != nil {
 			return err
 		}
-		return r.enter(ctx, s, false)
+		return r.useSession(ctx, s, false)
 	})
 }
 
-// find looks for a living session for the same refs and commits.
-func (r *run) find(ctx context.Context, open wire.OpenRequest, after time.Time) (*wire.Session, error) {
-	for _, state := range living {
+// findSession looks for an unfinished session for the same refs and commits.
+func (r *run) findSession(ctx context.Context, open wire.OpenRequest, after time.Time) (*wire.Session, error) {
+	for _, state := range unfinished {
 		sessions, err := r.client.OwnSessions(ctx, state)
 		if err != nil {
 			return nil, err
@@ -59,11 +61,11 @@ func sameMoves(a, b []wire.Ref) bool {
 	return slices.Equal(slices.SortedFunc(slices.Values(a), byName), slices.SortedFunc(slices.Values(b), byName))
 }
 
-// take enters the session that the user named.
-func (r *run) take(ctx context.Context, id string) error {
-	return r.patience.call(ctx, "resume session "+id, func() error {
+// resume uses the session that the user named.
+func (r *run) resume(ctx context.Context, id string) error {
+	return r.retrier.Do(ctx, "resume session "+id, func() error {
 		s, err := r.client.Session(ctx, id, 0)
-		if status(err) == http.StatusNotFound {
+		if client.Status(err) == http.StatusNotFound {
 			return &Error{
 				Exit: ExitFailed, Code: wire.NotFound, Err: fmt.Errorf("%s knows no session %s of this token", r.client.Address(), id),
 				HintText: "see which there are: ostree-upload sessions --address " + quoted(r.client.Address()),
@@ -72,22 +74,21 @@ func (r *run) take(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		return r.enter(ctx, s, true)
+		return r.useSession(ctx, s, true)
 	})
 }
 
-// enter makes s the session of this push; it may be repeated.
-func (r *run) enter(ctx context.Context, s wire.Session, resumed bool) error {
-	r.result.Session, r.result.Refs, r.result.Resumed = s, s.Refs, resumed
-	r.sender.session = s.ID
+// useSession makes s the session of this push; it may be repeated.
+func (r *run) useSession(ctx context.Context, s wire.Session, resumed bool) error {
+	r.session, r.refs, r.resumed = s, s.Refs, resumed
 	switch s.State {
 	case wire.Failed, wire.Aborted, wire.Expired:
-		return r.closed(s)
+		return closedError(s)
 	case wire.Open:
-		if err := r.haveCommits(s); err != nil {
+		if err := r.checkCommits(s); err != nil {
 			return err
 		}
-		if err := r.notMoved(s); err != nil {
+		if err := r.checkNotMoved(s); err != nil {
 			return err
 		}
 	}
@@ -96,13 +97,13 @@ func (r *run) enter(ctx context.Context, s wire.Session, resumed bool) error {
 		return nil
 	}
 	err := r.client.Salvage(ctx, s.ID)
-	if status(err) == http.StatusNotFound || status(err) == http.StatusMethodNotAllowed {
-		return nil // an older server; whole objects of cut packs are sent again
+	if status := client.Status(err); status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
+		return nil // an older server: whole objects of packs that were cut off are sent again
 	}
 	return err
 }
 
-// announce tells the session's ID as soon as there is one, once for each session.
+// announce tells the session's ID to the caller, once for each session.
 func (r *run) announce(s wire.Session, resumed bool) {
 	if r.announced {
 		return
@@ -113,8 +114,8 @@ func (r *run) announce(s wire.Session, resumed bool) {
 	}
 }
 
-// closed is the error of a session that nothing more comes of.
-func (r *run) closed(s wire.Session) error {
+// closedError is the error of a session that ended unpublished.
+func closedError(s wire.Session) error {
 	e := &Error{Exit: ExitFailed, Code: s.Error, Err: fmt.Errorf("session %s is %s", s.ID, s.State)}
 	if s.Detail != "" {
 		e.Err = fmt.Errorf("session %s is %s: %s", s.ID, s.State, s.Detail)
@@ -123,11 +124,12 @@ func (r *run) closed(s wire.Session) error {
 	return e
 }
 
-// notMoved refuses a session for refs that are elsewhere by now, as the server
-// would after all the bytes. Of refs that it does not list, it decides itself.
-func (r *run) notMoved(s wire.Session) error {
+// checkNotMoved refuses a session whose refs have moved meanwhile, as the server
+// would once all bytes have arrived. Refs that the server does not list are left
+// to it.
+func (r *run) checkNotMoved(s wire.Session) error {
 	for _, ref := range s.Refs {
-		there, listed := r.theirs[ref.Ref]
+		there, listed := r.serverRefs[ref.Ref]
 		if !listed || there.Commit == ref.Old {
 			continue
 		}
@@ -140,8 +142,8 @@ func (r *run) notMoved(s wire.Session) error {
 	return nil
 }
 
-// haveCommits checks that this repository has what the session is to publish.
-func (r *run) haveCommits(s wire.Session) error {
+// checkCommits checks that this repository has what the session is to publish.
+func (r *run) checkCommits(s wire.Session) error {
 	for _, ref := range s.Refs {
 		commit, err := ostree.ParseChecksum(ref.New)
 		if err != nil {
@@ -152,11 +154,8 @@ func (r *run) haveCommits(s wire.Session) error {
 			return err
 		}
 		if !ok {
-			return &Error{
-				Exit:     ExitFailed,
-				Err:      fmt.Errorf("session %s is for commit %s of ref %s, which repository %s does not have", s.ID, ref.New, ref.Ref, r.opt.Repo),
-				HintText: "resume it from the repository that it was opened from",
-			}
+			err := fmt.Errorf("session %s is for commit %s of ref %s, which repository %s does not have", s.ID, ref.New, ref.Ref, r.opt.Repo)
+			return hint.Add(err, "resume it from the repository that it was opened from")
 		}
 	}
 	return nil

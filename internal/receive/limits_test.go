@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -21,7 +22,7 @@ func TestRightsAtFinalize(t *testing.T) {
 	c := s.Client(s.Token)
 	session := c.Open(wire.Ref{Ref: "x", New: commit.String()})
 	c.Upload(session.ID, "all", ts.Pack(t, repo, c.Negotiate(session.ID, ts.Objects(t, repo, commit)...)...))
-	s.Settings.Tokens[0].Refs = &[]string{"other/**"}
+	s.Change(func(c *config.Config) { c.Tokens[0].Refs = &[]string{"other/**"} })
 	a := c.Want(403, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
 	if a.Problem(t).Code() != wire.Forbidden || c.Session(session.ID).State != wire.Open {
 		t.Errorf("%s", a.Body)
@@ -38,7 +39,7 @@ func TestSessionSize(t *testing.T) {
 	all := ts.Objects(t, repo, commit)
 	c.Negotiate(session.ID, all...)
 	pack := ts.Pack(t, repo, all...)
-	s.Settings.Limits.MaxSessionSize = units.Size(3 * len(pack))
+	s.Change(func(c *config.Config) { c.Limits.MaxSessionSize = units.Size(3 * len(pack)) })
 	taken := 0
 	for range 6 {
 		a := c.Create(len(pack)+1, ts.Metadata("session", session.ID, "pack", "p"))
@@ -52,7 +53,7 @@ func TestSessionSize(t *testing.T) {
 	if taken > 3*len(pack) || c.Session(session.ID).Bytes.Received != int64(taken) {
 		t.Errorf("%d bytes taken with a limit of %d, %d counted", taken, 3*len(pack), c.Session(session.ID).Bytes.Received)
 	}
-	s.Settings.Limits.MaxSessionSize = 0
+	s.Change(func(c *config.Config) { c.Limits.MaxSessionSize = 0 })
 	last := 0
 	for i := 0; last != 429 && i < 1000; i++ {
 		a := c.Create(1, ts.Metadata("session", session.ID, "pack", fmt.Sprint("q", i)))
@@ -61,7 +62,7 @@ func TestSessionSize(t *testing.T) {
 	if last != 429 {
 		t.Errorf("uploads without end, the last answered %d", last)
 	}
-	s.Settings.Limits.MinFreeSpace = 1 << 60
+	s.Change(func(c *config.Config) { c.Limits.MinFreeSpace = 1 << 60 })
 	other := c.Open(wire.Ref{Ref: "y", New: commit.String()})
 	if a := c.Create(1, ts.Metadata("session", other.ID, "pack", "p")); a.Status != 507 || a.Problem(t).Code() != wire.InsufficientStorage {
 		t.Errorf("%d %s", a.Status, a.Body)
@@ -73,7 +74,7 @@ func TestSessionSize(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	_, commit := source(t)
 	s := ts.Start(t, "archive")
-	s.Settings.SessionTTL = units.Duration(time.Minute)
+	s.Change(func(c *config.Config) { c.SessionTTL = units.Duration(time.Minute) })
 	c := s.Client(s.Token)
 	idle := c.Open(wire.Ref{Ref: "x", New: commit.String()})
 	used := c.Open(wire.Ref{Ref: "y", New: commit.String()})

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -28,12 +29,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 func problemOf(err error) *wire.Problem {
 	var p *wire.Problem
 	var closed *journal.StateError
+	var denied *token.Denied
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &closed):
 		return closedProblem(closed)
+	case errors.As(err, &denied):
+		return wire.Errorf(wire.Forbidden, "%v", denied).WithHint("%s", denied.Next)
 	case errors.Is(err, journal.ErrStopped):
 		return wire.Errorf(wire.Internal, "%v", err).WithHint("restart the server; its log says what happened")
 	case errors.Is(err, journal.ErrNotFound):

@@ -8,25 +8,20 @@
 package receive
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
@@ -58,137 +53,18 @@ func New(cfg Config) (*Server, error) {
 	return s, err
 }
 
-// uploadsPath is where tus lives; wire.Info names it.
-const uploadsPath = "/files/"
-
-// Handler routes requests.
-func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, h := range map[string]handlerFunc{
-		"GET /api/v1/info":                    s.info,
-		"GET /api/v1/refs":                    s.refs,
-		"GET /api/v1/commitmeta/{commit}":     s.commitMeta,
-		"POST /api/v1/sessions":               s.openSession,
-		"GET /api/v1/sessions":                s.listSessions,
-		"GET /api/v1/sessions/{id}":           s.getSession,
-		"DELETE /api/v1/sessions/{id}":        s.abortSession,
-		"POST /api/v1/sessions/{id}/objects":  s.negotiate,
-		"POST /api/v1/sessions/{id}/salvage":  s.salvage,
-		"POST /api/v1/sessions/{id}/finalize": s.finalize,
-	} {
-		mux.Handle(pattern, s.route(h))
-	}
-	mux.HandleFunc(uploadsPath, s.files)
-	other := func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, notRouted(mux, w, r)) }
-	mux.HandleFunc("/files", other) // else a redirect
-	mux.HandleFunc("/", other)
-	return s.authenticate(mux)
-}
-
-// handlerFunc is a route: what it returns is sent as a Problem.
-type handlerFunc func(w http.ResponseWriter, r *http.Request) error
-
-func (s *Server) route(h handlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := readBody(w, r)
-		if err == nil {
-			err = h(w, r)
-		}
-		if err != nil {
-			s.fail(w, r, err)
-		}
-	})
-}
-
-// readBody reads the whole body, which is small, within bodyTime: a client that
-// sends it slowly must not hold up a stop. tusd leaves a write deadline on the
-// connection, which is lifted.
-func readBody(w http.ResponseWriter, r *http.Request) error {
-	c := http.NewResponseController(w)
-	if err := errors.Join(c.SetReadDeadline(time.Now().Add(bodyTime)), c.SetWriteDeadline(time.Time{})); err != nil {
-		return err
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
-	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
-		return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
-	}
-	r.Body = io.NopCloser(bytes.NewReader(b))
-	return errors.Join(err, c.SetReadDeadline(time.Time{}))
-}
-
-// bodyTime is how long a request's body may take to arrive, uploads apart.
-const bodyTime = time.Minute
-
-// methods are those that a path may be asked with.
-var methods = []string{"GET", "POST", "DELETE"}
-
-// notRouted tells a wrong method from a wrong path.
-func notRouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
-	var allowed []string
-	for _, m := range methods {
-		other := r.Clone(r.Context())
-		other.Method = m
-		if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
-			allowed = append(allowed, m)
-		}
-	}
-	if len(allowed) > 0 {
-		return notAllowed(w, r, allowed...)
-	}
-	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path)
-}
-
-type tokenKey struct{}
-
-func tokenOf(r *http.Request) *token.Token { return r.Context().Value(tokenKey{}).(*token.Token) }
-
-// authenticate comes before everything: a request without a token learns
-// nothing, not even which paths there are.
-func (s *Server) authenticate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			s.healthz(w, r)
-			return
-		}
-		scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			s.unauthorized(w, r, errors.New("no bearer token was sent"))
-			return
-		}
-		token, err := token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
-		if err != nil {
-			s.unauthorized(w, r, err)
-			return
-		}
-		// Here, since ServeMux answers a path with .. or // by a redirect.
-		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
-			s.fail(w, r, wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path))
-			return
-		}
-		// tusd would take it for the method, after these checks.
-		r.Header.Del("X-HTTP-Method-Override")
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), tokenKey{}, token)))
-	})
-}
-
-func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
-	w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
-	s.fail(w, r, wire.Errorf(wire.Unauthorized, "%v", err).
-		WithHint("make a token on the server: ostree-upload gentoken"))
-}
-
 // healthz is 200 while the repository and the journal can be used.
-func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
+func (s *Server) healthz(w http.ResponseWriter, r *request) error {
 	err := errors.Join(s.repoThere(), s.cfg.Journal.Err())
 	if err != nil {
 		s.cfg.Log.Error("not healthy", "err", err)
 		p := wire.Errorf(wire.Internal, "the repository or the journal cannot be used").WithHint("the server's log says why")
 		p.Status = http.StatusServiceUnavailable
-		writeProblem(w, r, p)
-		return
+		writeProblem(w, r.Request, p)
+		return nil
 	}
 	fmt.Fprintln(w, "ok")
+	return nil
 }
 
 // repoThere tells whether the repository is still where it was: one that was
@@ -209,7 +85,7 @@ func (s *Server) currentRefs() (map[string]ostree.Checksum, error) {
 // Serve answers requests on the listener until ctx ends. Then it cuts uploads
 // at a byte that is safe, gives other requests the grace period to end, and
 // cuts those that do not.
-func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	srv := &http.Server{
@@ -224,6 +100,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		cut(handler.ErrServerShutdown)
+		grace := time.Duration(s.cfg.Settings().Grace)
 		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		err := srv.Shutdown(graceful)

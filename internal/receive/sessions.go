@@ -17,12 +17,12 @@ import (
 )
 
 // openSession is POST /api/v1/sessions.
-func (s *Server) openSession(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 	var req wire.OpenRequest
 	if err := decode(r, &req); err != nil {
 		return err
 	}
-	t := tokenOf(r)
+	t := r.token
 	if err := s.checkOpen(t, &req); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
 
-func decode(r *http.Request, v any) error {
+func decode(r *request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
@@ -56,33 +56,26 @@ func decode(r *http.Request, v any) error {
 // checkOpen refuses a session that could never be published, and one that the
 // token may not open.
 func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
-	if !t.May(token.Push) {
-		return wire.Errorf(wire.Forbidden, "token %s may not push", t.Name)
-	}
-	if req.Force && !t.May(token.Force) {
-		return wire.Errorf(wire.Forbidden, "token %s may not force", t.Name).
-			WithHint("push without --force, or with a token of scope force")
-	}
 	if len(req.Refs) == 0 {
 		return wire.Errorf(wire.BadRequest, "a session needs at least one ref")
 	}
 	for i, ref := range req.Refs {
-		if err := checkRef(t, ref); err != nil {
+		if err := checkRef(ref); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(req.Refs[:i], func(o wire.Ref) bool { return o.Ref == ref.Ref }) {
 			return wire.Errorf(wire.BadRequest, "ref %s is given twice", ref.Ref)
 		}
 	}
+	if err := t.CheckPush(req.Force, (&journal.Session{Refs: req.Refs}).RefNames()); err != nil {
+		return err
+	}
 	return s.checkConflicts(req.Refs)
 }
 
-func checkRef(t *token.Token, ref wire.Ref) error {
+func checkRef(ref wire.Ref) error {
 	if err := ostree.ValidateRef(ref.Ref); err != nil {
 		return wire.Errorf(wire.BadRequest, "%v", err)
-	}
-	if !t.MayPush(ref.Ref) {
-		return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", t.Name, ref.Ref)
 	}
 	if _, err := ostree.ParseChecksum(ref.New); err != nil {
 		return wire.Errorf(wire.BadRequest, "ref %s, new: %v", ref.Ref, err)
@@ -111,44 +104,16 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 	return nil
 }
 
-// mayAll tells whether a token sees the sessions of all tokens.
-func mayAll(t *token.Token) bool { return t.May(token.Sessions) }
-
-// session finds the session that a request names, for a token that may see it.
-func (s *Server) session(r *http.Request, id string) (journal.Session, error) {
-	session, err := s.cfg.Journal.Session(id)
-	if t := tokenOf(r); err == nil && session.Token != t.Name && !mayAll(t) {
-		err = journal.ErrNotFound
-	}
-	if errors.Is(err, journal.ErrNotFound) {
-		return session, wire.Errorf(wire.NotFound, "there is no session %.64q of this token", id).
-			WithHint("ostree-upload sessions lists those there are")
-	}
-	return session, err
-}
-
-// own is session for what only the token that opened it may do.
-func (s *Server) own(r *http.Request, id string) (journal.Session, error) {
-	session, err := s.session(r, id)
-	if err != nil {
-		return session, err
-	}
-	if t := tokenOf(r); session.Token != t.Name || !t.May(token.Push) {
-		return session, wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, session.Token)
-	}
-	return session, nil
-}
-
 // listSessions is GET /api/v1/sessions.
-func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 	state := r.URL.Query().Get("state")
 	if state != "" && !slices.Contains(wire.States, state) {
 		return wire.Errorf(wire.BadRequest, "there is no session state %.64q", state)
 	}
-	t := tokenOf(r)
-	all := mayAll(t) && r.URL.Query().Get("mine") == ""
+	mine := r.URL.Query().Get("mine") != ""
 	sessions, err := s.cfg.Journal.Sessions(func(x *journal.Session) bool {
-		return (x.Token == t.Name || all) && (state == "" || string(x.State) == state)
+		seen := x.Token == r.token.Name || !mine && r.token.Sees(x.Token)
+		return seen && (state == "" || string(x.State) == state)
 	})
 	if err != nil {
 		return err
@@ -178,11 +143,8 @@ func (s *Server) withProblems(session *journal.Session) error {
 
 // getSession is GET /api/v1/sessions/{id}, with ?wait= until its next change
 // of state.
-func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
-	session, err := s.session(r, r.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (s *Server) getSession(w http.ResponseWriter, r *request) error {
+	session := *r.session
 	if wait := r.URL.Query().Get("wait"); wait != "" {
 		d, err := time.ParseDuration(wait)
 		if err != nil || d < 0 {
@@ -198,10 +160,10 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 // waitChange waits for a session to change its state. One that has its outcome
 // is answered at once: a client that asks late must not wait for what has
 // already happened.
-func (s *Server) waitChange(r *http.Request, session journal.Session, d time.Duration) (journal.Session, error) {
+func (s *Server) waitChange(r *request, session journal.Session, d time.Duration) (journal.Session, error) {
 	changed := s.cfg.Journal.Changed(session.ID)
 	now, err := s.cfg.Journal.Session(session.ID)
-	if err != nil || now.State != session.State || now.State.Final() || now.Error != "" || now.Detail != "" {
+	if err != nil || now.State != session.State || now.State.Final() || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
 		return now, err
 	}
 	timer := time.NewTimer(d)
@@ -215,37 +177,25 @@ func (s *Server) waitChange(r *http.Request, session journal.Session, d time.Dur
 }
 
 // abortSession is DELETE /api/v1/sessions/{id}.
-func (s *Server) abortSession(w http.ResponseWriter, r *http.Request) error {
-	session, err := s.session(r, r.PathValue("id"))
+func (s *Server) abortSession(w http.ResponseWriter, r *request) error {
+	session, err := s.cfg.Publisher.Abort(r.session.ID)
 	if err != nil {
 		return err
 	}
-	session, err = s.cfg.Journal.Move(session.ID, journal.Aborted, nil)
-	if err != nil {
-		return err
-	}
-	if err := s.cfg.Journal.Release(session.ID); err != nil {
-		return err
-	}
-	if err := s.cfg.Store.Drop(session.ID); err != nil {
-		return err
-	}
-	s.cfg.Log.Info("session aborted", "session", session.ID, "token", tokenOf(r).Name)
+	s.cfg.Log.Info("session aborted", "session", session.ID, "token", r.token.Name)
 	return writeJSON(w, http.StatusOK, s.document(&session, true))
 }
 
 // finalize is POST /api/v1/sessions/{id}/finalize. It only starts; the outcome
 // is in the session.
-func (s *Server) finalize(w http.ResponseWriter, r *http.Request) error {
-	session, err := s.own(r, r.PathValue("id"))
-	if err != nil {
-		return err
-	}
+func (s *Server) finalize(w http.ResponseWriter, r *request) (err error) {
+	session := *r.session
 	switch session.State {
 	case journal.Aborted, journal.Expired:
 		return closed(&session)
 	case journal.Open:
-		if err := s.checkRights(tokenOf(r), &session); err != nil {
+		// The token may have lost rights since the session was opened.
+		if err := r.token.CheckPush(session.Force, session.RefNames()); err != nil {
 			return err
 		}
 		session, err = s.cfg.Journal.Move(session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })
@@ -255,20 +205,6 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request) error {
 		s.cfg.Publisher.Enqueue()
 	}
 	return writeJSON(w, http.StatusAccepted, s.document(&session, true))
-}
-
-// checkRights checks again what the token may: it may have changed since the
-// session was opened.
-func (s *Server) checkRights(t *token.Token, session *journal.Session) error {
-	if session.Force && !t.May(token.Force) {
-		return wire.Errorf(wire.Forbidden, "token %s may not force", t.Name)
-	}
-	for _, ref := range session.Refs {
-		if !t.MayPush(ref.Ref) {
-			return wire.Errorf(wire.Forbidden, "token %s may not push ref %s", t.Name, ref.Ref)
-		}
-	}
-	return nil
 }
 
 func closed(session *journal.Session) error {

@@ -18,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -162,3 +163,36 @@ func CheckScope(scope string) error {
 	}
 	return nil
 }
+
+// Denied says what a token may not do.
+type Denied struct {
+	Reason string
+	Next   string // what to do about it, "" if nothing helps but another token
+}
+
+func (d *Denied) Error() string { return d.Reason }
+
+// CheckPush reports what keeps the token from moving refs, by force perhaps. The
+// error is a *Denied.
+func (t *Token) CheckPush(force bool, refs iter.Seq[string]) error {
+	if !t.May(Push) {
+		return &Denied{Reason: fmt.Sprintf("token %s may not push", t.Name), Next: "use a token of scope push"}
+	}
+	if force && !t.May(Force) {
+		return &Denied{Reason: fmt.Sprintf("token %s may not force", t.Name), Next: "push without --force, or with a token of scope force"}
+	}
+	for ref := range refs {
+		if !t.MayPush(ref) {
+			return &Denied{Reason: fmt.Sprintf("token %s may not push ref %s", t.Name, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
+		}
+	}
+	return nil
+}
+
+// Owns tells whether the token may go on with the sessions that a token of a name
+// opened.
+func (t *Token) Owns(name string) bool { return t.Name == name && t.May(Push) }
+
+// Sees tells whether the token may see and abort the sessions that a token of a
+// name opened.
+func (t *Token) Sees(name string) bool { return t.Name == name || t.May(Sessions) }

@@ -19,8 +19,8 @@ import (
 	"github.com/lirios/ostree-upload/test/site"
 )
 
-// A client is a push under way.
-type client struct {
+// A pushRun is a push under way.
+type pushRun struct {
 	cmd   *exec.Cmd
 	ended chan site.Ending
 }
@@ -31,7 +31,7 @@ type crasher struct {
 	s      *site.Site
 	l      *link.Proxy
 	random *rand.Rand
-	client *client
+	client *pushRun
 	kills  map[string]int
 }
 
@@ -96,7 +96,7 @@ func (c *crasher) startClient() {
 	}
 	cmd := c.s.Command("push", "--json", "--repo", c.Repo, "--jobs", "2", "--retry-for", patience)
 	wait := site.Background(c.T, cmd)
-	c.client = &client{cmd, make(chan site.Ending, 1)}
+	c.client = &pushRun{cmd, make(chan site.Ending, 1)}
 	go func(ended chan site.Ending) { ended <- wait() }(c.client.ended)
 }
 

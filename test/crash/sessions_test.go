@@ -129,7 +129,7 @@ func (p *unfinished) persist(try func() error) {
 // that travels alone.
 func (p *unfinished) stage() error {
 	repo, heads := p.Twin.Repo, p.Twin.Heads
-	r := &requests{c: server.Connect(p.T, "http://"+p.Server.Address, p.Token)}
+	r := &requests{c: server.NewClient(p.T, "http://"+p.Server.Address, p.Token)}
 	var open wire.OpenRequest
 	var commits []ostree.Checksum
 	for i, ref := range site.TwoRefs {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/link"
 	"github.com/lirios/ostree-upload/test/must"
@@ -27,7 +27,7 @@ func killedMidway(s *site.Site, l *link.Proxy, b *site.Build) (session string) {
 		s.T.Fatalf("%v\n%s", err, out)
 	}
 	session = s.OpenSession().ID
-	client, err := push.NewClient(s.URL, s.Token)
+	client, err := client.New(s.URL, s.Token)
 	if err != nil {
 		s.T.Fatal(err)
 	}

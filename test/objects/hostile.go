@@ -98,7 +98,7 @@ var fileCases = []fileCase{
 	{"rdev", func(f *File) { f.Rdev = 1 }, "rdev is 1", false},
 	{"regular with a target", func(f *File) { f.Target = "x" }, "has a symlink target", false},
 
-	{"xattr twice", func(f *File) { f.Xattrs = Xattrs("user.a\x00", "1", "user.b\x00", "", "user.a\x00", "2") }, "stands there twice", false},
+	{"xattr twice", func(f *File) { f.Xattrs = Xattrs("user.a\x00", "1", "user.b\x00", "", "user.a\x00", "2") }, "duplicate xattr", false},
 	{"xattr without a name", func(f *File) { f.Xattrs = Xattrs("\x00", "1") }, "name is empty", false},
 	{"xattr without NUL", func(f *File) { f.Xattrs = Xattrs("user.a", "1") }, onlyNUL, false},
 	{"xattr with two NULs", func(f *File) { f.Xattrs = Xattrs("user\x00a\x00", "1") }, onlyNUL, false},
@@ -124,7 +124,7 @@ var fileCases = []fileCase{
 	{"symlink with a size", func(f *File) { f.Size = 5 }, "symlink's size is 5", true},
 	{"symlink with a stream", func(f *File) { f.Deflated = []byte{3, 0} }, "follows a symlink's header", true},
 	{"symlink with rdev", func(f *File) { f.Rdev = 7 }, "rdev is 7", true},
-	{"symlink's xattr twice", func(f *File) { f.Xattrs = Xattrs("a\x00", "", "a\x00", "") }, "stands there twice", true},
+	{"symlink's xattr twice", func(f *File) { f.Xattrs = Xattrs("a\x00", "", "a\x00", "") }, "duplicate xattr", true},
 }
 
 // spoiltHeader is the header of a file like f but for one thing.

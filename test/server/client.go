@@ -29,8 +29,8 @@ type Client struct {
 // Client makes a client with a token.
 func (s *Server) Client(token string) *Client { return &Client{s.t, s.URL, token} }
 
-// Connect makes a client of a server that runs elsewhere.
-func Connect(t testing.TB, address, token string) *Client { return &Client{t, address, token} }
+// NewClient makes a client of the server at an address such as http://host:80.
+func NewClient(t testing.TB, address, token string) *Client { return &Client{t, address, token} }
 
 // In is the client within a test of its own, such as a subtest.
 func (c *Client) In(t testing.TB) *Client { return &Client{t, c.base, c.token} }

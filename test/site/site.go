@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/link"
@@ -167,9 +168,9 @@ func (s *Site) PushAs(b *Build, ref, commit string, args ...string) push.Result 
 }
 
 // API is a client of the running server, past any link.
-func (s *Site) API() *push.Client {
+func (s *Site) API() *client.Client {
 	s.T.Helper()
-	c, err := push.NewClient("http://"+s.Server.Address, s.Token)
+	c, err := client.New("http://"+s.Server.Address, s.Token)
 	must.OK(s.T, err)
 	s.T.Cleanup(c.Close)
 	return c
@@ -198,7 +199,7 @@ func (s *Site) OpenSession() wire.Session {
 
 // UntilState returns true when the session under way at a server is in a state,
 // or beyond it, and false when ctx ends.
-func UntilState(ctx context.Context, c *push.Client, state string) bool {
+func UntilState(ctx context.Context, c *client.Client, state string) bool {
 	for ctx.Err() == nil {
 		all, err := c.Sessions(ctx, "")
 		if err != nil || len(all) == 0 || over(all[0].State) {

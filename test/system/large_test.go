@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -128,7 +129,7 @@ func TestLargeFile(t *testing.T) {
 // offset is how much the server has of an object that is uploaded alone.
 func offset(s *site.Site, session string, object ostree.Name) int64 {
 	s.T.Helper()
-	client, err := push.NewClient(s.URL, s.Token)
+	client, err := client.New(s.URL, s.Token)
 	must.OK(s.T, err)
 	defer client.Close()
 	now, err := client.Session(s.T.Context(), session, 0)

@@ -14,7 +14,7 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/test/process"
 )
 
@@ -22,7 +22,7 @@ import (
 type server struct {
 	address string // URL
 	token   string
-	client  *push.Client
+	client  *client.Client
 	cmd     *exec.Cmd
 	ended   chan error // gets what Wait returned
 }
@@ -51,7 +51,7 @@ func (d *demo) startServer(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s := &server{address: "http://" + host, token: token, ended: make(chan error, 1)}
-	if s.client, err = push.NewClient(s.address, token); err != nil {
+	if s.client, err = client.New(s.address, token); err != nil {
 		return "", err
 	}
 	log, err := os.Create(d.path("server.log"))

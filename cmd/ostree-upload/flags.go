@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/lirios/ostree-upload/internal/push"
+)
+
+// badUsage is a flag that parses, but means nothing: exit code 2.
+type badUsage struct{ error }
+
+func (e badUsage) ExitCode() int { return push.ExitUsage }
+func (e badUsage) Unwrap() error { return e.error }
+
+func usage(format string, args ...any) error {
+	return badUsage{fmt.Errorf(format, args...)}
+}
+
+// tokenOf is the token of a flag, or of the environment as kong puts it there, or
+// of a file.
+func tokenOf(flag, file string) (string, error) {
+	if file == "" {
+		return flag, nil
+	}
+	if flag != "" && flag != os.Getenv("OSTREE_UPLOAD_TOKEN") {
+		return "", usage("--token and --token-file do not go together")
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return string(b), nil
+}

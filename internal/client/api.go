@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// workStall is how long a request may stay silent where the server answers only
+// after work of its own, such as the ingest of what has arrived.
+const workStall = 3 * time.Minute
+
+// Info asks for the server's version and limits.
+func (c *Client) Info(ctx context.Context) (info wire.Info, err error) {
+	err = c.json(ctx, request{path: "api/v1/info"}, &info)
+	return info, err
+}
+
+// Refs asks for the refs that the token may push, by name.
+func (c *Client) Refs(ctx context.Context) (map[string]wire.RefState, error) {
+	var list wire.RefList
+	err := c.json(ctx, request{path: "api/v1/refs"}, &list)
+	return list.Refs, err
+}
+
+// CommitMeta fetches the detached metadata of a commit.
+func (c *Client) CommitMeta(ctx context.Context, commit ostree.Checksum) ([]byte, error) {
+	r := request{path: "api/v1/commitmeta/" + commit.String(), max: ostree.MaxCommitMeta}
+	b, err := c.bytes(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := ostree.ParseCommitMeta(b); err != nil {
+		return nil, c.badAnswer(r, b, err)
+	}
+	return b, nil
+}
+
+// OpenSession opens a session for refs.
+func (c *Client) OpenSession(ctx context.Context, open wire.OpenRequest) (s wire.Session, err error) {
+	body, err := json.Marshal(open)
+	if err != nil {
+		return s, err
+	}
+	return c.session(ctx, request{method: http.MethodPost, path: "api/v1/sessions", body: body, contentType: "application/json"})
+}
+
+// Sessions lists the sessions in a state, or all for "", newest first.
+func (c *Client) Sessions(ctx context.Context, state string) ([]wire.Session, error) {
+	query := url.Values{}
+	if state != "" {
+		query.Set("state", state)
+	}
+	return c.list(ctx, query)
+}
+
+// OwnSessions lists the sessions of this token alone, also if it may see others.
+func (c *Client) OwnSessions(ctx context.Context, state string) ([]wire.Session, error) {
+	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}})
+}
+
+func (c *Client) list(ctx context.Context, query url.Values) ([]wire.Session, error) {
+	var list wire.SessionList
+	err := c.json(ctx, request{path: "api/v1/sessions", query: query}, &list)
+	return list.Sessions, err
+}
+
+// Session asks for one session. With wait > 0 the answer comes at the session's
+// next change of state, or after wait.
+func (c *Client) Session(ctx context.Context, id string, wait time.Duration) (wire.Session, error) {
+	r := request{path: sessionPath(id)}
+	if wait > 0 {
+		r.query = url.Values{"wait": {wait.String()}}
+		r.stall = wait + defaultStall
+	}
+	return c.session(ctx, r)
+}
+
+// Abort ends a session; what it staged is dropped.
+func (c *Client) Abort(ctx context.Context, id string) (wire.Session, error) {
+	r := request{method: http.MethodDelete, path: sessionPath(id)}
+	b, err := c.bytes(ctx, r)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	if len(b) == 0 { // 204: ask for its state now
+		return c.Session(ctx, id, 0)
+	}
+	return c.parseSession(r, b)
+}
+
+// Negotiate adds names to the session's set, at most wire.MaxNames, and returns
+// those that the server still lacks. It waits for the ingest of what arrived.
+func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) ([]ostree.Name, error) {
+	body, err := gzipped(wire.FormatNames(names))
+	if err != nil {
+		return nil, err
+	}
+	r := request{
+		method: http.MethodPost, path: sessionPath(id) + "/objects",
+		body: body, contentType: "text/plain", gzip: true, stall: workStall, max: wire.MaxBody,
+	}
+	answer, err := c.bytes(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	lacking, err := wire.ParseNames(bytes.NewReader(answer), wire.MaxNames)
+	if err != nil {
+		return nil, c.badAnswer(r, answer, err)
+	}
+	return lacking, nil
+}
+
+// Salvage has the server keep the whole objects of the session's unfinished
+// packs and drop the rest of those packs.
+func (c *Client) Salvage(ctx context.Context, id string) error {
+	_, err := c.bytes(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/salvage", stall: workStall})
+	return err
+}
+
+// Finalize starts verification and publishing. The session shows the outcome
+// later.
+func (c *Client) Finalize(ctx context.Context, id string) (wire.Session, error) {
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/finalize", stall: workStall})
+}
+
+// terminate drops an upload and its bytes, so that it can be created again.
+func (c *Client) terminate(ctx context.Context, id, upload string) error {
+	_, err := c.bytes(ctx, request{method: http.MethodDelete, path: uploadPath(id, upload), tus: true})
+	return err
+}
+
+func sessionPath(id string) string { return "api/v1/sessions/" + url.PathEscape(id) }
+
+func uploadPath(id, upload string) string {
+	return "files/" + url.PathEscape(id) + "/" + url.PathEscape(upload)
+}

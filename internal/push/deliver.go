@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// maxRounds is how many times objects are sent again before giving up on them.
+const maxRounds = 3
+
+// publish brings the session from whatever state it is in to published.
+func (r *run) publish(ctx context.Context) error {
+	have := r.have()
+	for {
+		err := r.advance(ctx, have)
+		if client.Code(err) == wire.SessionClosed {
+			err = r.closedMeanwhile(ctx, err)
+		}
+		if err != nil {
+			return err
+		}
+		s := r.session
+		if s.State == wire.Published {
+			r.abortReplaced(ctx)
+			return nil
+		}
+		if s.State != wire.Open {
+			return outcomeError(s)
+		}
+		if err := r.prepareRound(ctx, s); err != nil {
+			return err
+		}
+		have = nil // the server's copy of a commit was not complete
+	}
+}
+
+// advance delivers an open session's objects and waits for its outcome.
+func (r *run) advance(ctx context.Context, have map[ostree.Checksum]bool) error {
+	if r.session.State == wire.Open {
+		if err := r.deliver(ctx, have); err != nil {
+			return err
+		}
+		if err := r.finalize(ctx); err != nil {
+			return err
+		}
+	}
+	return r.await(ctx)
+}
+
+// deliver sends until the server lacks nothing of what the commits need.
+func (r *run) deliver(ctx context.Context, have map[ostree.Checksum]bool) error {
+	if err := r.checkCommits(r.session); err != nil {
+		return err
+	}
+	src, err := r.objects(have)
+	if err != nil {
+		return err
+	}
+	for {
+		sent, err := r.transfer(ctx, src)
+		if err != nil {
+			return err
+		}
+		rejected, err := r.recheck(ctx, src, sent)
+		if err != nil {
+			return err
+		}
+		if len(rejected) == 0 {
+			return nil
+		}
+		r.opt.Log.Warn("the server rejected objects", "session", r.session.ID, "objects", len(rejected))
+		if err := r.countRound(ctx, rejected, "rejected"); err != nil {
+			return err
+		}
+		src = listSource(rejected)
+	}
+}
+
+// countRound allows one more round of sending objects, unless they are damaged
+// here or there were too many rounds.
+func (r *run) countRound(ctx context.Context, objects []ostree.Name, fate string) error {
+	if err := r.verifyLocal(ctx, objects); err != nil {
+		return err
+	}
+	if r.rounds >= maxRounds {
+		return &Error{
+			Exit: ExitFailed, Code: wire.BadObjects,
+			Err:      fmt.Errorf("the server %s %d objects %d times, and they are intact here: %s", fate, len(objects), maxRounds+1, firstFew(objects)),
+			HintText: "something between here and the server changes bytes; see: ostree-upload sessions show " + r.session.ID,
+		}
+	}
+	r.rounds++
+	return nil
+}
+
+// verifyLocal checks objects of the build repository as the server would.
+func (r *run) verifyLocal(ctx context.Context, objects []ostree.Name) error {
+	v := ostree.NewVerifier(0)
+	for _, n := range objects {
+		if err := r.verifyObject(ctx, v, n); err != nil {
+			return r.objectError(n, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) verifyObject(ctx context.Context, v *ostree.Verifier, n ostree.Name) error {
+	o, err := r.repo.Object(ctx, n)
+	if err != nil {
+		return err
+	}
+	f, err := o.Open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = v.Verify(n, f)
+	return err
+}

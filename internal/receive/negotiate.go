@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// negotiate is POST /api/v1/sessions/{id}/objects: it adds names to the
+// session's set and answers those that the server lacks.
+func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
+	session := r.session
+	if session.State != journal.Open {
+		return closed(session)
+	}
+	names, err := readNames(r)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Wait(r.Context(), session.ID); err != nil {
+		return err
+	}
+	defer s.cfg.Store.Hold()()
+	entries, lacking, err := s.look(session.ID, names)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Journal.Add(session.ID, entries); err != nil {
+		return err
+	}
+	return writeNames(w, r, lacking)
+}
+
+func readNames(r *request) ([]ostree.Name, error) {
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unzip, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, wire.Errorf(wire.BadRequest, "the body is not gzip: %v", err)
+		}
+		body = &limited{unzip, wire.MaxBody}
+	}
+	names, err := wire.ParseNames(body, wire.MaxNames)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil, errors.As(err, &tooLarge):
+		return names, err
+	case errors.Is(err, wire.ErrTooManyNames):
+		return nil, wire.Errorf(wire.TooLarge, "%v", err).WithHint("send them in several requests")
+	}
+	return nil, wire.Errorf(wire.BadRequest, "%v", err)
+}
+
+// limited fails, where io.LimitReader would end, once n bytes were read.
+type limited struct {
+	r io.Reader
+	n int64
+}
+
+func (l *limited) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if l.n -= int64(n); l.n < 0 {
+		return 0, &http.MaxBytesError{Limit: wire.MaxBody}
+	}
+	return n, err
+}
+
+// look finds where each object is. Detached metadata is always lacking: it is
+// not content-addressed, so no copy elsewhere can stand for it. So is what
+// finalize found bad in the repository, until a good copy is staged.
+func (s *Server) look(session string, names []ostree.Name) (entries []journal.Entry, lacking []ostree.Name, err error) {
+	known, err := s.cfg.Journal.Statuses(session, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries = make([]journal.Entry, len(names))
+	for i, n := range names {
+		status, err := s.status(n, known[i] == journal.Rejected)
+		if err != nil {
+			return nil, nil, err
+		}
+		entries[i] = journal.Entry{Name: n, Status: status}
+		if status == journal.Missing {
+			lacking = append(lacking, n)
+		}
+	}
+	return entries, lacking, nil
+}
+
+func (s *Server) status(n ostree.Name, rejected bool) (journal.Status, error) {
+	if n.Type == ostree.CommitMeta {
+		return journal.Missing, nil
+	}
+	if !rejected {
+		if there, err := s.cfg.Repo.Has(n); err != nil || there {
+			return journal.Present, err
+		}
+	}
+	if there, err := s.cfg.Store.Has(n); err != nil || there {
+		return journal.Staged, err
+	}
+	return journal.Missing, nil
+}
+
+func writeNames(w http.ResponseWriter, r *request, names []ostree.Name) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	b := wire.FormatNames(names)
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		_, _ = w.Write(b) // a client that is gone cannot be told
+		return nil
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	_, _ = zip.Write(b)
+	_ = zip.Close()
+	return nil
+}
+
+// salvage is POST /api/v1/sessions/{id}/salvage.
+func (s *Server) salvage(w http.ResponseWriter, r *request) error {
+	if r.session.State != journal.Open {
+		return closed(r.session)
+	}
+	id := r.session.ID
+	if err := s.cfg.Store.Salvage(r.Context(), id); err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Wait(r.Context(), id); err != nil {
+		return err
+	}
+	session, err := s.cfg.Journal.Session(id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, s.document(&session, true))
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"net/http"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// info is GET /api/v1/info.
+func (s *Server) info(w http.ResponseWriter, r *request) error {
+	limits := s.cfg.Settings().Limits
+	return writeJSON(w, http.StatusOK, wire.Info{
+		Version: s.cfg.Version,
+		Mode:    s.cfg.Repo.Mode(),
+		Tus:     uploadsPath,
+		Limits: wire.InfoLimits{
+			MaxObjectSize:  int64(limits.MaxObjectSize),
+			MaxSessionSize: int64(limits.MaxSessionSize),
+			MaxPack:        wire.MaxPack,
+			MaxPackPayload: wire.MaxPackPayload,
+			MaxNames:       wire.MaxNames,
+		},
+	})
+}
+
+// refs is GET /api/v1/refs: those that the token may push.
+func (s *Server) refs(w http.ResponseWriter, r *request) error {
+	all, err := s.currentRefs()
+	if err != nil {
+		return err
+	}
+	list := wire.RefList{Refs: make(map[string]wire.RefState)}
+	for name, commit := range all {
+		if !r.token.MayPush(name) {
+			continue
+		}
+		meta, err := s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		state := wire.RefState{Commit: commit.String()}
+		if err == nil {
+			sum := sha256.Sum256(meta)
+			state.CommitMeta = hex.EncodeToString(sum[:])
+		}
+		list.Refs[name] = state
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the
+// token's refs names.
+func (s *Server) commitMeta(w http.ResponseWriter, r *request) error {
+	commit, err := ostree.ParseChecksum(r.PathValue("commit"))
+	if err != nil {
+		return wire.Errorf(wire.BadRequest, "%v", err)
+	}
+	named, err := s.isNamed(r, commit)
+	if err != nil {
+		return err
+	}
+	var meta []byte
+	if named {
+		meta, err = s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
+	}
+	if !named || errors.Is(err, fs.ErrNotExist) {
+		return wire.Errorf(wire.NotFound, "commit %s has no detached metadata here", commit)
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(meta) // a client that is gone cannot be told
+	return nil
+}
+
+func (s *Server) isNamed(r *request, commit ostree.Checksum) (bool, error) {
+	all, err := s.currentRefs()
+	if err != nil {
+		return false, err
+	}
+	for name, c := range all {
+		if c == commit && r.token.MayPush(name) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/tus/tusd/v2/pkg/handler"
+
+	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// uploadsPath is where tus lives; wire.Info names it.
+const uploadsPath = "/files/"
+
+// route is one row of the table of all that can be asked for.
+type route struct {
+	pattern string // as http.ServeMux takes it
+	who     who
+	handle  handlerFunc
+}
+
+// handlerFunc answers a request; what it returns is sent as a Problem.
+type handlerFunc func(w http.ResponseWriter, r *request) error
+
+// routes is the table. A path that is not in it is answered as one that does not
+// exist, and only to who has a token.
+func (s *Server) routes() []route {
+	return []route{
+		{"GET /healthz", anyone, s.healthz},
+		{"GET /api/v1/info", holder, small(s.info)},
+		{"GET /api/v1/refs", holder, small(s.refs)},
+		{"GET /api/v1/commitmeta/{commit}", holder, small(s.commitMeta)},
+		{"POST /api/v1/sessions", holder, small(s.openSession)},
+		{"GET /api/v1/sessions", holder, small(s.listSessions)},
+		{"GET /api/v1/sessions/{id}", viewer, small(s.getSession)},
+		{"DELETE /api/v1/sessions/{id}", viewer, small(s.abortSession)},
+		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
+		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
+		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
+		{"OPTIONS /files/", holder, s.forwardToTus},
+		{"POST /files/{$}", creator, s.createUpload},
+		{"HEAD /files/{id}/{name}", owner, s.upload},
+		{"PATCH /files/{id}/{name}", owner, s.writeUpload},
+		{"DELETE /files/{id}/{name}", owner, s.writeUpload},
+	}
+}
+
+// request is an HTTP request with what its route's who found out.
+type request struct {
+	*http.Request
+	token   *token.Token     // who asks; nil for anyone
+	session *journal.Session // what it is about; nil unless who looks for one
+}
+
+// who decides whether a token may make a request, and finds the session that it
+// is about. A session that the token may not see is one that there is not.
+type who func(s *Server, r *request) error
+
+// anyone needs no token.
+var anyone who
+
+// holder is whoever has a token that is valid.
+func holder(*Server, *request) error { return nil }
+
+// viewer may see the session, and abort it.
+func viewer(s *Server, r *request) error { return s.find(r, r.PathValue("id")) }
+
+// owner holds a token of the name that opened the session, and may push.
+func owner(s *Server, r *request) error { return s.findOwn(r, r.PathValue("id")) }
+
+// creator is the owner of the session that the new upload names.
+func creator(s *Server, r *request) error {
+	meta := handler.ParseMetadataHeader(r.Header.Get("Upload-Metadata"))
+	if err := checkMetadata(meta); err != nil {
+		return err
+	}
+	return s.findOwn(r, meta["session"])
+}
+
+func (s *Server) find(r *request, id string) error {
+	session, err := s.cfg.Journal.Session(id)
+	if err == nil && !r.token.Sees(session.Token) {
+		err = journal.ErrNotFound
+	}
+	if errors.Is(err, journal.ErrNotFound) {
+		return wire.Errorf(wire.NotFound, "there is no session %.64q of this token", id).
+			WithHint("ostree-upload sessions lists those there are")
+	}
+	r.session = &session
+	return err
+}
+
+func (s *Server) findOwn(r *request, id string) error {
+	if err := s.find(r, id); err != nil {
+		return err
+	}
+	if !r.token.Owns(r.session.Token) {
+		return wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, r.session.Token)
+	}
+	return nil
+}
+
+// Handler routes requests.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.routes() {
+		mux.Handle(r.pattern, s.answer(r))
+	}
+	other := s.answer(route{who: holder, handle: notRouted(mux)})
+	mux.Handle("/files", other) // else a redirect
+	mux.Handle("/", other)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// tusd would take it for the method, after all checks.
+		r.Header.Del("X-HTTP-Method-Override")
+		// ServeMux answers a path with .. or // by a redirect.
+		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
+			s.answer(route{who: holder, handle: nothing}).ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// answer makes a handler of a route: a request without a token learns nothing,
+// not even which paths there are.
+func (s *Server) answer(route route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := &request{Request: r}
+		err := s.admit(w, q, route.who)
+		if err == nil {
+			err = route.handle(w, q)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	})
+}
+
+// admit finds out who asks, and whether they may.
+func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
+	if may == nil {
+		return nil
+	}
+	if r.token, err = s.bearer(r); err != nil {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
+		return wire.Errorf(wire.Unauthorized, "%v", err).
+			WithHint("make a token on the server: ostree-upload gentoken")
+	}
+	return may(s, r)
+}
+
+func (s *Server) bearer(r *request) (*token.Token, error) {
+	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return nil, errors.New("no bearer token was sent")
+	}
+	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
+}
+
+// bodyTime is how long a request's body may take to arrive, uploads apart.
+const bodyTime = time.Minute
+
+// small has the whole body read before the handler runs, which is small, within
+// bodyTime: a client that sends it slowly must not hold up a stop. tusd leaves a
+// write deadline on the connection, which is lifted.
+func small(h handlerFunc) handlerFunc {
+	return func(w http.ResponseWriter, r *request) error {
+		c := http.NewResponseController(w)
+		if err := errors.Join(c.SetReadDeadline(time.Now().Add(bodyTime)), c.SetWriteDeadline(time.Time{})); err != nil {
+			return err
+		}
+		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
+		var tooLarge *http.MaxBytesError
+		if err != nil && !errors.As(err, &tooLarge) {
+			return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		if err = errors.Join(err, c.SetReadDeadline(time.Time{})); err != nil {
+			return err
+		}
+		return h(w, r)
+	}
+}
+
+// methods are those that a path may be asked with.
+var methods = []string{"GET", "POST", "HEAD", "PATCH", "DELETE"}
+
+// notRouted tells a wrong method from a wrong path.
+func notRouted(mux *http.ServeMux) handlerFunc {
+	return func(w http.ResponseWriter, r *request) error {
+		var allowed []string
+		for _, m := range methods {
+			other := r.Clone(r.Context())
+			other.Method = m
+			if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
+				allowed = append(allowed, m)
+			}
+		}
+		if len(allowed) == 0 {
+			return nothing(w, r)
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)
+		p.Status = http.StatusMethodNotAllowed
+		return p
+	}
+}
+
+func nothing(_ http.ResponseWriter, r *request) error {
+	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path)
+}

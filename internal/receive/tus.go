@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tus/tusd/v2/pkg/handler"
+	expslog "golang.org/x/exp/slog"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/tusstore"
+)
+
+// newTus makes the tus server over the store. Who may do what was decided
+// before a request gets there.
+func newTus(cfg Config) (http.Handler, error) {
+	composer := handler.NewStoreComposer()
+	composer.UseCore(cfg.Store)
+	composer.UseTerminater(cfg.Store)
+	composer.UseLocker(cfg.Store.Locker())
+	h, err := handler.NewHandler(handler.Config{
+		StoreComposer:        composer,
+		BasePath:             uploadsPath,
+		DisableDownload:      true,
+		DisableConcatenation: true,
+		Cors:                 &handler.CorsConfig{Disable: true},
+		Logger:               expslog.New(debugLog{cfg.Log.Handler()}),
+		// Its goroutines outlive each request by this.
+		GracefulRequestCompletionTimeout: time.Second,
+		PreUploadCreateCallback: func(hook handler.HookEvent) (handler.HTTPResponse, handler.FileInfoChanges, error) {
+			session, name := uploadName(hook.Upload.MetaData)
+			return handler.HTTPResponse{}, handler.FileInfoChanges{ID: tusstore.ID(session, name)}, nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return http.StripPrefix(uploadsPath, h), nil
+}
+
+// uploadName is where an upload's metadata says that it belongs.
+func uploadName(meta map[string]string) (session, name string) {
+	return meta["session"], meta["object"] + meta["pack"]
+}
+
+// forwardToTus lets tusd answer, and gives its errors the form of all others.
+func (s *Server) forwardToTus(w http.ResponseWriter, r *request) error {
+	tw := &tusWriter{ResponseWriter: w}
+	s.tus.ServeHTTP(tw, r.Request)
+	if tw.status >= 400 {
+		return tw.problem()
+	}
+	return nil
+}
+
+// tusWriter holds back an error of tusd, which is plain text, so that it can
+// be sent as a Problem.
+type tusWriter struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+// Unwrap lets tusd set deadlines; without it its locks are never released.
+func (w *tusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *tusWriter) WriteHeader(status int) {
+	w.status = status
+	if status < 400 {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (w *tusWriter) Write(b []byte) (int, error) {
+	if w.status >= 400 {
+		return w.body.Write(b)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// codes are those of tusd's errors that have no code of their own status.
+var codes = map[int]string{
+	http.StatusConflict:              "offset-mismatch",
+	http.StatusNotFound:              wire.NotFound,
+	http.StatusRequestEntityTooLarge: wire.TooLarge,
+	http.StatusInsufficientStorage:   wire.InsufficientStorage,
+	http.StatusLocked:                "locked",
+	http.StatusPreconditionFailed:    "tus-version",
+	http.StatusNotImplemented:        wire.BadRequest,
+}
+
+// problem gives an error of tusd ("ERR_CODE: words") the common form, with its
+// status.
+func (w *tusWriter) problem() *wire.Problem {
+	text := strings.TrimSpace(w.body.String())
+	code := codes[w.status]
+	switch {
+	case strings.HasPrefix(text, tusstore.ErrExists.ErrorCode):
+		code = wire.Exists
+	case code == "" && w.status < 500:
+		code = wire.BadRequest
+	case code == "":
+		code = wire.Internal
+	}
+	p := wire.Errorf(code, "%s", text)
+	p.Status = w.status
+	return p
+}
+
+// debugLog passes tusd's log, about six lines a request, to ours at debug.
+type debugLog struct{ h slog.Handler }
+
+func (l debugLog) Enabled(ctx context.Context, _ expslog.Level) bool {
+	return l.h.Enabled(ctx, slog.LevelDebug)
+}
+
+func (l debugLog) Handle(ctx context.Context, r expslog.Record) error {
+	out := slog.NewRecord(r.Time, slog.LevelDebug, "tus: "+r.Message, 0)
+	r.Attrs(func(a expslog.Attr) bool {
+		out.AddAttrs(slog.Any(a.Key, a.Value.Any()))
+		return true
+	})
+	return l.h.Handle(ctx, out)
+}
+
+func (l debugLog) WithAttrs(attrs []expslog.Attr) expslog.Handler {
+	out := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		out[i] = slog.Any(a.Key, a.Value.Any())
+	}
+	return debugLog{l.h.WithAttrs(out)}
+}
+
+func (l debugLog) WithGroup(name string) expslog.Handler { return debugLog{l.h.WithGroup(name)} }

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/publish"
+	"github.com/lirios/ostree-upload/tusstore"
+)
+
+// Report is what Check found.
+type Report struct {
+	Used     bool     // there is a journal: something was received here
+	Findings []string // these need an operator
+	Notes    []string // these do not: the next start repairs them
+}
+
+// Check compares the state folder, the journal and the repository, as the owner
+// of the repository and with no server running. It changes nothing, unless it is
+// to repair: then it first does what a start of the server does, verifying every
+// staged object, and deletes what no session needs.
+func Check(ctx context.Context, opt Options, repair bool) (*Report, error) {
+	if _, err := ostree.OpenRepo(opt.Repo); err != nil {
+		return nil, hint.Add(err, "name the repository with --repo")
+	}
+	if err := becomeOwner(opt); err != nil {
+		return nil, err
+	}
+	if missing(databasePath(opt.State)) {
+		return &Report{}, nil
+	}
+	if repair {
+		if err := repairAll(ctx, opt); err != nil {
+			return nil, err
+		}
+	}
+	return inspect(ctx, opt)
+}
+
+// inspect looks at everything and changes nothing.
+func inspect(ctx context.Context, opt Options) (r *Report, err error) {
+	lock, err := lockRepo(opt.Repo)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close() //nolint:errcheck // nothing was written
+	j, err := journal.OpenFile(databasePath(opt.State))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	r = &Report{Used: true}
+	if err := j.Check(); err != nil {
+		r.Findings = append(r.Findings, err.Error())
+	}
+	left, err := durable.Temporary(databasePath(opt.State))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range left {
+		r.Notes = append(r.Notes, fmt.Sprintf("temporary file %s is left behind; the next start removes it", path))
+	}
+	findings, notes, err := tusstore.Inspect(ctx, tusstore.Config{
+		Dir: opt.State, Repo: opt.Repo, Journal: j, Workers: runtime.GOMAXPROCS(0),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.add(findings, notes)
+	findings, notes, err = publish.Inspect(ctx, publish.Config{Repo: opt.Repo, Journal: j})
+	r.add(findings, notes)
+	return r, err
+}
+
+func (r *Report) add(findings, notes []string) {
+	r.Findings, r.Notes = append(r.Findings, findings...), append(r.Notes, notes...)
+}
+
+func repairAll(ctx context.Context, opt Options) error {
+	opt.Verify = true
+	s, err := Open(ctx, opt)
+	if err != nil {
+		return err
+	}
+	g, working := errgroup.WithContext(ctx) // one that fails ends the other
+	ingest, stop := context.WithCancel(working)
+	g.Go(func() error { return s.Store.Run(ingest) })
+	g.Go(func() error {
+		defer stop()
+		return s.Publisher.Finish(working)
+	})
+	if err = g.Wait(); err == nil {
+		_, err = s.Store.Clean(ctx)
+	}
+	return errors.Join(err, s.Close(err == nil))
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/lirios/ostree-upload/internal/hint"
+)
+
+// becomeOwner makes the process run as the owner of the repository: libostree
+// links only files of one owner, and what it writes must stay theirs. A
+// repository that is still to be made is its maker's.
+func becomeOwner(opt Options) error {
+	uid, gid, err := ownerOf(opt.Repo)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	me := os.Geteuid()
+	switch {
+	case me == uid:
+		return nil
+	case me != 0:
+		return hint.Add(fmt.Errorf("the repository %s belongs to user %d, and this is user %d", opt.Repo, uid, me),
+			"run as user %d, or as root, which becomes that user", uid)
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+		return fmt.Errorf("become user %d: %w", uid, err)
+	}
+	opt.Log.Info("running as the owner of the repository", "uid", uid, "gid", gid)
+	if opt.Configuration == "" {
+		return nil
+	}
+	// Else a token that is taken away would go on working.
+	f, err := os.Open(opt.Configuration)
+	if err != nil {
+		return hint.Add(fmt.Errorf("user %d, who owns the repository, cannot read the configuration: %w", uid, err),
+			"chgrp %d %s && chmod 640 %s", gid, opt.Configuration, opt.Configuration)
+	}
+	return f.Close()
+}
+
+func ownerOf(path string) (uid, gid int, err error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	return int(sys.Uid), int(sys.Gid), nil
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package server is one repository served: it joins the journal, the staging, the
+// publisher and the HTTP side over one state folder.
+//
+//   - One process serves a repository, wherever its state is: it holds the lock
+//     beside it.
+//   - It runs as the owner of the repository.
+//   - It stops in the order in which bytes flow, and only a stop without an error
+//     vouches for what is staged.
+//   - What keeps its value until a restart stands in Options; all else is read
+//     from Settings where it is used.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/publish"
+	"github.com/lirios/ostree-upload/tusstore"
+)
+
+// Options say what is served, and how.
+type Options struct {
+	Repo    string // the production repository
+	State   string // the state folder
+	Address string // host:port to listen on
+	TLS     config.TLS
+	Init    bool // make the repository if there is none
+	Verify  bool // what is staged, even after a clean stop
+
+	// Configuration is the file that the owner of the repository has to be able to
+	// read, "" for none.
+	Configuration string
+	// Settings is the configuration as it is now. Whoever decides something asks
+	// once and keeps the answer.
+	Settings func() *config.Config
+	Version  string
+	Log      *slog.Logger
+}
+
+// Server is a repository that is served. Its parts stand in the order in which
+// bytes flow.
+type Server struct {
+	opt  Options
+	repo *ostree.Repo
+	lock *os.File
+
+	API       *receive.Server
+	Store     *tusstore.Store
+	Publisher *publish.Publisher
+	Journal   *journal.Journal
+}
+
+// Serve listens, becomes the owner of the repository, and serves it until ctx
+// ends.
+func Serve(ctx context.Context, opt Options) error {
+	// What must be secret has its own mode; a web server reads the rest.
+	unix.Umask(0o022)
+	// A port below 1024 and a private key need root's privileges.
+	listener, err := listen(opt.Address, opt.TLS)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() //nolint:errcheck // Serve closes it; here only if it was never reached
+	if err := becomeOwner(opt); err != nil {
+		return err
+	}
+	if opt.Init {
+		if err := initRepo(opt.Repo); err != nil {
+			return err
+		}
+	}
+	s, err := Open(ctx, opt)
+	if err != nil {
+		return err
+	}
+	opt.Log.Info("receiving", "address", listener.Addr().String(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)
+	err = s.Run(ctx, listener)
+	return errors.Join(err, s.Close(err == nil))
+}
+
+// Open opens the parts over the state folder, which is made if it is missing, and
+// puts what the process before left in mid-air where this one goes on. The caller
+// closes the Server.
+func Open(ctx context.Context, opt Options) (*Server, error) {
+	repo, err := ostree.OpenRepo(opt.Repo)
+	if errors.Is(err, ostree.ErrNoRepo) {
+		return nil, hint.Add(err, "name a repository with --repo, or create one with --init where nothing is")
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opt: opt, repo: repo}
+	if err := s.open(ctx); err != nil {
+		// If the stop before was unclean, what is staged may not be verified yet;
+		// after a failed sync it may be lost.
+		clean := s.Store != nil && s.Store.WasClean() && !errors.Is(err, durable.ErrNotSynced)
+		return nil, errors.Join(err, s.Close(clean))
+	}
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) (err error) {
+	opt := s.opt
+	if s.lock, err = lockRepo(opt.Repo); err != nil {
+		return err
+	}
+	if err := openState(opt); err != nil {
+		return err
+	}
+	if s.Journal, err = openJournal(opt.State); err != nil {
+		return err
+	}
+	s.Store, err = tusstore.Open(ctx, tusstore.Config{
+		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
+		Workers: runtime.GOMAXPROCS(0), Limits: s.limits,
+	})
+	if err != nil {
+		return err
+	}
+	s.warnOfSummary()
+	s.Publisher = publish.New(publish.Config{
+		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
+		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
+		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
+	})
+	if err := s.Publisher.Recover(); err != nil {
+		return err
+	}
+	s.API, err = receive.New(receive.Config{
+		Version: opt.Version, Repo: s.repo, Settings: opt.Settings,
+		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Log: opt.Log,
+	})
+	return err
+}
+
+func (s *Server) limits() tusstore.Limits {
+	l := s.opt.Settings().Limits
+	return tusstore.Limits{MaxObjectSize: int64(l.MaxObjectSize), MaxInflated: int64(l.MaxSessionSize)}
+}
+
+func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
+
+// token is the token of a name, if it is valid now.
+func (s *Server) token(name string) *token.Token {
+	tokens := s.opt.Settings().Tokens
+	i := slices.IndexFunc(tokens, func(t token.Token) bool { return t.Name == name })
+	if i < 0 || tokens[i].Expired(time.Now()) {
+		return nil
+	}
+	return &tokens[i]
+}
+
+// Run serves on the listener until ctx ends, then stops in the order in which
+// bytes flow. After an error the process has to end as after a crash.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	ingest, stopIngest := context.WithCancel(context.WithoutCancel(ctx))
+	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer stopIngest()
+		return s.API.Serve(ctx, l)
+	})
+	g.Go(func() error {
+		defer stopPublishing()
+		return s.Store.Run(ingest)
+	})
+	g.Go(func() error { return s.Publisher.Run(publishing) })
+	g.Go(func() error {
+		select {
+		case <-s.Journal.Failed():
+			return s.Journal.Err() // nothing more can be recorded
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	g.Go(func() error {
+		s.janitor(ctx)
+		return nil
+	})
+	return g.Wait()
+}
+
+// Close closes the parts, after Run. A clean stop vouches for what is staged; an
+// unclean one leaves the next start to verify it.
+func (s *Server) Close(clean bool) error {
+	var errs []error
+	if s.Store != nil {
+		errs = append(errs, s.Store.Close(clean && s.Journal.Err() == nil))
+	}
+	if s.Journal != nil {
+		errs = append(errs, s.Journal.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// databasePath is the journal's file.
+func databasePath(state string) string { return filepath.Join(state, "journal.db") }
+
+func openJournal(state string) (*journal.Journal, error) {
+	if err := durable.RemoveTemporary(databasePath(state)); err != nil {
+		return nil, err
+	}
+	return journal.OpenFile(databasePath(state))
+}
+
+// lockRepo makes this the one server of a repository, wherever its state is.
+func lockRepo(repo string) (*os.File, error) {
+	f, err := durable.Lock(filepath.Join(repo, ".ostree-upload.lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, hint.Add(fmt.Errorf("another ostree-upload serves %s: %w", repo, err),
+			"one server serves a repository; stop the other one first")
+	}
+	return f, err
+}
+
+// warnOfSummary tells in the log that clients of a summary will not see what is
+// published.
+func (s *Server) warnOfSummary() {
+	write, why, err := publish.SummaryOf(s.opt.Repo, s.summary())
+	if !write && (why != "" || err != nil) {
+		s.opt.Log.Warn("the repository's summary is left as it is; clients that read it will not see new commits", "reason", why, "err", err)
+	}
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/server"
+	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
+	ts "github.com/lirios/ostree-upload/test/server"
+)
+
+// A host is a server whose configuration is a file, one line for each key.
+type host struct {
+	t       *testing.T
+	dir     string
+	lines   map[string]string
+	token   string
+	build   string
+	commits []ostree.Checksum // for the ref x
+	log     strings.Builder   // read it after stop only
+
+	*server.Server
+	address string
+	stop    func()
+}
+
+func newHost(t *testing.T, build string, commits []ostree.Checksum) *host {
+	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits}
+	for _, repo := range []string{"prod", "other"} {
+		must.OK(t, os.Mkdir(h.path(repo), 0o755))
+		must.OK(t, libostree.Init(h.path(repo), "archive"))
+	}
+	plain, made := token.Generate(token.Options{Name: "ci"})
+	h.token = plain
+	h.lines = map[string]string{
+		"repo": h.path("prod"), "state": h.path("state"), "address": "127.0.0.1:0", "grace": "1s",
+		"tokens": fmt.Sprintf("[{name: ci, sha256: %s}]", made.SHA256),
+	}
+	h.write()
+	h.start()
+	t.Cleanup(func() { h.stop() })
+	return h
+}
+
+func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
+
+// write writes the configuration file anew, with other lines.
+func (h *host) write() {
+	h.t.Helper()
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(h.lines)) {
+		fmt.Fprintf(&text, "%s: %s\n", key, h.lines[key])
+	}
+	must.OK(h.t, os.WriteFile(h.path("new"), []byte(text.String()), 0o600))
+	must.OK(h.t, os.Rename(h.path("new"), h.path("config.yaml")))
+}
+
+func (h *host) start() {
+	h.t.Helper()
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(h.t.Output(), &h.log), nil))
+	file, err := config.OpenFile(h.path("config.yaml"), log)
+	must.OK(h.t, err)
+	c := file.Current()
+	l, err := server.Listen(c.Address, c.TLS)
+	must.OK(h.t, err)
+	h.address = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), Settings: file.Current, Log: log})
+	must.OK(h.t, err)
+	ended := make(chan error, 1)
+	running := h.Server
+	go func() { ended <- running.Run(ctx, l) }()
+	h.stop = func() {
+		cancel()
+		err := <-ended
+		must.OK(h.t, err)
+		must.OK(h.t, running.Close(true))
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		h.stop = func() {}
+	}
+}
+
+func (h *host) client() *ts.Client { return ts.NewClient(h.t, "http://"+h.address, h.token) }
+
+// open opens a session that moves the ref to the next commit, announced.
+func (h *host) open() (s wire.Session, lacking []ostree.Name) {
+	h.t.Helper()
+	b, err := os.ReadFile(h.path("prod/refs/heads/x"))
+	at := -1
+	if err == nil {
+		c, err := ostree.ParseChecksum(strings.TrimSpace(string(b)))
+		must.OK(h.t, err)
+		at = slices.Index(h.commits, c)
+	}
+	next := h.commits[at+1]
+	s = h.client().Open(wire.Ref{Ref: "x", Old: strings.TrimSpace(string(b)), New: next.String()})
+	return s, h.client().Negotiate(s.ID, ts.Objects(h.t, h.build, next)...)
+}
+
+// publish moves the ref to the next commit.
+func (h *host) publish() {
+	h.t.Helper()
+	s, lacking := h.open()
+	h.client().Upload(s.ID, "all", ts.Pack(h.t, h.build, lacking...))
+	if got := h.client().Finalize(s.ID); got.State != wire.Published {
+		h.t.Fatalf("not published: %+v", got)
+	}
+}
+
+// create is the status of the creation of an upload.
+func (h *host) create() int {
+	h.t.Helper()
+	s, _ := h.open()
+	return h.client().Create(2000, ts.Metadata("session", s.ID, "pack", "p")).Status
+}
+
+// sessions counts those that are listed.
+func (h *host) sessions() int {
+	h.t.Helper()
+	var list wire.SessionList
+	must.OK(h.t, json.Unmarshal(h.client().Want(200, "GET", "/api/v1/sessions", nil).Body, &list))
+	return len(list.Sessions)
+}
+
+// A setting is another value for a key, and how it shows in a server.
+type setting struct {
+	line, value string
+	look        func(h *host) string
+}
+
+var settings = map[string]setting{
+	"repo":     {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
+	"state":    {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
+	"address":  {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
+	"tls.cert": {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.key":  {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"summary": {"summary", "always", func(h *host) string {
+		h.publish()
+		_, err := os.Stat(h.path("prod/summary"))
+		return fmt.Sprint(err == nil)
+	}},
+	"session-ttl": {"session-ttl", "1h", func(h *host) string {
+		s, _ := h.open()
+		return s.Expires.Sub(s.Created).String()
+	}},
+	"history": {"history", "0", func(h *host) string {
+		h.publish()
+		_, err := h.Clean(h.t.Context())
+		must.OK(h.t, err)
+		return fmt.Sprint(h.sessions() > 0)
+	}},
+	"grace": {"grace", "2s", (*host).graceful},
+	"limits.max-object-size": {"limits", "{max-object-size: 1B}", func(h *host) string {
+		s, lacking := h.open()
+		h.client().Upload(s.ID, "all", ts.Pack(h.t, h.build, lacking...))
+		h.client().Negotiate(s.ID, lacking...) // waits until they are verified
+		rejected := h.client().Session(s.ID).Objects.Rejected > 0
+		h.client().Want(200, "DELETE", "/api/v1/sessions/"+s.ID, nil)
+		_, err := h.Clean(h.t.Context()) // else the next look finds them staged
+		must.OK(h.t, err)
+		return fmt.Sprint(rejected)
+	}},
+	"limits.max-session-size": {"limits", "{max-session-size: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
+	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.create()) }},
+	"tokens": {"tokens", "[]", func(h *host) string {
+		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
+	}},
+}
+
+func (h *host) hasRef() bool {
+	return strings.Contains(string(h.client().Want(200, "GET", "/api/v1/refs", nil).Body), `"x"`)
+}
+
+// secure tells whether the server wants HTTPS.
+func (h *host) secure() string {
+	h.t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for _, scheme := range []string{"https", "http"} {
+		res, err := c.Get(scheme + "://" + h.address + "/healthz")
+		if err != nil {
+			continue
+		}
+		must.OK(h.t, res.Body.Close())
+		if res.StatusCode == 200 {
+			return scheme
+		}
+	}
+	h.t.Fatal("no answer")
+	return ""
+}
+
+// graceful stops the server while it reads a request, and tells how long it says
+// that it waited; then it runs again.
+func (h *host) graceful() string {
+	h.t.Helper()
+	reading := make(chan struct{})
+	trace := &httptrace.ClientTrace{Got100Continue: func() { close(reading) }}
+	body, w := io.Pipe()
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(h.t.Context(), trace), "POST", "http://"+h.address+"/api/v1/sessions", body)
+	must.OK(h.t, err)
+	req.Header.Set("Authorization", "Bearer "+h.token)
+	req.Header.Set("Expect", "100-continue")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if res, err := http.DefaultTransport.RoundTrip(req); err == nil {
+			res.Body.Close()
+		}
+	}()
+	<-reading
+	h.stop()
+	must.OK(h.t, w.CloseWithError(io.ErrUnexpectedEOF))
+	<-done
+	said := regexp.MustCompile(`grace=(\S+)`).FindAllStringSubmatch(h.log.String(), -1)
+	if len(said) == 0 {
+		h.t.Fatal("the request was not cut")
+	}
+	h.start()
+	return said[len(said)-1][1]
+}
+
+// settingsPage reads from docs/operating.md when a change of each key counts: its
+// table has rows of `key`, default and "at once" or "after a restart".
+func settingsPage(t *testing.T) map[string]string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/operating.md")
+	must.OK(t, err)
+	when := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([-a-z.]+)` \\|.*\\| (at once|after a restart) \\|$").FindAllStringSubmatch(string(page), -1) {
+		when[row[1]] = row[2]
+	}
+	return when
+}
+
+// Each key of the configuration is in the table of docs/operating.md, and a change
+// of it under a running server counts when the table says.
+func TestSettings(t *testing.T) {
+	when := settingsPage(t)
+	if page, tested := slices.Sorted(maps.Keys(when)), slices.Sorted(maps.Keys(settings)); !reflect.DeepEqual(page, tested) {
+		t.Fatalf("docs/operating.md has the keys\n%v, and these are tested:\n%v", page, tested)
+	}
+	if keys := config.Keys(); !reflect.DeepEqual(keys, slices.Sorted(maps.Keys(settings))) {
+		t.Errorf("a configuration file has the keys %v", keys)
+	}
+	build := filepath.Join(t.TempDir(), "build")
+	var commits []ostree.Checksum // each the parent of the next
+	for i := range 6 {
+		commits = append(commits, ts.Commit(t, build, "x", fmt.Sprint(i), 5))
+	}
+	for key, s := range settings {
+		t.Run(key, func(t *testing.T) {
+			h := newHost(t, build, commits)
+			h.publish()
+			before := s.look(h)
+			h.lines[s.line] = h.value(s)
+			h.write()
+			changed := s.look(h)
+			h.stop()
+			h.start()
+			restarted := s.look(h)
+			if restarted == before {
+				t.Fatalf("it shows in nothing, always %s", before)
+			}
+			if atOnce := changed == restarted; atOnce != (when[key] == "at once") {
+				t.Errorf("before %s, after the change %s, after a restart %s: the page says %s", before, changed, restarted, when[key])
+			}
+		})
+	}
+}
+
+// value gives names of files their folder, and makes a certificate.
+func (h *host) value(s setting) string {
+	h.t.Helper()
+	switch s.line {
+	case "repo", "state":
+		return h.path(s.value)
+	case "tls":
+		must.Run(h.t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+			"-keyout", h.path("key.pem"), "-out", h.path("cert.pem"))
+		return fmt.Sprintf("{cert: %s, key: %s}", h.path("cert.pem"), h.path("key.pem"))
+	}
+	return s.value
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/hint"
+)
+
+// openState makes the state folder, for its owner alone, and refuses one that
+// somebody else may have prepared.
+func openState(opt Options) error {
+	dir := filepath.Clean(opt.State) // with a slash at its end Lstat would follow a link
+	if err := durable.MakeFolder(dir, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	if !st.IsDir() || int(sys.Uid) != os.Geteuid() {
+		return hint.Add(fmt.Errorf("the state folder %s is a symbolic link, no folder, or belongs to user %d", dir, sys.Uid),
+			"name a folder of user %d with --state", os.Geteuid())
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	repoStat, err := os.Stat(opt.Repo)
+	if err == nil && repoStat.Sys().(*syscall.Stat_t).Dev != sys.Dev {
+		opt.Log.Warn("the state folder is on another file system than the repository: every object will be copied", "state", dir)
+	}
+	return err
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"errors"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// end brings a session to a final state and lets go of what it held. The state
+// comes first: what a crash leaves of the rest, Recover lets go of.
+func (p *Publisher) end(id string, to journal.State, change func(*journal.Session), due ...string) (s journal.Session, err error) {
+	err = fault.Point("end a session", func() error {
+		s, err = p.cfg.Journal.Move(id, to, change, due...)
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	return s, p.release(id)
+}
+
+// release lets go of the object set and the uploads of a session that has ended.
+// Releasing twice is not an error.
+func (p *Publisher) release(id string) error {
+	if err := fault.Point("release the object set", func() error { return p.cfg.Journal.Release(id) }); err != nil {
+		return err
+	}
+	return fault.Point("drop the uploads", func() error { return p.cfg.Drop(id) })
+}
+
+// Abort ends a session that is open or verifying. *journal.StateError if it is
+// neither.
+func (p *Publisher) Abort(id string) (journal.Session, error) {
+	return p.end(id, journal.Aborted, nil)
+}
+
+// Expire ends the open sessions whose time is over, unless bytes arrived within
+// it: active tells when that was last.
+func (p *Publisher) Expire(now time.Time, active func(session string) (time.Time, error)) error {
+	idle, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool {
+		return s.State == journal.Open && s.Expires.Before(now)
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range idle {
+		last, err := active(s.ID)
+		if err != nil {
+			return err
+		}
+		if ttl := s.Expires.Sub(s.Updated); last.Add(ttl).After(now) {
+			continue
+		}
+		_, err = p.end(s.ID, journal.Expired, nil)
+		if closed := new(journal.StateError); errors.As(err, &closed) {
+			continue // finalized just now
+		}
+		if err != nil {
+			return err
+		}
+		p.cfg.Log.Info("session expired", "session", s.ID, "token", s.Token, "updated", s.Updated)
+	}
+	return nil
+}

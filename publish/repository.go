@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// repository is the production repository, opened to be changed by one publish
+// from the staging. Every change that a publish makes is a method of it, may be
+// repeated, and is durable only after the next sync.
+type repository struct {
+	*view
+	path, stagedPath string
+	dst, src         *libostree.Repo
+}
+
+// openRepository opens both sides. The caller closes it.
+func openRepository(cfg Config, v *view) (*repository, error) {
+	dst, err := libostree.Open(cfg.Repo)
+	if err != nil {
+		return nil, err
+	}
+	src, err := libostree.Open(cfg.Staged)
+	if err != nil {
+		dst.Close()
+		return nil, err
+	}
+	return &repository{view: v, path: cfg.Repo, stagedPath: cfg.Staged, dst: dst, src: src}, nil
+}
+
+func (r *repository) close() {
+	r.src.Close()
+	r.dst.Close()
+}
+
+// lock takes libostree's shared lock: prune, which needs the exclusive one,
+// waits until unlock.
+func (r *repository) lock(ctx context.Context) (unlock func() error, err error) {
+	err = fault.Point("lock the repository", func() error { return r.dst.Lock(ctx, libostree.Shared) })
+	return func() error { return r.dst.Unlock(libostree.Shared) }, err
+}
+
+// aloneTime is how long a publish waits for the exclusive lock.
+const aloneTime = 5 * time.Second
+
+// lockAlone turns the shared lock into the exclusive one, until unlock. Others may
+// take the shared lock in turn, so that it is never free: then the refs move under
+// the shared one, which they know how to live with. It keeps prune away, too, and
+// each ref is compared with its old commit right before it moves.
+func (r *repository) lockAlone(ctx context.Context) (unlock func() error, err error) {
+	// A stop does not cut off what is all but done.
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), aloneTime)
+	defer cancel()
+	err = r.dst.Lock(wait, libostree.Exclusive)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, libostree.ErrLocked) {
+		return func() error { return nil }, nil
+	}
+	return func() error { return r.dst.Unlock(libostree.Exclusive) }, err
+}
+
+// syncStaged makes durable what is staged.
+func (r *repository) syncStaged() error { return durable.SyncFS(r.stagedPath) }
+
+// sync makes durable what was changed, whatever core.fsync says: libostree syncs
+// neither the rename of a ref nor detached metadata.
+func (r *repository) sync() error { return durable.SyncFS(r.path) }
+
+// importTree brings in all objects of a closure but the commits. What can be
+// linked needs no transaction, which would link it twice: its bytes are durable
+// by now, and its name is there or not.
+func (r *repository) importTree(c *closure) error {
+	if r.repo.Mode() == ostree.ModeArchive {
+		if err := fault.Point("link the objects", func() error { return r.linkAll(c) }); err != nil {
+			return err
+		}
+	}
+	if !c.holds(importable, replaceable) {
+		return nil
+	}
+	return r.transaction(func() error { return r.importAll(c) })
+}
+
+// importAll imports by several threads, as ostree pull does too. Each works on a
+// folder of its own: others would wait for it there.
+func (r *repository) importAll(c *closure) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, folder := range c.folders {
+		g.Go(func() error { return r.importFolder(folder) })
+	}
+	return g.Wait()
+}
+
+func (r *repository) importFolder(folder map[ostree.Name]place) error {
+	for n, is := range folder {
+		if is == importable {
+			there, err := r.repo.Has(n)
+			if err != nil {
+				return err
+			}
+			if there {
+				continue
+			}
+		} else if is != replaceable {
+			continue
+		}
+		if err := r.dst.Import(r.src, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// transaction has do fill a transaction and commits it.
+func (r *repository) transaction(do func() error) error {
+	if err := r.dst.Begin(); err != nil {
+		return err
+	}
+	err := fault.Point("fill a transaction", do)
+	if err == nil {
+		err = fault.Point("commit a transaction", r.dst.Commit)
+	}
+	if err != nil {
+		return errors.Join(err, r.dst.Abort())
+	}
+	return nil
+}
+
+// importCommits brings in commits, and takes away what says that they are deleted
+// or incomplete.
+func (r *repository) importCommits(commits []ostree.Checksum) error {
+	return r.transaction(func() error {
+		for _, c := range commits {
+			if err := r.importCommit(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (r *repository) importCommit(c ostree.Checksum) error {
+	n := ostree.Name{Checksum: c, Type: ostree.CommitObject}
+	staged, err := r.staged.Has(n)
+	if err != nil {
+		return err
+	}
+	if staged {
+		if err := r.dst.Import(r.src, n); err != nil {
+			return err
+		}
+	}
+	return r.revive(c)
+}
+
+// revive removes the marks of a commit that was deleted or incomplete.
+func (r *repository) revive(c ostree.Checksum) error {
+	hex := c.String()
+	tombstone := filepath.Join(r.path, "objects", hex[:2], hex[2:]+".tombstone-commit")
+	if err := os.Remove(tombstone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fault.Point("mark a commit complete", func() error { return r.dst.MarkComplete(c) })
+}
+
+// merged is a commit's detached metadata with what a session brought; changed
+// tells whether that adds anything. The error is an *ostree.BadObjectError if it
+// would be too large.
+func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
+	old, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	meta, err = ostree.MergeCommitMeta(old, sent)
+	return meta, err == nil && !bytes.Equal(meta, old), err
+}
+
+// writeMeta replaces a commit's detached metadata: not by libostree, which does
+// not sync it, so that a power cut could take what was there before.
+func (r *repository) writeMeta(c ostree.Checksum, meta []byte) error {
+	path := filepath.Join(r.path, "objects", ostree.Name{Checksum: c, Type: ostree.CommitMeta}.Path())
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return durable.ReplaceFrom(filepath.Join(r.path, "tmp"), path, func(f *os.File) error {
+		_, err := f.Write(meta)
+		return errors.Join(err, f.Chmod(0o644))
+	})
+}
