@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,8 +108,8 @@ func (p *unfinished) persist(try func() error) {
 		if err == nil {
 			return
 		}
-		var network *url.Error
-		if _, gone := p.API().Sessions(p.T.Context(), ""); errors.As(gone, &network) {
+		var answer *wire.Problem
+		if _, gone := p.API().Sessions(p.T.Context(), ""); gone != nil && !errors.As(gone, &answer) {
 			if p.Server.Wait() == nil || !p.Mishap.Hit(p.T) {
 				p.T.Fatalf("%s: the server has ended by itself:\n%s", p.Mishap, &p.Server.Log)
 			}
