@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/test/must"
+
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -27,7 +29,7 @@ func sending(t *testing.T, c *ts.Client, all []objects.Object, refs ...wire.Ref)
 	var names []ostree.Name
 	for _, o := range all {
 		n, err := ostree.ParseName(o.Name())
-		ts.Must(t, err)
+		must.OK(t, err)
 		bytes[n] = o.Bytes
 		names = append(names, n)
 	}
@@ -105,7 +107,7 @@ func TestUnfitTrees(t *testing.T) {
 			if n, err := filepath.Glob(filepath.Join(s.Repo, "objects/*/*")); err != nil || code != "" && len(n) > 0 {
 				t.Errorf("%d objects in the repository, %v", len(n), err)
 			}
-			ts.Command(t, "ostree", "prune", "--refs-only", "--repo="+s.Repo)
+			must.Run(t, "ostree", "prune", "--refs-only", "--repo="+s.Repo)
 		})
 	}
 }
@@ -115,9 +117,9 @@ func signatures(t *testing.T, commit string, size int) objects.Object {
 	t.Helper()
 	b := make([]byte, size)
 	_, err := rand.Read(b)
-	ts.Must(t, err)
+	must.OK(t, err)
 	sum, err := ostree.ParseChecksum(commit)
-	ts.Must(t, err)
+	must.OK(t, err)
 	meta := objects.Dict(objects.Item("ostree.gpgsigs", "aay", objects.Array(objects.Bytes(b...))))
 	return objects.Object{Type: "commitmeta", Sum: sum, Bytes: meta.Bytes}
 }
@@ -128,7 +130,7 @@ func meta(t *testing.T, s *ts.Server, commit string) int {
 	if os.IsNotExist(err) {
 		return 0
 	}
-	ts.Must(t, err)
+	must.OK(t, err)
 	return int(st.Size())
 }
 
@@ -174,12 +176,12 @@ func TestMetadataTooLarge(t *testing.T) {
 
 	session = client.Open(wire.Ref{Ref: "x", Old: first, New: first}, wire.Ref{Ref: "y", Old: second, New: third})
 	sum, err := ostree.ParseChecksum(third)
-	ts.Must(t, err)
+	must.OK(t, err)
 	lacking := client.Negotiate(session.ID, ts.Objects(t, repo, sum)...)
 	client.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
 	more := signatures(t, first, 600<<10)
 	n, err := ostree.ParseName(more.Name())
-	ts.Must(t, err)
+	must.OK(t, err)
 	client.Negotiate(session.ID, n)
 	client.Upload(session.ID, n.String(), more.Bytes)
 	want(t, client.Finalize(session.ID), wire.Failed, wire.Policy, first)
@@ -203,16 +205,16 @@ func TestTokenTakenAway(t *testing.T) {
 	session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})
 	client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c[0])...)...))
 	holder, err := libostree.Open(s.Repo)
-	ts.Must(t, err)
+	must.OK(t, err)
 	defer holder.Close()
-	ts.Must(t, holder.Lock(t.Context(), libostree.Exclusive))
+	must.OK(t, holder.Lock(t.Context(), libostree.Exclusive))
 	client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
 	var all []token.Token
 	s.Change(func(c *config.Config) {
 		all = c.Tokens
 		c.Tokens = c.Tokens[:len(c.Tokens)-1]
 	})
-	ts.Must(t, holder.Unlock(libostree.Exclusive))
+	must.OK(t, holder.Unlock(libostree.Exclusive))
 	for got := boss.Session(session.ID); got.State != wire.Open; {
 		got = boss.Wait(session.ID)
 		if got.State == wire.Published {

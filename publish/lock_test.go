@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/test/must"
+
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	ts "github.com/lirios/ostree-upload/test/server"
@@ -17,10 +19,10 @@ import (
 func holder(t *testing.T, repo string, kind libostree.LockKind) (release func()) {
 	t.Helper()
 	r, err := libostree.Open(repo)
-	ts.Must(t, err)
-	ts.Must(t, r.Lock(t.Context(), kind))
+	must.OK(t, err)
+	must.OK(t, r.Lock(t.Context(), kind))
 	return func() {
-		ts.Must(t, r.Unlock(kind))
+		must.OK(t, r.Unlock(kind))
 		r.Close()
 	}
 }
@@ -31,7 +33,7 @@ func TestWaitsForLock(t *testing.T) {
 	repo, c := build(t, "one", "two")
 	s := ts.Start(t, "archive")
 	client := s.Client(s.Token)
-	ts.Command(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only") // makes the lock file
+	must.Run(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only") // makes the lock file
 	release := holder(t, s.Repo, libostree.Exclusive)
 	first := client.Open(wire.Ref{Ref: "first", New: c[0].String()})
 	second := client.Open(wire.Ref{Ref: "second", New: c[1].String()})
@@ -63,7 +65,7 @@ func TestWaitsForLock(t *testing.T) {
 func TestSharedLockNeverFree(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
-	ts.Command(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only")
+	must.Run(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only")
 	defer holder(t, s.Repo, libostree.Shared)()
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
 	if left, err := filepath.Glob(filepath.Join(s.Repo, "tmp/ostree-upload-*")); err != nil || len(left) > 0 {
@@ -77,9 +79,9 @@ func TestRefInPlaceOfFolder(t *testing.T) {
 	s := ts.Start(t, "archive")
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "os/a/b/c", New: c[0].String()}), wire.Published, "", "")
-	ts.Command(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "os/a/b/c")
+	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "os/a/b/c")
 	want(t, client.Push(repo, wire.Ref{Ref: "os/a", New: c[0].String()}), wire.Published, "", "")
-	if refs := ts.Command(t, "ostree", "refs", "--repo="+s.Repo); strings.TrimSpace(refs) != "os/a" {
+	if refs := must.Run(t, "ostree", "refs", "--repo="+s.Repo); strings.TrimSpace(refs) != "os/a" {
 		t.Errorf("refs: %s", refs)
 	}
 }
