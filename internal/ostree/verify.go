@@ -61,7 +61,7 @@ func (v *Verifier) Verify(n Name, r io.Reader) (inflated int64, err error) {
 		inflated, err = v.verifyMetadata(n)
 	}
 	if failed := v.in.Err(); failed != nil {
-		return inflated, fmt.Errorf("reading object %s: %w", n, failed)
+		return inflated, fmt.Errorf("read object %s: %w", n, failed)
 	}
 	if err != nil {
 		return inflated, &BadObjectError{Object: n, Reason: err.Error()}
