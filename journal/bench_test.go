@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 const (
@@ -64,14 +65,14 @@ func removeLarge() { os.RemoveAll(largeDir) }
 func openLarge(b *testing.B) (*Journal, string) {
 	b.Helper()
 	path, err := large()
-	ok(b, err)
+	must.OK(b, err)
 	j, err := OpenFile(copyOf(b, path))
-	ok(b, err)
+	must.OK(b, err)
 	b.Cleanup(func() { j.Close() })
 	list, err := j.Sessions(func(s *Session) bool { return s.State == Open })
-	ok(b, err)
+	must.OK(b, err)
 	_, err = j.Statuses(list[0].ID, []ostree.Name{object(0)}) // makes the index
-	ok(b, err)
+	must.OK(b, err)
 	return j, list[0].ID
 }
 
@@ -84,14 +85,14 @@ func BenchmarkAdd(b *testing.B) {
 			b.StopTimer()
 			list := objects(next, next+batch, Missing)
 			b.StartTimer()
-			ok(b, j.Add(id, list))
+			must.OK(b, j.Add(id, list))
 		}
 	})
 	b.Run("known", func(b *testing.B) {
 		j, id := openLarge(b)
 		list := objects(0, batch, Missing)
 		for b.Loop() {
-			ok(b, j.Add(id, list))
+			must.OK(b, j.Add(id, list))
 		}
 	})
 	b.Run("small", func(b *testing.B) { // a whole set of 50,000
@@ -100,7 +101,7 @@ func BenchmarkAdd(b *testing.B) {
 		for b.Loop() {
 			id := create(b, j)
 			for part := range slices.Chunk(list, batch) {
-				ok(b, j.Add(id, part))
+				must.OK(b, j.Add(id, part))
 			}
 		}
 	})
@@ -116,7 +117,7 @@ func BenchmarkRecord(b *testing.B) {
 			from := n * packLen % (largeSet - packLen)
 			up := upload(fmt.Sprint("pack-", n), from, from+packLen)
 			b.StartTimer()
-			ok(b, j.Record(id, up))
+			must.OK(b, j.Record(id, up))
 		}
 	})
 	b.Run("random", func(b *testing.B) {
@@ -129,7 +130,7 @@ func BenchmarkRecord(b *testing.B) {
 				up.Objects = append(up.Objects, Result{Name: object(order[(n*packLen+i)%largeSet])})
 			}
 			b.StartTimer()
-			ok(b, j.Record(id, up))
+			must.OK(b, j.Record(id, up))
 		}
 	})
 }
@@ -146,27 +147,27 @@ func BenchmarkPush(b *testing.B) {
 	for b.Loop() {
 		id := create(b, j)
 		for part := range slices.Chunk(list, batch) {
-			ok(b, j.Add(id, part))
+			must.OK(b, j.Add(id, part))
 		}
 		for _, up := range packs {
-			ok(b, j.Record(id, up))
+			must.OK(b, j.Record(id, up))
 		}
-		ok(b, j.Each(id, func(ostree.Name, Status) error { return nil }))
+		must.OK(b, j.Each(id, func(ostree.Name, Status) error { return nil }))
 		move(b, j, id, Verifying, Publishing, Published)
-		ok(b, j.Release(id))
+		must.OK(b, j.Release(id))
 	}
 }
 
 // BenchmarkOpen opens and closes the large journal.
 func BenchmarkOpen(b *testing.B) {
 	path, err := large()
-	ok(b, err)
+	must.OK(b, err)
 	path = copyOf(b, path)
 	for b.Loop() {
 		j, err := OpenFile(path)
-		ok(b, err)
+		must.OK(b, err)
 		b.StopTimer()
-		ok(b, j.Close())
+		must.OK(b, j.Close())
 		b.StartTimer()
 	}
 }
@@ -177,7 +178,7 @@ func BenchmarkIndex(b *testing.B) {
 	for b.Loop() {
 		j.dropIndex(id)
 		_, err := j.Statuses(id, []ostree.Name{object(0)})
-		ok(b, err)
+		must.OK(b, err)
 	}
 }
 
@@ -197,7 +198,7 @@ func BenchmarkSession(b *testing.B) {
 	j, id := openLarge(b)
 	for b.Loop() {
 		_, err := j.Session(id)
-		ok(b, err)
+		must.OK(b, err)
 	}
 }
 
@@ -206,7 +207,7 @@ func BenchmarkNeeded(b *testing.B) {
 	j, _ := openLarge(b)
 	for n := 0; b.Loop(); n++ {
 		_, err := j.Needed(object(n % (2 * largeSet)))
-		ok(b, err)
+		must.OK(b, err)
 	}
 }
 
@@ -214,7 +215,7 @@ func BenchmarkNeeded(b *testing.B) {
 func BenchmarkEach(b *testing.B) {
 	j, id := openLarge(b)
 	for b.Loop() {
-		ok(b, j.Each(id, func(ostree.Name, Status) error { return nil }))
+		must.OK(b, j.Each(id, func(ostree.Name, Status) error { return nil }))
 	}
 }
 
@@ -225,9 +226,9 @@ func BenchmarkRelease(b *testing.B) {
 		j, id := openLarge(b)
 		move(b, j, id, Aborted)
 		b.StartTimer()
-		ok(b, j.Release(id))
+		must.OK(b, j.Release(id))
 		b.StopTimer()
-		ok(b, j.Close())
+		must.OK(b, j.Close())
 		b.StartTimer()
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // crashEnv holds the journal's path in the process that TestKill kills.
@@ -106,15 +108,15 @@ func killAfter(t *testing.T, path string, steps int) (last int) {
 	cmd.Env = append(os.Environ(), crashEnv+"="+path)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
-	ok(t, err)
-	ok(t, cmd.Start())
+	must.OK(t, err)
+	must.OK(t, cmd.Start())
 	lines := bufio.NewScanner(out)
 	for n := 0; lines.Scan(); n++ {
 		if _, err := fmt.Sscan(lines.Text(), &last); err != nil {
 			t.Fatal(err)
 		}
 		if n == steps {
-			ok(t, cmd.Process.Kill())
+			must.OK(t, cmd.Process.Kill())
 		}
 	}
 	if err := cmd.Wait(); cmd.ProcessState.Exited() {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 const week = 168 * time.Hour
@@ -74,13 +75,6 @@ func session(t testing.TB, j *Journal, id string) Session {
 	return s
 }
 
-func ok(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func move(t testing.TB, j *Journal, id string, states ...State) {
 	t.Helper()
 	for _, s := range states {
@@ -125,12 +119,12 @@ func wantStateError(t testing.TB, err error, from, to State) {
 func TestFileIsPrivate(t *testing.T) {
 	j := newJournal(t)
 	info, err := os.Stat(j.path)
-	ok(t, err)
+	must.OK(t, err)
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode is %v", info.Mode())
 	}
 	left, err := filepath.Glob(j.path + ".*")
-	ok(t, err)
+	must.OK(t, err)
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
@@ -141,36 +135,36 @@ func TestFileIsPrivate(t *testing.T) {
 func TestOldCleanMark(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := open(t, path)
-	ok(t, j.update(func(tx *bbolt.Tx) error {
+	must.OK(t, j.update(func(tx *bbolt.Tx) error {
 		return errors.Join(tx.DeleteBucket(worksBucket), tx.Bucket(metaBucket).Put(cleanKey, []byte{1}))
 	}))
-	ok(t, j.Close())
+	must.OK(t, j.Close())
 	j = open(t, path)
-	ok(t, j.db.View(func(tx *bbolt.Tx) error {
+	must.OK(t, j.db.View(func(tx *bbolt.Tx) error {
 		if tx.Bucket(worksBucket) == nil || tx.Bucket(metaBucket).Get(cleanKey) != nil {
 			t.Error("the file is still of the older form")
 		}
 		return nil
 	}))
 	mustClose(t, j)
-	ok(t, j.Close()) // again
+	must.OK(t, j.Close()) // again
 }
 
 // copyOf copies a file, as a crash at this moment would leave it.
 func copyOf(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	ok(t, err)
+	must.OK(t, err)
 	to := filepath.Join(t.TempDir(), "copy.db")
-	ok(t, os.WriteFile(to, b, 0o600))
+	must.OK(t, os.WriteFile(to, b, 0o600))
 	return to
 }
 
 func TestOpenRefuses(t *testing.T) {
 	raw := func(t *testing.T, path string, fn func(*bbolt.Tx) error) {
 		db, err := bbolt.Open(path, 0o600, nil)
-		ok(t, err)
-		ok(t, errors.Join(db.Update(fn), db.Close()))
+		must.OK(t, err)
+		must.OK(t, errors.Join(db.Update(fn), db.Close()))
 	}
 	tests := []struct {
 		name    string
@@ -186,14 +180,14 @@ func TestOpenRefuses(t *testing.T) {
 			raw(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("mail")); return err })
 		}, "no journal of ostree-upload"},
 		{"no database", func(t *testing.T, path string) {
-			ok(t, os.WriteFile(path, []byte(strings.Repeat("x", 9000)), 0o600))
+			must.OK(t, os.WriteFile(path, []byte(strings.Repeat("x", 9000)), 0o600))
 		}, "invalid database"},
-		{"no folder", func(t *testing.T, path string) { ok(t, os.Remove(filepath.Dir(path))) }, "no such file"},
+		{"no folder", func(t *testing.T, path string) { must.OK(t, os.Remove(filepath.Dir(path))) }, "no such file"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "state", "journal.db")
-			ok(t, os.Mkdir(filepath.Dir(path), 0o700))
+			must.OK(t, os.Mkdir(filepath.Dir(path), 0o700))
 			test.prepare(t, path)
 			_, err := OpenFile(path)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
@@ -207,7 +201,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestFailedCommitStops(t *testing.T) {
 	j := newJournal(t)
 	path, id := j.path, create(t, j)
-	ok(t, j.Add(id, objects(0, 10, Missing)))
+	must.OK(t, j.Add(id, objects(0, 10, Missing)))
 	j.db.MaxSize = 1 << 16
 	if err := j.Add(id, objects(10, 20_000, Missing)); err == nil {
 		t.Fatal("a commit beyond the file's limit succeeded")
@@ -226,7 +220,7 @@ func TestFailedCommitStops(t *testing.T) {
 	if c := session(t, j, id).Counts; c.Known != 10 {
 		t.Errorf("known is %d after reopening", c.Known)
 	}
-	ok(t, j.Add(id, objects(5, 500, Missing)))
+	must.OK(t, j.Add(id, objects(5, 500, Missing)))
 }
 
 // Check must see what is wrong, or every other test's check means nothing.
@@ -255,12 +249,12 @@ func TestCheckFinds(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			j, err := OpenFile(filepath.Join(t.TempDir(), "journal.db"))
-			ok(t, err)
+			must.OK(t, err)
 			defer j.Close()
 			id := create(t, j)
-			ok(t, j.Add(id, objects(0, 300, Missing)))
-			ok(t, j.Check())
-			ok(t, j.update(func(tx *bbolt.Tx) error { return test.damage(tx, id) }))
+			must.OK(t, j.Add(id, objects(0, 300, Missing)))
+			must.OK(t, j.Check())
+			must.OK(t, j.update(func(tx *bbolt.Tx) error { return test.damage(tx, id) }))
 			if err := j.Check(); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("check says %v, want %q", err, test.want)
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // Negotiation, ingest and readers at the same time end where they would one
@@ -89,7 +90,7 @@ func TestAgainstModel(t *testing.T) {
 		case 0:
 			from, status := r.IntN(3000), Missing+Status(r.IntN(4))
 			list := objects(from, from+r.IntN(400), status)
-			ok(t, j.Add(id, list))
+			must.OK(t, j.Add(id, list))
 			for _, e := range list {
 				if m[e.Name] != Rejected || status != Missing {
 					m[e.Name] = status
@@ -104,10 +105,10 @@ func TestAgainstModel(t *testing.T) {
 				up.Objects = append(up.Objects, Result{Name: n})
 				m[n] = Staged
 			}
-			ok(t, j.Record(id, up))
+			must.OK(t, j.Record(id, up))
 		case 2:
 			names := []ostree.Name{object(r.IntN(6000)), object(r.IntN(6000))}
-			ok(t, j.Withdraw(id, nil, names))
+			must.OK(t, j.Withdraw(id, nil, names))
 			m[names[0]], m[names[1]] = Missing, Missing
 		}
 		if step%30 == 29 {
@@ -123,7 +124,7 @@ func TestAgainstModel(t *testing.T) {
 func agrees(t *testing.T, j *Journal, id string, want map[ostree.Name]Status) {
 	t.Helper()
 	got := map[ostree.Name]Status{}
-	ok(t, j.Each(id, func(n ostree.Name, s Status) error {
+	must.OK(t, j.Each(id, func(n ostree.Name, s Status) error {
 		got[n] = s
 		return nil
 	}))

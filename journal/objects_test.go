@@ -13,6 +13,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 var (
@@ -24,7 +25,7 @@ var (
 func statusOf(t testing.TB, j *Journal, id string, n ostree.Name) Status {
 	t.Helper()
 	s, err := j.Statuses(id, []ostree.Name{n})
-	ok(t, err)
+	must.OK(t, err)
 	return s[0]
 }
 
@@ -69,7 +70,7 @@ func TestStatusChanges(t *testing.T) {
 			t.Run(fmt.Sprintf("%s to %d", test.name, before), func(t *testing.T) {
 				id := create(t, j)
 				if before != 0 {
-					ok(t, j.Add(id, []Entry{{test.object, Status(before)}}))
+					must.OK(t, j.Add(id, []Entry{{test.object, Status(before)}}))
 				}
 				for range 2 { // every step may be repeated
 					err := test.change(j, id, test.object)
@@ -88,8 +89,8 @@ func TestStatusChanges(t *testing.T) {
 func TestAdd(t *testing.T) {
 	j := newJournal(t)
 	id := create(t, j)
-	ok(t, j.Add(id, objects(0, 500, Missing)))
-	ok(t, j.Add(id, append(objects(400, 600, Present), objects(550, 650, Staged)...))) // some twice
+	must.OK(t, j.Add(id, objects(0, 500, Missing)))
+	must.OK(t, j.Add(id, append(objects(400, 600, Present), objects(550, 650, Staged)...))) // some twice
 	want := Counts{Known: 650, Present: 150, Staged: 100}
 	for range 2 {
 		if c := session(t, j, id).Counts; c != want || c.Missing() != 400 {
@@ -99,7 +100,7 @@ func TestAdd(t *testing.T) {
 		j = open(t, j.path)
 	}
 	got, err := j.Statuses(id, []ostree.Name{object(0), object(400), object(550), object(649), object(650), {Checksum: object(0).Checksum, Type: ostree.DirTree}})
-	ok(t, err)
+	must.OK(t, err)
 	if want := []Status{Missing, Present, Staged, Staged, 0, 0}; !slices.Equal(got, want) {
 		t.Errorf("statuses are %v, want %v", got, want)
 	}
@@ -114,7 +115,7 @@ func TestAdd(t *testing.T) {
 func TestRecordIsWhole(t *testing.T) {
 	j := newJournal(t)
 	id := create(t, j)
-	ok(t, j.Add(id, objects(0, 5, Missing)))
+	must.OK(t, j.Add(id, objects(0, 5, Missing)))
 	err := j.Record(id, upload("pack-1", 0, 6))
 	if err == nil || !strings.Contains(err.Error(), object(5).String()) || !strings.Contains(err.Error(), "pack-1") {
 		t.Errorf("error is %v", err)
@@ -127,10 +128,10 @@ func TestRecordIsWhole(t *testing.T) {
 func TestRecordCountsBytesOnce(t *testing.T) {
 	j := newJournal(t)
 	id := create(t, j)
-	ok(t, j.Add(id, objects(0, 10, Missing)))
+	must.OK(t, j.Add(id, objects(0, 10, Missing)))
 	want := Counts{Known: 10, Staged: 10, Received: 120, StagedBytes: 100, Inflated: 200}
 	for range 3 {
-		ok(t, j.Record(id, upload("pack-1", 0, 10)))
+		must.OK(t, j.Record(id, upload("pack-1", 0, 10)))
 		if c := session(t, j, id).Counts; c != want {
 			t.Errorf("counts are %+v, want %+v", c, want)
 		}
@@ -138,7 +139,7 @@ func TestRecordCountsBytesOnce(t *testing.T) {
 		j = open(t, j.path)
 	}
 	// The same objects in another pack: received and inflated again, staged no more.
-	ok(t, j.Record(id, upload("pack-2", 0, 10)))
+	must.OK(t, j.Record(id, upload("pack-2", 0, 10)))
 	want.Received, want.Inflated = 240, 400
 	if c := session(t, j, id).Counts; c != want {
 		t.Errorf("counts are %+v, want %+v", c, want)
@@ -148,34 +149,34 @@ func TestRecordCountsBytesOnce(t *testing.T) {
 func TestForgetUpload(t *testing.T) {
 	j := newJournal(t)
 	id := create(t, j)
-	ok(t, j.Add(id, objects(1, 2, Missing)))
+	must.OK(t, j.Add(id, objects(1, 2, Missing)))
 	bad := Upload{Name: file.String(), Size: 7, Objects: []Result{{Name: file, Size: 7, Inflated: 9, Reason: "cut off"}}}
-	ok(t, j.ForgetUpload(id, bad.Name))
-	ok(t, j.Record(id, bad))
-	ok(t, j.Record(id, bad))
-	ok(t, j.ForgetUpload(id, bad.Name))
-	ok(t, j.Record(id, bad))
+	must.OK(t, j.ForgetUpload(id, bad.Name))
+	must.OK(t, j.Record(id, bad))
+	must.OK(t, j.Record(id, bad))
+	must.OK(t, j.ForgetUpload(id, bad.Name))
+	must.OK(t, j.Record(id, bad))
 	if c, want := session(t, j, id).Counts, (Counts{Known: 1, Rejected: 1, Received: 14, Inflated: 18}); c != want {
 		t.Errorf("counts are %+v, want %+v", c, want)
 	}
 	move(t, j, id, Aborted)
-	ok(t, j.Release(id))
-	ok(t, j.ForgetUpload(id, bad.Name))
+	must.OK(t, j.Release(id))
+	must.OK(t, j.ForgetUpload(id, bad.Name))
 }
 
 func TestProblems(t *testing.T) {
 	j := newJournal(t)
 	id := create(t, j)
-	ok(t, j.Add(id, objects(0, 3, Missing)))
+	must.OK(t, j.Add(id, objects(0, 3, Missing)))
 	pack := Upload{Name: "pack", Objects: []Result{{Name: object(0), Reason: "size says 10, content has 12 bytes"}, {Name: object(1)}}}
-	ok(t, j.Record(id, pack))
+	must.OK(t, j.Record(id, pack))
 	want := []wire.ObjectProblem{{Object: object(0).String(), Code: wire.BadObjects, Reason: "size says 10, content has 12 bytes"}}
 	if got := session(t, j, id).Problems; !reflect.DeepEqual(got, want) {
 		t.Errorf("problems are %v, want %v", got, want)
 	}
 	move(t, j, id, Verifying)
 	missing := wire.ObjectProblem{Object: object(9).String(), Code: wire.MissingObjects, Reason: "not sent"}
-	ok(t, j.Withdraw(id, []wire.ObjectProblem{missing}, []ostree.Name{object(9), object(1)}))
+	must.OK(t, j.Withdraw(id, []wire.ObjectProblem{missing}, []ostree.Name{object(9), object(1)}))
 	if c, want := session(t, j, id).Counts, (Counts{Known: 4, Rejected: 1}); c != want {
 		t.Errorf("counts are %+v, want %+v", c, want)
 	}
@@ -183,7 +184,7 @@ func TestProblems(t *testing.T) {
 		t.Errorf("problems are %v", got)
 	}
 	// Good copies of both end their problems; also while verifying.
-	ok(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: object(0)}, {Name: object(9)}}}))
+	must.OK(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: object(0)}, {Name: object(9)}}}))
 	if got := session(t, j, id).Problems; got != nil {
 		t.Errorf("problems are %v", got)
 	}
@@ -200,15 +201,15 @@ func TestCommitMetas(t *testing.T) {
 	id := create(t, j)
 	empty := ostree.Name{Checksum: object(2).Checksum, Type: ostree.CommitMeta}
 	withdrawn := ostree.Name{Checksum: object(3).Checksum, Type: ostree.CommitMeta}
-	ok(t, j.Add(id, []Entry{{meta, Missing}, {empty, Missing}, {withdrawn, Missing}}))
-	ok(t, j.Record(id, Upload{Name: "pack", Objects: []Result{
+	must.OK(t, j.Add(id, []Entry{{meta, Missing}, {empty, Missing}, {withdrawn, Missing}}))
+	must.OK(t, j.Record(id, Upload{Name: "pack", Objects: []Result{
 		{Name: meta, CommitMeta: []byte("old")}, {Name: empty}, {Name: withdrawn, CommitMeta: []byte("bad")},
 	}}))
-	ok(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: meta, CommitMeta: []byte("new")}}}))
-	ok(t, j.Record(id, Upload{Name: "pack-3", Objects: []Result{{Name: meta, CommitMeta: []byte("bad"), Reason: "bad"}}}))
-	ok(t, j.Withdraw(id, nil, []ostree.Name{withdrawn}))
+	must.OK(t, j.Record(id, Upload{Name: "pack-2", Objects: []Result{{Name: meta, CommitMeta: []byte("new")}}}))
+	must.OK(t, j.Record(id, Upload{Name: "pack-3", Objects: []Result{{Name: meta, CommitMeta: []byte("bad"), Reason: "bad"}}}))
+	must.OK(t, j.Withdraw(id, nil, []ostree.Name{withdrawn}))
 	got, err := j.CommitMetas(id)
-	ok(t, err)
+	must.OK(t, err)
 	if want := map[ostree.Checksum][]byte{meta.Checksum: []byte("new"), empty.Checksum: {}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("commitmetas are %q, want %q", got, want)
 	}
@@ -218,9 +219,9 @@ func TestEach(t *testing.T) {
 	j := newJournal(t)
 	id := create(t, j)
 	added := append(objects(0, 700, Missing), Entry{meta, Staged}, Entry{ostree.Name{Checksum: file.Checksum, Type: ostree.DirTree}, Present})
-	ok(t, j.Add(id, added))
+	must.OK(t, j.Add(id, added))
 	var got []Entry
-	ok(t, j.Each(id, func(n ostree.Name, s Status) error {
+	must.OK(t, j.Each(id, func(n ostree.Name, s Status) error {
 		got = append(got, Entry{n, s})
 		return nil
 	}))
@@ -248,8 +249,8 @@ func TestNeeded(t *testing.T) {
 	}
 	needed(false)
 	a, b := create(t, j), create(t, j)
-	ok(t, j.Add(a, []Entry{{file, Staged}}))
-	ok(t, j.Add(b, append(objects(2, 300, Missing), Entry{file, Present})))
+	must.OK(t, j.Add(a, []Entry{{file, Staged}}))
+	must.OK(t, j.Add(b, append(objects(2, 300, Missing), Entry{file, Present})))
 	needed(true)
 	move(t, j, a, Aborted)
 	needed(true)
@@ -268,12 +269,12 @@ func TestRelease(t *testing.T) {
 	j := newJournal(t)
 	id, other := create(t, j), create(t, j)
 	for _, id := range []string{id, other} {
-		ok(t, j.Add(id, append(objects(0, 2000, Missing), Entry{meta, Missing})))
+		must.OK(t, j.Add(id, append(objects(0, 2000, Missing), Entry{meta, Missing})))
 		var up Upload
 		for n := range 1500 {
 			up.Objects = append(up.Objects, Result{Name: object(n), Reason: "bad"})
 		}
-		ok(t, j.Record(id, Upload{Name: "meta", Size: 5, Objects: append(up.Objects, Result{Name: meta, CommitMeta: []byte("m")})}))
+		must.OK(t, j.Record(id, Upload{Name: "meta", Size: 5, Objects: append(up.Objects, Result{Name: meta, CommitMeta: []byte("m")})}))
 	}
 	before := session(t, j, id)
 	if len(before.Problems) != wire.MaxProblems {
@@ -282,15 +283,15 @@ func TestRelease(t *testing.T) {
 	wantStateError(t, j.Release(id), Open, "")
 	move(t, j, id, Aborted)
 	for range 2 {
-		ok(t, j.Release(id))
+		must.OK(t, j.Release(id))
 		s := session(t, j, id)
 		if s.Counts != before.Counts || !slices.Equal(s.Problems, before.Problems) {
 			t.Errorf("counts are %+v, want %+v; or the problems differ", s.Counts, before.Counts)
 		}
 	}
 	metas, err := j.CommitMetas(id)
-	ok(t, err)
-	ok(t, j.Each(id, func(n ostree.Name, _ Status) error { return fmt.Errorf("%s is still there", n) }))
+	must.OK(t, err)
+	must.OK(t, j.Each(id, func(n ostree.Name, _ Status) error { return fmt.Errorf("%s is still there", n) }))
 	if statusOf(t, j, id, file) != 0 || len(metas) != 0 || len(j.indexes) != 1 {
 		t.Errorf("left: commitmetas %v, %d indexes", metas, len(j.indexes))
 	}
@@ -305,12 +306,12 @@ func TestTrim(t *testing.T) {
 	j.now = func() time.Time { return now }
 	oldOpen, oldAborted, released := create(t, j), create(t, j), create(t, j)
 	for _, id := range []string{oldOpen, oldAborted, released} {
-		ok(t, j.Add(id, objects(0, 300, Missing)))
+		must.OK(t, j.Add(id, objects(0, 300, Missing)))
 	}
 	ch := j.Changed(oldOpen)
 	move(t, j, oldAborted, Aborted)
 	move(t, j, released, Verifying, Failed)
-	ok(t, j.Release(released))
+	must.OK(t, j.Release(released))
 	now = now.Add(time.Hour)
 	cut := now
 	young := create(t, j)
@@ -320,7 +321,7 @@ func TestTrim(t *testing.T) {
 		t.Errorf("trimmed %d, %v", n, err)
 	}
 	list, err := j.Sessions(nil)
-	ok(t, err)
+	must.OK(t, err)
 	if len(list) != 2 || list[0].ID != young || list[1].ID != oldOpen || closed(ch) {
 		t.Errorf("sessions left: %v", list)
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -37,6 +38,17 @@ type Session struct {
 	// object. Sessions leaves it empty.
 	Problems []wire.ObjectProblem
 	Counts   Counts
+}
+
+// RefNames goes through the names of the refs.
+func (s *Session) RefNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, r := range s.Refs {
+			if !yield(r.Ref) {
+				return
+			}
+		}
+	}
 }
 
 // Counts are what a session's set and uploads add up to.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // The moves of section "Sessions" of the design, and no others.
@@ -47,7 +48,7 @@ func TestCreate(t *testing.T) {
 	refs := []wire.Ref{{Ref: "a/b", Old: strings.Repeat("0", 64), New: strings.Repeat("1", 64)}, {Ref: "c"}}
 	before := time.Now()
 	s, err := j.Create(Session{ID: "mine", State: Published, Force: true, Token: "ci", Refs: refs, Error: "x"}, time.Hour)
-	ok(t, err)
+	must.OK(t, err)
 	if !regexp.MustCompile(`^[a-z2-7]{16}$`).MatchString(s.ID) {
 		t.Errorf("id is %q", s.ID)
 	}
@@ -101,7 +102,7 @@ func TestMove(t *testing.T) {
 
 	now = now.Add(time.Hour)
 	s, err := j.Move(id, Verifying, nil)
-	ok(t, err)
+	must.OK(t, err)
 	if s.State != Verifying || !s.Updated.Equal(now) || s.Expires.Sub(now) != week-time.Hour {
 		t.Errorf("session is %+v", s)
 	}
@@ -111,7 +112,7 @@ func TestMove(t *testing.T) {
 		s.Error, s.Detail = wire.MissingObjects, "2 objects are missing"
 		s.ID, s.State, s.Token, s.Refs, s.Counts.Known = "x", Failed, "root", nil, 9 // not to be changed
 	})
-	ok(t, err)
+	must.OK(t, err)
 	if s.State != Open || s.Error != wire.MissingObjects || s.Detail != "2 objects are missing" || s.Expires.Sub(now) != week {
 		t.Errorf("session is %+v", s)
 	}
@@ -122,7 +123,7 @@ func TestMove(t *testing.T) {
 	// The same state again applies change only.
 	now = now.Add(time.Hour)
 	again, err := j.Move(id, Open, func(s *Session) { s.Expires = now })
-	ok(t, err)
+	must.OK(t, err)
 	if !again.Updated.Equal(s.Updated) || !again.Expires.Equal(now) || again.Error != s.Error {
 		t.Errorf("session is %+v", again)
 	}
@@ -173,19 +174,19 @@ func TestTouch(t *testing.T) {
 		{time.Second, 2 * week, 2 * time.Minute},
 	} {
 		now = now.Add(step.after)
-		ok(t, j.Touch(id, step.ttl))
+		must.OK(t, j.Touch(id, step.ttl))
 		s := session(t, j, id)
 		if got := s.Updated.Sub(start); got != step.updated || s.Expires.Sub(s.Updated) != step.ttl {
 			t.Errorf("at %v: updated at %v, expires %v later, want %+v", now.Sub(start), got, s.Expires.Sub(s.Updated), step)
 		}
 	}
 	now = now.Add(time.Hour)
-	ok(t, j.Add(id, objects(0, 1, Missing)))
+	must.OK(t, j.Add(id, objects(0, 1, Missing)))
 	if s := session(t, j, id); !s.Updated.Equal(now) || s.Expires.Sub(now) != 2*week {
 		t.Errorf("Add does not count as activity: %+v", s)
 	}
 	now = now.Add(time.Hour)
-	ok(t, j.Record(id, upload("pack", 0, 1)))
+	must.OK(t, j.Record(id, upload("pack", 0, 1)))
 	if s := session(t, j, id); !s.Updated.Equal(now) {
 		t.Errorf("Record does not count as activity: %+v", s)
 	}
@@ -207,7 +208,7 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	all, err := j.Sessions(nil)
-	ok(t, err)
+	must.OK(t, err)
 	if len(all) != len(ids) {
 		t.Fatalf("%d sessions", len(all))
 	}
@@ -217,7 +218,7 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	some, err := j.Sessions(func(s *Session) bool { return s.State == Open })
-	ok(t, err)
+	must.OK(t, err)
 	if len(some) != 500 || some[0].ID != ids[999] {
 		t.Errorf("%d open sessions, the newest %s", len(some), some[0].ID)
 	}
@@ -239,7 +240,7 @@ func TestChanged(t *testing.T) {
 	if len(j.watchers) != 1 || ch != same {
 		t.Error("waiters of one session do not share a channel")
 	}
-	ok(t, j.Add(id, objects(0, 1, Missing)))
+	must.OK(t, j.Add(id, objects(0, 1, Missing)))
 	move(t, j, id, Open)
 	move(t, j, other, Verifying)
 	if _, err := j.Move(id, Published, nil); err == nil {

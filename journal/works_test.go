@@ -6,6 +6,8 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // What is to follow a publish is recorded with it, once for several publishes,
@@ -18,15 +20,15 @@ func TestWorks(t *testing.T) {
 		id := create(t, j)
 		for _, to := range []State{Verifying, Publishing} {
 			_, err := j.Move(id, to, nil)
-			ok(t, err)
+			must.OK(t, err)
 		}
 		_, err := j.Move(id, Published, nil, "summary")
-		ok(t, err)
+		must.OK(t, err)
 	}
 	works := func(want int) []Work {
 		t.Helper()
 		list, err := j.Works()
-		ok(t, err)
+		must.OK(t, err)
 		if len(list) != want {
 			t.Fatalf("works %+v, want %d", list, want)
 		}
@@ -38,7 +40,7 @@ func TestWorks(t *testing.T) {
 	if first.Kind != "summary" || first.Asked != 1 || first.Since.IsZero() {
 		t.Errorf("first %+v", first)
 	}
-	ok(t, j.WorkFailed(first, errors.New("disk full")))
+	must.OK(t, j.WorkFailed(first, errors.New("disk full")))
 	publish()
 	mustClose(t, j)
 	j = open(t, path)
@@ -46,11 +48,11 @@ func TestWorks(t *testing.T) {
 	if second.Asked != 2 || second.Tries != 1 || second.Error != "disk full" || !second.Since.Equal(first.Since) {
 		t.Errorf("second %+v", second)
 	}
-	ok(t, j.WorkDone(first)) // a publish has asked since
+	must.OK(t, j.WorkDone(first)) // a publish has asked since
 	works(1)
-	ok(t, j.WorkDone(second))
-	ok(t, j.WorkDone(second))
-	ok(t, j.WorkFailed(second, errors.New("late")))
+	must.OK(t, j.WorkDone(second))
+	must.OK(t, j.WorkDone(second))
+	must.OK(t, j.WorkFailed(second, errors.New("late")))
 	works(0)
 }
 

@@ -6,7 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,7 +20,9 @@ import (
 // have moved, and tells what is still to follow. The error is an *Outcome if the
 // session is refused, libostree.ErrLocked if it must be tried again.
 func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, error) {
-	if err := p.cfg.Ready(ctx, s.ID); err != nil {
+	early, stop := p.whileVerifying(ctx, s)
+	defer stop()
+	if err := p.cfg.Ready(early, s.ID); err != nil {
 		return nil, err
 	}
 	defer p.cfg.Hold()()
@@ -27,7 +30,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err != nil {
 		return nil, err
 	}
-	pl, err := p.verify(ctx, v, s)
+	pl, err := p.verify(early, v, s)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +40,32 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	}
 	defer r.close()
 	a := &apply{cfg: p.cfg, target: r, plan: pl}
-	return a, a.run(ctx)
+	return a, a.run(early, ctx)
+}
+
+// whileVerifying is a context that also ends when the session is aborted before it
+// is publishing: then nothing that is checked for it matters any more.
+func (p *Publisher) whileVerifying(ctx context.Context, s *journal.Session) (early context.Context, stop func()) {
+	if s.State != journal.Verifying {
+		return ctx, func() {}
+	}
+	changed := p.cfg.Journal.Changed(s.ID)
+	early, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		// One that moved before Changed was asked is noticed here.
+		if now, err := p.cfg.Journal.Session(s.ID); err == nil && now.State == s.State {
+			select {
+			case <-changed:
+			case <-early.Done():
+			}
+		}
+		cancel()
+	})
+	return early, func() {
+		cancel()
+		watch.Wait()
+	}
 }
 
 // apply is one publish of one session.
@@ -45,8 +73,9 @@ type apply struct {
 	cfg      Config
 	target   *repository
 	plan     *plan
-	warnings []string // what the session is to know although it is published
-	due      []string // works that follow and are not done
+	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	warnings []string                   // what the session is to know although it is published
+	due      []string                   // works that follow and are not done
 }
 
 func (a *apply) warn(format string, args ...any) {
@@ -56,18 +85,25 @@ func (a *apply) warn(format string, args ...any) {
 }
 
 // run holds the shared lock to the end: prune, which needs the exclusive one,
-// cannot take away what the closure found.
-func (a *apply) run(ctx context.Context) (err error) {
-	unlock, err := a.target.lock(ctx)
+// cannot take away what the closure found. early bounds what comes before the
+// session is publishing.
+func (a *apply) run(early, ctx context.Context) (err error) {
+	unlock, err := a.lock(early)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	c, err := a.checkWhole(ctx)
+	c, err := a.checkWhole(early)
 	if err != nil {
 		return err
 	}
-	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, nil)
+	if err := a.checkMetas(); err != nil {
+		return err
+	}
+	if err := a.checkToken(); err != nil {
+		return err
+	}
+	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) { s.Detail = "" })
 	if err != nil {
 		return err
 	}
@@ -83,8 +119,83 @@ func (a *apply) run(ctx context.Context) (err error) {
 	return a.flip(ctx)
 }
 
-// flip brings in the commits and moves the refs, under the exclusive lock.
-func (a *apply) flip(ctx context.Context) (err error) {
+// sayAfter is how long a publish waits for a lock before the session says so.
+const sayAfter = 2 * time.Second
+
+// lock takes the shared lock. While another process, such as ostree prune, keeps
+// the publish from it, the session says so.
+func (a *apply) lock(ctx context.Context) (unlock func() error, err error) {
+	since := time.Now().UTC()
+	taken := make(chan struct{})
+	var saying sync.WaitGroup
+	saying.Go(func() {
+		select {
+		case <-taken:
+		case <-time.After(sayAfter):
+			a.say("waits for the repository's lock since %s: another process, such as ostree prune, holds it", since.Format(time.TimeOnly))
+		}
+	})
+	unlock, err = a.target.lock(ctx)
+	close(taken)
+	saying.Wait()
+	return unlock, err
+}
+
+// say tells in the session what it waits for. A session that has ended meanwhile
+// is not told.
+func (a *apply) say(format string, args ...any) {
+	s := a.plan.session
+	text := fmt.Sprintf(format, args...)
+	a.cfg.Log.Info("session "+text, "session", s.ID)
+	_, err := a.cfg.Journal.Move(s.ID, s.State, func(s *journal.Session) { s.Detail = text })
+	if closed := new(journal.StateError); err != nil && !errors.As(err, &closed) {
+		a.cfg.Log.Error("cannot note what a session waits for", "session", s.ID, "err", err)
+	}
+}
+
+// checkToken refuses a session whose token was taken away, or may not move its
+// refs any more, since it was finalized.
+func (a *apply) checkToken() error {
+	s := a.plan.session
+	if s.State == journal.Publishing { // it was let through before a crash
+		return nil
+	}
+	t := a.cfg.Token(s.Token)
+	if t == nil {
+		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
+	}
+	if err := t.CheckPush(s.Force, s.RefNames()); err != nil {
+		return outcomef(wire.Forbidden, "%v", err)
+	}
+	return nil
+}
+
+// flip brings in the commits and then moves the refs. Only the move itself needs
+// others to keep away: what takes long comes before.
+func (a *apply) flip(ctx context.Context) error {
+	if err := a.target.importCommits(a.plan.commits); err != nil {
+		return err
+	}
+	if err := a.mergeMetas(); err != nil {
+		return err
+	}
+	moves, err := a.target.prepareRefs(a.plan.session)
+	if err != nil {
+		return err
+	}
+	// The commits, before a ref names them, and the refs before they get their name.
+	if err := a.target.sync(); err != nil {
+		return err
+	}
+	if err := a.move(ctx, moves); err != nil {
+		return err
+	}
+	a.follow()
+	return a.target.sync()
+}
+
+// move moves the refs, unless somebody else has moved one.
+func (a *apply) move(ctx context.Context, moves *refMoves) (err error) {
 	unlock, err := a.target.lockAlone(ctx)
 	if err != nil {
 		return err
@@ -92,40 +203,10 @@ func (a *apply) flip(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	for _, r := range a.plan.session.Refs {
 		if err := checkMoved(a.target.view, a.plan.session, r); err != nil {
-			return err
+			return errors.Join(err, moves.drop())
 		}
 	}
-	metas, err := a.metas()
-	if err != nil {
-		return err
-	}
-	if err := a.target.importCommits(a.plan.commits, metas); err != nil {
-		return err
-	}
-	// Before a ref names them.
-	if err := a.target.sync(); err != nil {
-		return err
-	}
-	if err := a.target.moveRefs(a.plan.session.Refs); err != nil {
-		return err
-	}
-	a.follow()
-	return a.target.sync()
-}
-
-// metas is the detached metadata that came for commits that the refs lead to.
-func (a *apply) metas() (map[ostree.Checksum][]byte, error) {
-	metas, err := a.cfg.Journal.CommitMetas(a.plan.session.ID)
-	if err != nil {
-		return nil, err
-	}
-	for c := range metas {
-		if !slices.Contains(a.plan.path, c) {
-			a.warn("detached metadata of commit %s was left out: no ref of this session leads to it", c)
-			delete(metas, c)
-		}
-	}
-	return metas, nil
+	return moves.apply()
 }
 
 // checkWhole walks the closure and makes what is staged durable: what the journal
@@ -149,7 +230,7 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
-	c := newClosure(a.target.view)
+	c := newClosure(a.target.view, a.cfg.Good)
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}

@@ -20,13 +20,17 @@ import (
 
 // closure walks from commits to every object that they need and sorts those
 // by where they are. It looks at each object itself: that a dirtree is there
-// proves nothing about its children, and that the repository has a metadata
-// object nothing about its bytes.
+// proves nothing about its children, and that a repository has an object nothing
+// about its bytes.
 //
-// Memory grows by about 60 bytes an object.
+// Memory grows by about 60 bytes an object, and what the directories on one path
+// hold (maxPending).
 type closure struct {
 	*view
+	// good tells whether a staged object is there and is what its name says.
+	good    func(context.Context, ostree.Name) (bool, error)
 	folders [256]map[ostree.Name]place // all but the commits, by the folder of objects/
+	trees   trees
 
 	mu      sync.Mutex // guards missing while files are looked for
 	missing []wire.ObjectProblem
@@ -43,8 +47,8 @@ const (
 	replaceable              // the same, over a damaged copy in the repository
 )
 
-func newClosure(v *view) *closure {
-	c := &closure{view: v}
+func newClosure(v *view, good func(context.Context, ostree.Name) (bool, error)) *closure {
+	c := &closure{view: v, good: good, trees: newTrees()}
 	for i := range c.folders {
 		c.folders[i] = make(map[ostree.Name]place)
 	}
@@ -68,10 +72,11 @@ func (c *closure) holds(places ...place) bool {
 
 // walk walks the objects of some commits, without their parents, and then looks
 // for each file. What is missing or damaged is noted, in the order of names; an
-// error is a failure to read.
+// error is a failure to read, or an *Outcome for a tree that nobody could check
+// out.
 func (c *closure) walk(ctx context.Context, commits ...ostree.Checksum) error {
 	for _, commit := range commits {
-		if err := c.add(ctx, commit); err != nil {
+		if err := c.commit(ctx, commit); err != nil {
 			return err
 		}
 	}
@@ -80,6 +85,31 @@ func (c *closure) walk(ctx context.Context, commits ...ostree.Checksum) error {
 	}
 	slices.SortFunc(c.missing, func(a, b wire.ObjectProblem) int { return strings.Compare(a.Object, b.Object) })
 	return nil
+}
+
+// commit walks the trees of one commit and notes which files it needs.
+func (c *closure) commit(ctx context.Context, commit ostree.Checksum) error {
+	n := ostree.Name{Checksum: commit, Type: ostree.CommitObject}
+	b, err := c.read(ctx, n)
+	if err != nil || b == nil { // noted as missing
+		return err
+	}
+	return ostree.Children(n, b, func(child ostree.Name) error {
+		if child.Type == ostree.DirTree {
+			_, err := c.tree(ctx, child)
+			return err
+		}
+		return c.dirMeta(ctx, child)
+	})
+}
+
+func (c *closure) dirMeta(ctx context.Context, n ostree.Name) error {
+	if _, seen := c.folder(n)[n]; seen {
+		return nil
+	}
+	c.note(n, nowhere)
+	_, err := c.read(ctx, n)
+	return err
 }
 
 // seek looks for the files, of which there are many, on all cores.
@@ -92,7 +122,7 @@ func (c *closure) seek(ctx context.Context) error {
 				if is != unsought {
 					continue
 				}
-				if err := c.file(n); err != nil {
+				if err := c.file(ctx, n); err != nil {
 					return err
 				}
 			}
@@ -102,82 +132,57 @@ func (c *closure) seek(ctx context.Context) error {
 	return g.Wait()
 }
 
-// add walks the trees of one commit and notes which files it needs.
-func (c *closure) add(ctx context.Context, commit ostree.Checksum) error {
-	todo := []ostree.Name{{Checksum: commit, Type: ostree.CommitObject}}
-	for len(todo) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		b, err := c.read(n)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			continue // noted as missing
-		}
-		err = ostree.Children(n, b, func(child ostree.Name) error {
-			if _, ok := c.folder(child)[child]; ok {
-				return nil
-			}
-			if child.Type == ostree.File {
-				c.found(child, unsought)
-				return nil
-			}
-			c.found(child, nowhere)
-			todo = append(todo, child)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // read returns a metadata object, or nil if there is no good copy of it. One
-// that is damaged in the repository is replaced by a staged one, which was
-// verified: importing it links it over the other.
-func (c *closure) read(n ostree.Name) ([]byte, error) {
+// that is damaged in the repository is replaced by a staged one: importing it
+// links it over the other.
+func (c *closure) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 	b, err := c.repo.Metadata(n)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	there := err == nil
 	if there && damaged(n, b) == "" {
-		c.found(n, published)
+		c.note(n, published)
 		return b, nil
 	}
-	staged, err := c.staged.Metadata(n)
-	if err == nil && there {
-		c.found(n, replaceable)
-		return staged, nil
-	}
-	if err == nil {
-		c.found(n, importable)
-		return staged, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	staged, err := c.readStaged(ctx, n)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if there {
+	case staged != nil && there:
+		c.note(n, replaceable)
+	case staged != nil:
+		c.note(n, importable)
+	case there:
 		c.missing = append(c.missing, wire.ObjectProblem{Object: n.String(), Code: wire.BadObjects, Reason: damaged(n, b)})
-	} else {
+	default:
 		c.lacks(n)
 	}
-	return nil, nil
+	return staged, nil
 }
 
-// found notes where an object is. Commits come in by themselves, later.
-func (c *closure) found(n ostree.Name, p place) {
+// readStaged returns a staged metadata object, or nil if there is none that is
+// what its name says.
+func (c *closure) readStaged(ctx context.Context, n ostree.Name) ([]byte, error) {
+	good, err := c.good(ctx, n)
+	if err != nil || !good {
+		return nil, err
+	}
+	b, err := c.staged.Metadata(n)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && damaged(n, b) != "" {
+		return nil, nil
+	}
+	return b, err
+}
+
+// note notes where an object is. Commits come in by themselves, later.
+func (c *closure) note(n ostree.Name, p place) {
 	if n.Type != ostree.CommitObject {
 		c.folder(n)[n] = p
 	}
 }
 
-// damaged tells what is wrong with a metadata object of the repository, which
+// damaged tells what is wrong with the bytes of a metadata object, which
 // libostree or a disk may have damaged.
 func damaged(n ostree.Name, b []byte) string {
 	if sha256.Sum256(b) != n.Checksum {
@@ -191,13 +196,13 @@ func damaged(n ostree.Name, b []byte) string {
 
 // file notes where a content object is. Most are staged; whether the repository
 // has it as well turns out when it is brought in.
-func (c *closure) file(n ostree.Name) error {
-	staged, err := c.staged.Has(n)
+func (c *closure) file(ctx context.Context, n ostree.Name) error {
+	staged, err := c.good(ctx, n)
 	if err != nil {
 		return err
 	}
 	if staged {
-		c.found(n, importable)
+		c.note(n, importable)
 		return nil
 	}
 	there, err := c.repo.Has(n)
@@ -205,10 +210,10 @@ func (c *closure) file(n ostree.Name) error {
 		return err
 	}
 	if there {
-		c.found(n, published)
+		c.note(n, published)
 		return nil
 	}
-	c.found(n, nowhere)
+	c.note(n, nowhere)
 	c.lacks(n)
 	return nil
 }

@@ -78,7 +78,7 @@ func (i *inspection) ref(ctx context.Context, s *journal.Session, r wire.Ref) er
 		return err
 	}
 	i.moved(s, r, commit)
-	c := newClosure(i.view)
+	c := newClosure(i.view, func(_ context.Context, n ostree.Name) (bool, error) { return i.view.repo.Has(n) })
 	if err := c.walk(ctx, commit); err != nil {
 		return err
 	}

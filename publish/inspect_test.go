@@ -8,6 +8,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/publish"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -29,9 +30,9 @@ func TestInspectRefs(t *testing.T) {
 		{c[1].String(), "ref x is at " + c[1].String() + ", where it was before session ", ""},
 		{c[0].String(), "", "ref x is at " + c[0].String() + ", which does not descend from " + c[2].String()},
 	} {
-		ts.Command(t, "ostree", "refs", "--repo="+s.Repo, "--force", c.at, "--create=x")
+		must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--force", c.at, "--create=x")
 		findings, notes, err := publish.Inspect(t.Context(), publish.Config{Repo: s.Repo, Journal: s.Journal})
-		ts.Must(t, err)
+		must.OK(t, err)
 		for list, want := range map[string]string{strings.Join(findings, "\n"): c.finding, strings.Join(notes, "\n"): c.note} {
 			if !strings.HasPrefix(list, want) || want == "" && list != "" {
 				t.Errorf("x at %s: %q, want %q", c.at, list, want)

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropTransactions deletes what transactions that ended in the middle have left.
-// libostree would go on with it until the next boot, although a sync of it may
-// have failed.
+// dropTransactions deletes what transactions and moves of refs that ended in the
+// middle have left. libostree would go on with its own until the next boot,
+// although a sync of it may have failed.
 func (p *Publisher) dropTransactions() error {
 	tmp := filepath.Join(p.cfg.Repo, "tmp")
 	left, err := os.ReadDir(tmp)
@@ -23,6 +23,11 @@ func (p *Publisher) dropTransactions() error {
 		return err
 	}
 	for _, f := range left {
+		if strings.HasPrefix(f.Name(), refsPrefix) {
+			if err := os.RemoveAll(filepath.Join(tmp, f.Name())); err != nil {
+				return err
+			}
+		}
 		if f.IsDir() && strings.HasPrefix(f.Name(), "staging-") {
 			if err := dropTransaction(filepath.Join(tmp, f.Name())); err != nil {
 				return err

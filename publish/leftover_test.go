@@ -10,30 +10,31 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // What a transaction of a dead process has left is deleted; one that is under
 // way is not.
 func TestDropTransactions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "repo")
-	must(t, libostree.Init(path, "archive"))
+	must.OK(t, libostree.Init(path, "archive"))
 	repo, err := libostree.Open(path)
-	must(t, err)
-	must(t, repo.Begin())
+	must.OK(t, err)
+	must.OK(t, repo.Begin())
 	tmp := filepath.Join(path, "tmp")
 	living, err := filepath.Glob(filepath.Join(tmp, "staging-*"))
-	must(t, err)
+	must.OK(t, err)
 	if len(living) != 2 { // the folder and its lock
 		t.Fatalf("a transaction has %q", living)
 	}
 	dead := filepath.Join(tmp, "staging-dead-beef")
 	unlocked := filepath.Join(tmp, "staging-older")
-	must(t, os.MkdirAll(filepath.Join(dead, "ab"), 0o755))
-	must(t, os.WriteFile(dead+"-lock", nil, 0o600))
-	must(t, os.Mkdir(unlocked, 0o755))
+	must.OK(t, os.MkdirAll(filepath.Join(dead, "ab"), 0o755))
+	must.OK(t, os.WriteFile(dead+"-lock", nil, 0o600))
+	must.OK(t, os.Mkdir(unlocked, 0o755))
 
 	p := &Publisher{cfg: Config{Repo: path}}
-	must(t, p.dropTransactions())
+	must.OK(t, p.dropTransactions())
 	for _, gone := range []string{dead, dead + "-lock", unlocked} {
 		if _, err := os.Lstat(gone); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is still there: %v", gone, err)
@@ -44,13 +45,6 @@ func TestDropTransactions(t *testing.T) {
 			t.Errorf("of a transaction under way: %v", err)
 		}
 	}
-	must(t, repo.Abort())
+	must.OK(t, repo.Abort())
 	repo.Close()
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -17,8 +17,17 @@ type plan struct {
 	session *journal.Session
 	lineage lineage
 	commits []ostree.Checksum        // each whole: the refs' new commits and those sent between old and new
+	whole   map[ostree.Checksum]bool // those of commits
 	path    []ostree.Checksum        // all from new to old, also those that were there
 	sent    map[ostree.Checksum]bool // whether the session brought a commit of path
+}
+
+// complete notes that a commit has to be whole.
+func (pl *plan) complete(c ostree.Checksum) {
+	if !pl.whole[c] {
+		pl.whole[c] = true
+		pl.commits = append(pl.commits, c)
+	}
 }
 
 // verify checks everything that needs no lock: the refs, the commits' bindings
@@ -27,7 +36,10 @@ func (p *Publisher) verify(ctx context.Context, v *view, s *journal.Session) (*p
 	if err := checkRefs(v, s); err != nil {
 		return nil, err
 	}
-	pl := &plan{session: s, sent: make(map[ostree.Checksum]bool), lineage: lineage{make(map[ostree.Checksum]*node)}}
+	pl := &plan{
+		session: s, lineage: lineage{make(map[ostree.Checksum]*node)},
+		whole: make(map[ostree.Checksum]bool), sent: make(map[ostree.Checksum]bool),
+	}
 	for _, r := range s.Refs {
 		if err := checkMoved(v, s, r); err != nil {
 			return nil, err
@@ -113,16 +125,13 @@ func (p *Publisher) history(ctx context.Context, v *view, pl *plan, r wire.Ref) 
 	if err := checkBindings(v, r.Ref, n.commit); err != nil {
 		return err
 	}
-	if !pl.sent[sum] { // the new commit has to be whole, whoever brought it
-		pl.sent[sum] = true
-		pl.commits = append(pl.commits, sum)
-	}
+	pl.complete(sum) // whoever brought it
 	for !pl.reaches(n, r.Old) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		end := n.end()
-		if !end.commit.HasParent || r.Old == "" && !pl.sent[end.sum] { // nothing more to reach
+		if !end.commit.HasParent || r.Old == "" && end != n && !pl.sent[end.sum] { // nothing more to reach
 			break
 		}
 		_, err := p.read(v, pl, end.commit.Parent, end)
@@ -170,7 +179,7 @@ func (p *Publisher) read(v *view, pl *plan, sum ostree.Checksum, child *node) (*
 	}
 	pl.path, pl.sent[sum] = append(pl.path, sum), sent
 	if sent {
-		pl.commits = append(pl.commits, sum)
+		pl.complete(sum)
 	}
 	n := &node{sum: sum, commit: commit}
 	pl.lineage.add(n, child)

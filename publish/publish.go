@@ -23,10 +23,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/token"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -37,6 +40,13 @@ type Config struct {
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
 	Summary func() Summary // as the configuration says now
+	// Token finds the token of a name as the configuration has it now; nil if it
+	// was taken away or has expired.
+	Token func(name string) *token.Token
+	// Good tells whether a staged object is there and is what its name says.
+	Good func(context.Context, ostree.Name) (bool, error)
+	// Forget lets an object that proved missing or bad be uploaded again.
+	Forget func(session string, n ostree.Name) error
 	// Ready waits until what has arrived of a session is staged.
 	Ready func(ctx context.Context, session string) error
 	// Drop forgets the uploads of a session that has ended.
@@ -218,7 +228,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case errors.Is(err, libostree.ErrLocked):
 		log.Info("the repository is locked, trying again", "err", err)
 		return true, nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
 	}
 	log.Error("cannot publish", "err", err)
@@ -243,7 +253,7 @@ func outcomef(code, format string, args ...any) *Outcome {
 // missing.
 func (o *Outcome) open() bool {
 	switch o.Code {
-	case wire.MissingObjects, wire.BadObjects, wire.InsufficientStorage, wire.Internal:
+	case wire.MissingObjects, wire.BadObjects, wire.InsufficientStorage, wire.Internal, wire.Forbidden:
 		return true
 	}
 	return false
@@ -271,10 +281,8 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 			return true, err
 		}
 	}
-	if len(o.Problems) > 0 {
-		if err := p.cfg.Journal.Withdraw(id, o.Problems, nil); err != nil {
-			return false, err
-		}
+	if err := p.withdraw(id, o.Problems); err != nil {
+		return false, err
 	}
 	why := func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail }
 	if o.open() {
@@ -283,6 +291,24 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 		_, err = p.end(id, journal.Failed, why)
 	}
 	return false, err
+}
+
+// withdraw takes back what was said of objects that proved missing or bad, so that
+// they can be sent again.
+func (p *Publisher) withdraw(id string, problems []wire.ObjectProblem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	for _, problem := range problems {
+		n, err := ostree.ParseName(problem.Object)
+		if err != nil {
+			return err
+		}
+		if err := p.cfg.Forget(id, n); err != nil {
+			return err
+		}
+	}
+	return p.cfg.Journal.Withdraw(id, problems, nil)
 }
 
 // internal makes an outcome of an error of the server itself.

@@ -13,6 +13,8 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/test/gpg"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -50,7 +52,7 @@ func TestRefMoves(t *testing.T) {
 	want(t, push(client, repo, c[1].String(), c[0]), wire.Failed, wire.NotFastForward, "does not descend")
 	want(t, push(client, other, c[1].String(), o[0]), wire.Failed, wire.NotFastForward, "does not descend")
 	// Nothing was imported for the refused.
-	if n := strings.Count(ts.Command(t, "find", filepath.Join(s.Repo, "objects"), "-name", "*.commit"), "\n") + 1; n != 2 {
+	if n := strings.Count(must.Run(t, "find", filepath.Join(s.Repo, "objects"), "-name", "*.commit"), "\n") + 1; n != 2 {
 		t.Errorf("%d commits in the repository, want 2", n)
 	}
 	boss := s.Client(s.Admin)
@@ -72,19 +74,19 @@ func TestShallowHistory(t *testing.T) {
 	lacking := client.Negotiate(session.ID, ts.Objects(t, repo, c[2], c[3])...)
 	client.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
-	ts.Command(t, "ostree", "ls", "--repo="+s.Repo, "-R", c[2].String())
+	must.Run(t, "ostree", "ls", "--repo="+s.Repo, "-R", c[2].String())
 }
 
 // Several refs flip together, and the summary that is there is kept up.
 func TestSeveralRefs(t *testing.T) {
 	repo, c := build(t, "one", "two")
 	s := ts.Start(t, "archive")
-	ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-u")
+	must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
 	client := s.Client(s.Token)
 	session := client.Open(wire.Ref{Ref: "os/a", New: c[0].String()}, wire.Ref{Ref: "os/b", New: c[1].String()})
 	client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c...)...)...))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
-	summary := ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-v")
+	summary := must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-v")
 	for ref, commit := range map[string]string{"os/a": c[0].String(), "os/b": c[1].String()} {
 		if s.Ref(ref) != commit || !strings.Contains(summary, ref) || !strings.Contains(summary, commit) {
 			t.Errorf("%s is at %s, want %s; summary:\n%s", ref, s.Ref(ref), commit, summary)
@@ -103,54 +105,54 @@ func TestForeignSummary(t *testing.T) {
 	s := ts.Start(t, "archive")
 	for name, prepare := range map[string]func(){
 		"signed": func() {
-			ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-u")
-			ts.Must(t, os.WriteFile(filepath.Join(s.Repo, "summary.sig"), []byte("x"), 0o644))
+			must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
+			must.OK(t, os.WriteFile(filepath.Join(s.Repo, "summary.sig"), []byte("x"), 0o644))
 		},
 		"foreign key": func() {
-			ts.Must(t, os.RemoveAll(filepath.Join(s.Repo, "summary.sig")))
-			ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-u", "--add-metadata=os.name='x'")
+			must.OK(t, os.RemoveAll(filepath.Join(s.Repo, "summary.sig")))
+			must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u", "--add-metadata=os.name='x'")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			prepare()
 			before, err := os.ReadFile(filepath.Join(s.Repo, "summary"))
-			ts.Must(t, err)
+			must.OK(t, err)
 			repo, c := build(t, name)
 			ref := strings.ReplaceAll(name, " ", "-")
 			want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: ref, New: c[0].String()}), wire.Published, "", "")
 			after, err := os.ReadFile(filepath.Join(s.Repo, "summary"))
-			ts.Must(t, err)
+			must.OK(t, err)
 			if string(before) != string(after) {
 				t.Error("the summary was written")
 			}
 		})
 	}
-	ts.Must(t, os.RemoveAll(filepath.Join(s.Repo, "summary.sig")))
+	must.OK(t, os.RemoveAll(filepath.Join(s.Repo, "summary.sig")))
 }
 
 // A commit bound to other refs, or to another collection, is refused.
 func TestBindings(t *testing.T) {
 	repo, _ := build(t, "one")
 	tree := t.TempDir()
-	bound, err := ostree.ParseChecksum(ts.Command(t, "ostree", "commit", "--repo="+repo, "-b", "bound", "--bind-ref=also", tree))
-	ts.Must(t, err)
+	bound, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "bound", "--bind-ref=also", tree))
+	must.OK(t, err)
 	s := ts.Start(t, "archive")
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: bound.String()}), wire.Failed, wire.Policy, "bound to refs")
 	want(t, client.Push(repo, wire.Ref{Ref: "also", New: bound.String()}), wire.Published, "", "")
 
-	ts.Command(t, "ostree", "config", "--repo="+repo, "set", "core.collection-id", "org.example.Build")
-	collected, err := ostree.ParseChecksum(ts.Command(t, "ostree", "commit", "--repo="+repo, "-b", "x", tree))
-	ts.Must(t, err)
+	must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.collection-id", "org.example.Build")
+	collected, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "x", tree))
+	must.OK(t, err)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: collected.String()}), wire.Published, "", "")
-	ts.Command(t, "ostree", "config", "--repo="+s.Repo, "set", "core.collection-id", "org.example.Prod")
+	must.Run(t, "ostree", "config", "--repo="+s.Repo, "set", "core.collection-id", "org.example.Prod")
 	s.Stop()
 	s.Run()
 	client = s.Client(s.Token)
-	next, err := ostree.ParseChecksum(ts.Command(t, "ostree", "commit", "--repo="+repo, "-b", "x", tree))
-	ts.Must(t, err)
+	next, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "x", tree))
+	must.OK(t, err)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", Old: collected.String(), New: next.String()}), wire.Failed, wire.Policy, "org.example.Prod")
-	ts.Command(t, "ostree", "config", "--repo="+s.Repo, "unset", "core.collection-id")
+	must.Run(t, "ostree", "config", "--repo="+s.Repo, "unset", "core.collection-id")
 }
 
 // That a dirtree is in the repository says nothing of its children.
@@ -160,8 +162,8 @@ func TestPrunedChild(t *testing.T) {
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
 	file := object(t, repo, c[0], ostree.File, c[1])
-	ts.Must(t, os.Remove(filepath.Join(s.Repo, "objects", file.Path())))
-	ts.Must(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", file.Path())))
+	must.OK(t, os.Remove(filepath.Join(s.Repo, "objects", file.Path())))
+	must.OK(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", file.Path())))
 	session := client.Open(wire.Ref{Ref: "x", Old: c[0].String(), New: c[1].String()})
 	sent := client.Negotiate(session.ID, ts.Objects(t, repo, c[1])...)
 	var rest []ostree.Name
@@ -205,11 +207,11 @@ func TestDamagedInRepository(t *testing.T) {
 	good := ts.Object(t, repo, tree)
 	bad := append([]byte{}, good...)
 	bad[0] ^= 1
-	ts.Must(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", tree.Path())))
+	must.OK(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", tree.Path())))
 	path := filepath.Join(s.Repo, "objects", tree.Path())
-	ts.Must(t, os.WriteFile(path, bad, 0o644))
+	must.OK(t, os.WriteFile(path, bad, 0o644))
 	want(t, client.Push(repo, wire.Ref{Ref: "x", Old: c[0].String(), New: c[1].String()}), wire.Open, wire.BadObjects, tree.String())
-	ts.Must(t, os.WriteFile(path, good, 0o644))
+	must.OK(t, os.WriteFile(path, good, 0o644))
 }
 
 // Marks of a deleted or incomplete commit go when it is published whole.
@@ -219,9 +221,9 @@ func TestTombstoneAndPartial(t *testing.T) {
 	hex := c[0].String()
 	tombstone := filepath.Join(s.Repo, "objects", hex[:2], hex[2:]+".tombstone-commit")
 	partial := filepath.Join(s.Repo, "state", hex+".commitpartial")
-	ts.Must(t, os.MkdirAll(filepath.Dir(tombstone), 0o755))
-	ts.Must(t, os.WriteFile(tombstone, nil, 0o644))
-	ts.Must(t, os.WriteFile(partial, nil, 0o644))
+	must.OK(t, os.MkdirAll(filepath.Dir(tombstone), 0o755))
+	must.OK(t, os.WriteFile(tombstone, nil, 0o644))
+	must.OK(t, os.WriteFile(partial, nil, 0o644))
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: hex}), wire.Published, "", "")
 	for _, path := range []string{tombstone, partial} {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
@@ -241,10 +243,10 @@ func TestRollForward(t *testing.T) {
 		if lacking := client.Negotiate(session.ID, ts.Objects(t, repo, c[0])...); len(lacking) > 0 {
 			client.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
 		}
-		ts.Must(t, s.Store.Wait(t.Context(), session.ID))
+		must.OK(t, s.Store.Wait(t.Context(), session.ID))
 		for _, to := range []journal.State{journal.Verifying, state} {
 			_, err := s.Journal.Move(session.ID, to, nil)
-			ts.Must(t, err)
+			must.OK(t, err)
 		}
 		s.Stop()
 		s.Run()
@@ -268,13 +270,13 @@ func TestRollForwardAfterMove(t *testing.T) {
 	want(t, client.Push(repo, wire.Ref{Ref: "y", New: c[1].String()}), wire.Published, "", "")
 	session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})
 	client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c[0])...)...))
-	ts.Must(t, s.Store.Wait(t.Context(), session.ID))
+	must.OK(t, s.Store.Wait(t.Context(), session.ID))
 	for _, to := range []journal.State{journal.Verifying, journal.Publishing} {
 		_, err := s.Journal.Move(session.ID, to, nil)
-		ts.Must(t, err)
+		must.OK(t, err)
 	}
 	s.Stop()
-	ts.Command(t, "ostree", "refs", "--repo="+s.Repo, c[1].String(), "--create=x")
+	must.Run(t, "ostree", "refs", "--repo="+s.Repo, c[1].String(), "--create=x")
 	s.Run()
 	want(t, s.Client(s.Token).Finalize(session.ID), wire.Failed, wire.RefMoved, "x")
 }
@@ -283,18 +285,18 @@ func TestRollForwardAfterMove(t *testing.T) {
 func TestLockedRepository(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
-	ts.Command(t, "ostree", "config", "--repo="+s.Repo, "set", "core.lock-timeout-secs", "0")
+	must.Run(t, "ostree", "config", "--repo="+s.Repo, "set", "core.lock-timeout-secs", "0")
 	holder, err := libostree.Open(s.Repo)
-	ts.Must(t, err)
+	must.OK(t, err)
 	defer holder.Close()
-	ts.Must(t, holder.Lock(t.Context(), libostree.Exclusive))
+	must.OK(t, holder.Lock(t.Context(), libostree.Exclusive))
 	client := s.Client(s.Token)
 	session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})
 	client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c[0])...)...))
 	client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
 	client.Want(200, "GET", "/api/v1/sessions/"+session.ID+"?wait=100ms", nil)
 	want(t, client.Session(session.ID), wire.Verifying, "", "")
-	ts.Must(t, holder.Unlock(libostree.Exclusive))
+	must.OK(t, holder.Unlock(libostree.Exclusive))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
 }
 
@@ -325,14 +327,14 @@ func TestRace(t *testing.T) {
 		}
 		want(t, won, wire.Published, "", "")
 		want(t, lost, wire.Failed, wire.RefMoved, "")
-		ts.Command(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "x")
+		must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "x")
 	}
 }
 
 func parse(t *testing.T, s string) ostree.Checksum {
 	t.Helper()
 	c, err := ostree.ParseChecksum(s)
-	ts.Must(t, err)
+	must.OK(t, err)
 	return c
 }
 
@@ -344,21 +346,21 @@ func TestSignatures(t *testing.T) {
 	client := s.Client(s.Token)
 	meta := ostree.Name{Checksum: c[0], Type: ostree.CommitMeta}
 	commit := c[0].String()
-	gpg := newGPG(t)
+	keys := gpg.New(t)
 	t.Setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
 	steps := []struct {
 		sign, verify func(repo string)
 	}{
-		{func(repo string) { gpg.sign(repo, commit, 0) }, func(repo string) { gpg.verify(repo, "x", 0) }},
+		{func(repo string) { keys.Sign(repo, commit, 0) }, func(repo string) { keys.Verify(repo, "x", 0) }},
 		{
-			func(repo string) { ts.Command(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", commit, "key") },
+			func(repo string) { must.Run(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", commit, "key") },
 			func(repo string) {
-				ts.Command(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", "--verify", commit, "key")
+				must.Run(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", "--verify", commit, "key")
 			},
 		},
-		{func(repo string) { gpg.sign(repo, commit, 1) }, func(repo string) {
-			gpg.verify(repo, "x", 0)
-			gpg.verify(repo, "x", 1)
+		{func(repo string) { keys.Sign(repo, commit, 1) }, func(repo string) {
+			keys.Verify(repo, "x", 0)
+			keys.Verify(repo, "x", 1)
 		}},
 	}
 	old := ""
@@ -366,7 +368,7 @@ func TestSignatures(t *testing.T) {
 		step.sign(repo)
 		want(t, client.Push(repo, wire.Ref{Ref: "x", Old: old, New: commit}), wire.Published, "", "")
 		old = commit
-		ts.Must(t, os.Remove(filepath.Join(repo, "objects", meta.Path())))
+		must.OK(t, os.Remove(filepath.Join(repo, "objects", meta.Path())))
 		for _, done := range steps[:i+1] {
 			done.verify(s.Repo)
 		}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // repository is the production repository, opened to be changed by one publish
@@ -57,18 +55,20 @@ func (r *repository) lock(ctx context.Context) (unlock func() error, err error) 
 	return func() error { return r.dst.Unlock(libostree.Shared) }, err
 }
 
-// lockTime is how long a publish waits for the exclusive lock at a time.
-const lockTime = 10 * time.Second
+// aloneTime is how long a publish waits for the exclusive lock.
+const aloneTime = 5 * time.Second
 
-// lockAlone turns the shared lock into the exclusive one, until unlock. A stop
-// does not cut off what is all but done: only a lock that others hold does, for
-// lockTime, and the error is libostree.ErrLocked then.
+// lockAlone turns the shared lock into the exclusive one, until unlock. Others may
+// take the shared lock in turn, so that it is never free: then the refs move under
+// the shared one, which they know how to live with. It keeps prune away, too, and
+// each ref is compared with its old commit right before it moves.
 func (r *repository) lockAlone(ctx context.Context) (unlock func() error, err error) {
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTime)
+	// A stop does not cut off what is all but done.
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), aloneTime)
 	defer cancel()
 	err = r.dst.Lock(wait, libostree.Exclusive)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = libostree.ErrLocked
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, libostree.ErrLocked) {
+		return func() error { return nil }, nil
 	}
 	return func() error { return r.dst.Unlock(libostree.Exclusive) }, err
 }
@@ -142,16 +142,11 @@ func (r *repository) transaction(do func() error) error {
 }
 
 // importCommits brings in commits, and takes away what says that they are deleted
-// or incomplete; then it merges what was sent into detached metadata.
-func (r *repository) importCommits(commits []ostree.Checksum, metas map[ostree.Checksum][]byte) error {
+// or incomplete.
+func (r *repository) importCommits(commits []ostree.Checksum) error {
 	return r.transaction(func() error {
 		for _, c := range commits {
 			if err := r.importCommit(c); err != nil {
-				return err
-			}
-		}
-		for c, meta := range metas {
-			if err := r.mergeMeta(c, meta); err != nil {
 				return err
 			}
 		}
@@ -183,20 +178,16 @@ func (r *repository) revive(c ostree.Checksum) error {
 	return fault.Point("mark a commit complete", func() error { return r.dst.MarkComplete(c) })
 }
 
-// mergeMeta adds what a session brought to a commit's detached metadata.
-func (r *repository) mergeMeta(c ostree.Checksum, sent []byte) error {
+// merged is a commit's detached metadata with what a session brought; changed
+// tells whether that adds anything. The error is an *ostree.BadObjectError if it
+// would be too large.
+func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
 	old, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, false, err
 	}
-	merged, err := ostree.MergeCommitMeta(old, sent)
-	if err != nil {
-		return fmt.Errorf("merge the detached metadata of %s: %w", c, err)
-	}
-	if bytes.Equal(merged, old) {
-		return nil
-	}
-	return r.writeMeta(c, merged)
+	meta, err = ostree.MergeCommitMeta(old, sent)
+	return meta, err == nil && !bytes.Equal(meta, old), err
 }
 
 // writeMeta replaces a commit's detached metadata: not by libostree, which does
@@ -209,19 +200,5 @@ func (r *repository) writeMeta(c ostree.Checksum, meta []byte) error {
 	return durable.ReplaceFrom(filepath.Join(r.path, "tmp"), path, func(f *os.File) error {
 		_, err := f.Write(meta)
 		return errors.Join(err, f.Chmod(0o644))
-	})
-}
-
-// moveRefs moves all refs of a session to their new commits.
-func (r *repository) moveRefs(refs []wire.Ref) error {
-	return r.transaction(func() error {
-		for _, ref := range refs {
-			c, err := ostree.ParseChecksum(ref.New)
-			if err != nil {
-				return err
-			}
-			r.dst.SetRef(ref.Ref, c)
-		}
-		return nil
 	})
 }

@@ -30,17 +30,19 @@ func openView(cfg Config) (*view, error) {
 // errAbsent says that a metadata object is in neither place.
 var errAbsent = errors.New("object is neither staged nor in the repository")
 
-// metadata reads a metadata object. Staged ones were verified; one of the
-// repository may be anything, so the caller parses it strictly.
+// metadata reads a metadata object from where a copy of it is whole: disks and
+// libostree may have damaged any. The error is errAbsent if there is none.
 func (v *view) metadata(n ostree.Name) ([]byte, error) {
-	b, err := v.staged.Metadata(n)
-	if errors.Is(err, fs.ErrNotExist) {
-		b, err = v.repo.Metadata(n)
+	for _, repo := range []*ostree.Repo{v.staged, v.repo} {
+		b, err := repo.Metadata(n)
+		if err == nil && damaged(n, b) == "" {
+			return b, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", n, errAbsent)
-	}
-	return b, err
+	return nil, fmt.Errorf("%s: %w", n, errAbsent)
 }
 
 // commit reads a commit object; the error is errAbsent if there is none.

@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -21,9 +21,9 @@ func TestAbortedWhileQueued(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
 	holder, err := libostree.Open(s.Repo)
-	ts.Must(t, err)
+	must.OK(t, err)
 	defer holder.Close()
-	ts.Must(t, holder.Lock(t.Context(), libostree.Exclusive))
+	must.OK(t, holder.Lock(t.Context(), libostree.Exclusive))
 	client := s.Client(s.Token)
 	good := client.Open(wire.Ref{Ref: "good", New: c[0].String()})
 	client.Upload(good.ID, "all", ts.Pack(t, repo, client.Negotiate(good.ID, ts.Objects(t, repo, c[0])...)...))
@@ -32,7 +32,7 @@ func TestAbortedWhileQueued(t *testing.T) {
 		client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
 	}
 	client.Want(200, "DELETE", "/api/v1/sessions/"+lost.ID, nil)
-	ts.Must(t, holder.Unlock(libostree.Exclusive))
+	must.OK(t, holder.Unlock(libostree.Exclusive))
 	want(t, client.Finalize(good.ID), wire.Published, "", "")
 	want(t, client.Session(lost.ID), wire.Aborted, "", "")
 }
@@ -47,14 +47,14 @@ func TestDamagedIsReplaced(t *testing.T) {
 	for i, kind := range []ostree.Type{ostree.DirTree, ostree.DirMeta, ostree.File, ostree.DirMeta} {
 		old, new := c[i], c[i+1]
 		n := object(t, repo, old, kind, new)
-		ts.Must(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", n.Path())))
+		must.OK(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", n.Path())))
 		path := filepath.Join(s.Repo, "objects", n.Path())
-		ts.Must(t, os.Remove(path)) // staging may share its inode
+		must.OK(t, os.Remove(path)) // staging may share its inode
 		var damage []byte
 		if i == 3 {
 			damage = []byte("neither empty nor good")
 		}
-		ts.Must(t, os.WriteFile(path, damage, 0o644))
+		must.OK(t, os.WriteFile(path, damage, 0o644))
 		session := client.Open(wire.Ref{Ref: "x", Old: old.String(), New: new.String()})
 		all := ts.Objects(t, repo, new)
 		client.Upload(session.ID, "first", ts.Pack(t, repo, client.Negotiate(session.ID, all...)...))
@@ -75,14 +75,14 @@ func TestDamagedIsReplaced(t *testing.T) {
 func TestSummaryCannotBeWritten(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
-	ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-u")
+	must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
 	ghost := filepath.Join(s.Repo, "refs/heads/ghost")
-	ts.Must(t, os.WriteFile(ghost, []byte(strings.Repeat("0", 64)+"\n"), 0o644))
+	must.OK(t, os.WriteFile(ghost, []byte(strings.Repeat("0", 64)+"\n"), 0o644))
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "summary could not be written")
-	ts.Must(t, os.Remove(ghost))
-	for !strings.Contains(ts.Command(t, "ostree", "summary", "--repo="+s.Repo, "-v"), c[0].String()) {
-		time.Sleep(50 * time.Millisecond) // until the test's own time is over
-	}
+	must.OK(t, os.Remove(ghost))
+	must.Wait(t, "the summary names the commit", func() bool {
+		return strings.Contains(must.OSTree(t, "summary", "--repo="+s.Repo, "-v"), c[0].String())
+	})
 }
 
 // Detached metadata of a commit that no ref of the session leads to is left
@@ -91,7 +91,7 @@ func TestStrayCommitMeta(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
 	t.Setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
-	ts.Command(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", c[0].String(), "key")
+	must.Run(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", c[0].String(), "key")
 	meta := ts.Object(t, repo, ostree.Name{Checksum: c[0], Type: ostree.CommitMeta})
 	client := s.Client(s.Token)
 	session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})

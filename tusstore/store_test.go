@@ -22,17 +22,11 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
-// The store cannot use package testserver, which uses the store: these are its
+// The store cannot use package test/server, which uses the store: these are its
 // few helpers.
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // fixture is a store over a journal with one session, and what is in the set.
 type fixture struct {
@@ -49,10 +43,10 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{t: t, dir: t.TempDir()}
 	f.open()
 	s, err := f.cfg.Journal.Create(journal.Session{Refs: []wire.Ref{{Ref: "x"}}, Token: "ci"}, time.Hour)
-	must(t, err)
+	must.OK(t, err)
 	f.session = s.ID
 	t.Cleanup(func() {
-		must(t, f.cfg.Journal.Check())
+		must.OK(t, f.cfg.Journal.Check())
 		f.stop()
 	})
 	return f
@@ -62,23 +56,23 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) open() {
 	f.t.Helper()
 	j, err := journal.OpenFile(filepath.Join(f.dir, "journal.db"))
-	must(f.t, err)
+	must.OK(f.t, err)
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
 	repo := filepath.Join(f.dir, "prod")
 	empty, err := openStaged(repo) // an archive is an archive
-	must(f.t, err)
-	must(f.t, empty.close())
+	must.OK(f.t, err)
+	must.OK(f.t, empty.close())
 	ctx, cancel := context.WithCancel(context.Background())
 	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Limits: func() Limits { return Limits{} }, Log: log})
-	must(f.t, err)
+	must.OK(f.t, err)
 	done := make(chan error)
 	store := f.Store
 	go func() { done <- store.Run(ctx) }()
 	f.stop = func() {
 		cancel()
-		must(f.t, <-done)
-		must(f.t, store.Close(!f.crashed))
-		must(f.t, j.Close())
+		must.OK(f.t, <-done)
+		must.OK(f.t, store.Close(!f.crashed))
+		must.OK(f.t, j.Close())
 	}
 }
 
@@ -92,11 +86,11 @@ func (f *fixture) crash() {
 	f.t.Helper()
 	path := filepath.Join(f.dir, "journal.db")
 	copy, err := os.ReadFile(path)
-	must(f.t, err)
+	must.OK(f.t, err)
 	f.crashed = true
 	f.stop()
 	f.crashed = false
-	must(f.t, os.WriteFile(path, copy, 0o600))
+	must.OK(f.t, os.WriteFile(path, copy, 0o600))
 	f.open()
 }
 
@@ -106,7 +100,7 @@ func (f *fixture) add(names ...ostree.Name) {
 	for _, n := range names {
 		entries = append(entries, journal.Entry{Name: n, Status: journal.Missing})
 	}
-	must(f.t, f.cfg.Journal.Add(f.session, entries))
+	must.OK(f.t, f.cfg.Journal.Add(f.session, entries))
 }
 
 // send creates an upload and writes b; complete ones are handed to the workers.
@@ -114,11 +108,11 @@ func (f *fixture) send(name string, size int, b []byte) {
 	f.t.Helper()
 	ctx := f.t.Context()
 	u, err := f.NewUpload(ctx, handler.FileInfo{ID: ID(f.session, name), Size: int64(size)})
-	must(f.t, err)
+	must.OK(f.t, err)
 	n, err := u.WriteChunk(ctx, 0, bytes.NewReader(b))
-	must(f.t, err)
+	must.OK(f.t, err)
 	if int(n) == size {
-		must(f.t, u.FinishUpload(ctx))
+		must.OK(f.t, u.FinishUpload(ctx))
 	}
 }
 
@@ -128,28 +122,28 @@ func (f *fixture) offset(name string) int64 {
 	if errors.Is(err, handler.ErrNotFound) {
 		return -1
 	}
-	must(f.t, err)
+	must.OK(f.t, err)
 	fi, err := u.GetInfo(f.t.Context())
-	must(f.t, err)
+	must.OK(f.t, err)
 	return fi.Offset
 }
 
 func (f *fixture) wait() {
 	f.t.Helper()
-	must(f.t, f.Wait(f.t.Context(), f.session))
+	must.OK(f.t, f.Wait(f.t.Context(), f.session))
 }
 
 func (f *fixture) staged(n ostree.Name) bool {
 	f.t.Helper()
 	there, err := f.Has(n)
-	must(f.t, err)
+	must.OK(f.t, err)
 	return there
 }
 
 func (f *fixture) counts() journal.Counts {
 	f.t.Helper()
 	s, err := f.cfg.Journal.Session(f.session)
-	must(f.t, err)
+	must.OK(f.t, err)
 	return s.Counts
 }
 
@@ -184,7 +178,7 @@ func TestIngestPack(t *testing.T) {
 		f.wait()
 		for _, n := range []ostree.Name{a, b} {
 			st, err := os.Stat(filepath.Join(f.StagedPath(), "objects", n.Path()))
-			must(t, err)
+			must.OK(t, err)
 			if st.Mode() != 0o644 {
 				t.Errorf("mode %v", st.Mode())
 			}
@@ -207,15 +201,15 @@ func TestIngestObject(t *testing.T) {
 	a, ab := dirmeta(t, 1)
 	f.add(a)
 	u, err := f.NewUpload(t.Context(), handler.FileInfo{ID: ID(f.session, a.String()), Size: int64(len(ab))})
-	must(t, err)
+	must.OK(t, err)
 	_, err = u.WriteChunk(t.Context(), 0, bytes.NewReader(ab))
-	must(t, err)
+	must.OK(t, err)
 	before, err := os.Stat(f.dataPath(f.session, a.String()))
-	must(t, err)
-	must(t, u.FinishUpload(t.Context()))
+	must.OK(t, err)
+	must.OK(t, u.FinishUpload(t.Context()))
 	f.wait()
 	after, err := os.Stat(filepath.Join(f.StagedPath(), "objects", a.Path()))
-	must(t, err)
+	must.OK(t, err)
 	if !os.SameFile(before, after) || after.Mode() != 0o644 {
 		t.Errorf("not the same file, or of mode %v", after.Mode())
 	}
@@ -236,18 +230,18 @@ func TestKilledIngest(t *testing.T) {
 				}
 				info := handler.FileInfo{ID: ID(f.session, name), Size: int64(len(b))}
 				u, err := f.NewUpload(t.Context(), info)
-				must(t, err)
+				must.OK(t, err)
 				_, err = u.WriteChunk(t.Context(), 0, bytes.NewReader(b))
-				must(t, err)
+				must.OK(t, err)
 				before, err := os.ReadFile(f.infoPath(f.session, name))
-				must(t, err)
+				must.OK(t, err)
 				if step != "before" {
-					must(t, u.FinishUpload(t.Context()))
+					must.OK(t, u.FinishUpload(t.Context()))
 					f.wait()
 					// The .info not marked yet; a pack's bytes not dropped yet.
-					must(t, os.WriteFile(f.infoPath(f.session, name), before, 0o600))
+					must.OK(t, os.WriteFile(f.infoPath(f.session, name), before, 0o600))
 					if kind == "pack" {
-						must(t, os.WriteFile(f.dataPath(f.session, name), b, 0o600))
+						must.OK(t, os.WriteFile(f.dataPath(f.session, name), b, 0o600))
 					}
 				}
 				f.crash()
@@ -269,10 +263,10 @@ func TestKilledBetweenMoveAndRecord(t *testing.T) {
 	a, ab := dirmeta(t, 1)
 	f.add(a)
 	u, err := f.NewUpload(t.Context(), handler.FileInfo{ID: ID(f.session, a.String()), Size: int64(len(ab))})
-	must(t, err)
+	must.OK(t, err)
 	_, err = u.WriteChunk(t.Context(), 0, bytes.NewReader(ab))
-	must(t, err)
-	must(t, f.Store.staged.move(a, f.dataPath(f.session, a.String())))
+	must.OK(t, err)
+	must.OK(t, f.Store.staged.move(a, f.dataPath(f.session, a.String())))
 	f.crash()
 	f.wait()
 	if f.offset(a.String()) != int64(len(ab)) || f.counts().Staged != 1 {
@@ -291,8 +285,8 @@ func TestUncleanStop(t *testing.T) {
 	f.send("p", len(p), p)
 	f.wait()
 	path := filepath.Join(f.StagedPath(), "objects", a.Path())
-	must(t, os.Truncate(path, 0))
-	must(t, os.WriteFile(filepath.Join(filepath.Dir(path), tempPrefix+"1"), ab, 0o600))
+	must.OK(t, os.Truncate(path, 0))
+	must.OK(t, os.WriteFile(filepath.Join(filepath.Dir(path), tempPrefix+"1"), ab, 0o600))
 	f.reopen()
 	if !f.staged(a) {
 		t.Error("verified again after a clean stop")
@@ -305,7 +299,7 @@ func TestUncleanStop(t *testing.T) {
 		t.Errorf("the lost one is not counted as missing: %+v", c)
 	}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), tempPrefix+"*"))
-	must(t, err)
+	must.OK(t, err)
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
@@ -318,16 +312,16 @@ func TestRecoverDropsOrphans(t *testing.T) {
 	f.add(a)
 	f.send("cut", 100, []byte("12345"))
 	f.send("broken", 100, []byte("12345"))
-	must(t, os.WriteFile(f.infoPath(f.session, "broken"), []byte("{"), 0o600))
+	must.OK(t, os.WriteFile(f.infoPath(f.session, "broken"), []byte("{"), 0o600))
 	orphan := f.dataPath(f.session, "orphan")
 	temp := f.dataPath(f.session, ".cut.info.123")
 	ended := filepath.Join(f.dir, "uploads", "aaaaaaaaaaaaaaaa")
-	must(t, os.Mkdir(ended, 0o700))
+	must.OK(t, os.Mkdir(ended, 0o700))
 	for _, path := range []string{orphan, temp, filepath.Join(ended, "p")} {
-		must(t, os.WriteFile(path, nil, 0o600))
+		must.OK(t, os.WriteFile(path, nil, 0o600))
 	}
 	_, notes, err := Inspect(t.Context(), f.cfg)
-	must(t, err)
+	must.OK(t, err)
 	for _, word := range []string{"file orphan of", "file .cut.info.123 of", "session aaaaaaaaaaaaaaaa, which has ended"} {
 		if !strings.Contains(strings.Join(notes, "\n"), word) {
 			t.Errorf("no note of %s: %v", word, notes)
@@ -359,8 +353,8 @@ func TestCreateTwice(t *testing.T) {
 		t.Errorf("offset %d", f.offset("p"))
 	}
 	u, err := f.GetUpload(t.Context(), info.ID)
-	must(t, err)
-	must(t, f.AsTerminatableUpload(u).Terminate(t.Context()))
+	must.OK(t, err)
+	must.OK(t, f.AsTerminatableUpload(u).Terminate(t.Context()))
 	if f.offset("p") != -1 {
 		t.Error("still there")
 	}
@@ -389,14 +383,14 @@ func TestIngestFails(t *testing.T) {
 	p := pack(frame(a, ab))
 	// The data as a folder: reading fails, as it would on a bad disk.
 	_, err := f.NewUpload(t.Context(), handler.FileInfo{ID: ID(f.session, "p"), Size: int64(len(p))})
-	must(t, err)
-	must(t, os.Mkdir(f.dataPath(f.session, "p"), 0o700))
+	must.OK(t, err)
+	must.OK(t, os.Mkdir(f.dataPath(f.session, "p"), 0o700))
 	f.push(f.session, "p")
 	if err := f.Wait(t.Context(), f.session); err == nil || !strings.Contains(err.Error(), "upload p") {
 		t.Errorf("waiting for a failing ingest: %v", err)
 	}
-	must(t, os.Remove(f.dataPath(f.session, "p")))
-	must(t, os.WriteFile(f.dataPath(f.session, "p"), p, 0o600))
+	must.OK(t, os.Remove(f.dataPath(f.session, "p")))
+	must.OK(t, os.WriteFile(f.dataPath(f.session, "p"), p, 0o600))
 	f.wait()
 	if !f.staged(a) {
 		t.Error("not staged once the disk is well again")
@@ -407,7 +401,7 @@ func TestIngestFails(t *testing.T) {
 func TestNoSpace(t *testing.T) {
 	f := newFixture(t)
 	u, err := f.NewUpload(t.Context(), handler.FileInfo{ID: ID(f.session, "p"), Size: 10})
-	must(t, err)
+	must.OK(t, err)
 	n, err := u.WriteChunk(t.Context(), 0, io.MultiReader(strings.NewReader("12345"), failing{unix.ENOSPC}))
 	if n != 5 || !errors.Is(err, errNoSpace) || f.offset("p") != 5 {
 		t.Errorf("%d, %v, offset %d", n, err, f.offset("p"))

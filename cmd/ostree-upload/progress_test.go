@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-//go:build cgo
-
 package main
 
 import (
-	"bytes"
-	"os/exec"
-	"regexp"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,36 +74,4 @@ type lineWriter chan string
 func (w lineWriter) Write(b []byte) (int, error) {
 	w <- string(b)
 	return len(b), nil
-}
-
-// On a terminal the line is there while the push goes on, and gone at its end;
-// results and messages stand as if there had been none.
-func TestProgressOnTerminal(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("script"); err != nil {
-		t.Skip("needs script(1) of util-linux")
-	}
-	s, b := newSite(t), small(t, "os/terminal", "terminal")
-	l := s.link()
-	l.Set(longLink)
-	cmd := s.command()
-	cmd.Path, cmd.Err = "/bin/sh", nil
-	cmd.Args = []string{"sh", "-c", `exec script -qec "sh -c 'stty cols 120 rows 30; exec ostree-upload push --repo ` + b.repo + `'" typescript`}
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, &out)
-	}
-	published(t, b, s.prod)
-	text := out.String()
-	if !regexp.MustCompile(`(walking|uploading|verifying|publishing): `).MatchString(text) {
-		t.Errorf("there is no progress in %q", text)
-	}
-	if !strings.Contains(text, " opened\r\n") {
-		t.Errorf("it does not name its session in %q", text)
-	}
-	_, last, _ := strings.Cut(text, "published os/terminal")
-	if last == "" || strings.Contains(last, ": ") {
-		t.Errorf("the result is not the last in %q", text)
-	}
 }

@@ -7,18 +7,13 @@ import (
 	"io/fs"
 	"path/filepath"
 	"testing"
-)
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+	"github.com/lirios/ostree-upload/test/must"
+)
 
 // A file system is synced by any path on it; none is an error.
 func TestSyncFS(t *testing.T) {
-	must(t, SyncFS(t.TempDir()))
+	must.OK(t, SyncFS(t.TempDir()))
 	if err := SyncFS(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("sync of nothing: %v", err)
 	}
@@ -28,12 +23,12 @@ func TestSyncFS(t *testing.T) {
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	held, err := Lock(path)
-	must(t, err)
+	must.OK(t, err)
 	if _, err := Lock(path); !errors.Is(err, ErrLocked) {
 		t.Errorf("second holder: %v", err)
 	}
-	must(t, held.Close())
+	must.OK(t, held.Close())
 	again, err := Lock(path)
-	must(t, err)
-	must(t, again.Close())
+	must.OK(t, err)
+	must.OK(t, again.Close())
 }

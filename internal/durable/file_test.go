@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/test/must"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,14 +18,14 @@ import (
 func holds(t *testing.T, path, content string, mode fs.FileMode) {
 	t.Helper()
 	files, err := os.ReadDir(filepath.Dir(path))
-	must(t, err)
+	must.OK(t, err)
 	if len(files) != 1 || files[0].Name() != filepath.Base(path) {
 		t.Errorf("the folder holds %v", files)
 	}
 	b, err := os.ReadFile(path)
-	must(t, err)
+	must.OK(t, err)
 	st, err := os.Stat(path)
-	must(t, err)
+	must.OK(t, err)
 	if string(b) != content || st.Mode() != mode {
 		t.Errorf("%q, mode %v; want %q, %v", b, st.Mode(), content, mode)
 	}
@@ -41,10 +42,10 @@ func TestCreate(t *testing.T) {
 	if err := Create(path, write("bad", errFill)); !errors.Is(err, errFill) {
 		t.Errorf("error %v", err)
 	}
-	must(t, Create(path, write("first", nil)))
-	must(t, Create(path, write("second", nil)))
+	must.OK(t, Create(path, write("first", nil)))
+	must.OK(t, Create(path, write("second", nil)))
 	holds(t, path, "first", 0o600)
-	must(t, Remove(path))
+	must.OK(t, Remove(path))
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after Remove: %v", err)
 	}
@@ -53,7 +54,7 @@ func TestCreate(t *testing.T) {
 // Replace leaves the old content or the new one.
 func TestReplace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(path, []byte("old"), 0o640))
+	must.OK(t, os.WriteFile(path, []byte("old"), 0o640))
 	err := Replace(path, func(f *os.File) error {
 		_, err := f.WriteString("half of the n")
 		return errors.Join(err, errFill)
@@ -62,7 +63,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	holds(t, path, "old", 0o640)
-	must(t, Replace(path, func(f *os.File) error {
+	must.OK(t, Replace(path, func(f *os.File) error {
 		_, err := f.WriteString("new")
 		return errors.Join(err, f.Chmod(0o644))
 	}))
@@ -73,35 +74,35 @@ func TestReplace(t *testing.T) {
 // there is nothing.
 func TestTemporary(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(path, []byte("old"), 0o600))
+	must.OK(t, os.WriteFile(path, []byte("old"), 0o600))
 	left := filepath.Join(filepath.Dir(path), ".file.123")
-	must(t, os.WriteFile(left, nil, 0o600))
+	must.OK(t, os.WriteFile(left, nil, 0o600))
 	if list, err := Temporary(path); err != nil || len(list) != 1 || list[0] != left {
 		t.Errorf("left: %v, %v", list, err)
 	}
-	must(t, RemoveTemporary(path))
+	must.OK(t, RemoveTemporary(path))
 	holds(t, path, "old", 0o600)
-	must(t, RemoveTemporary(filepath.Join(path+"none", "file")))
+	must.OK(t, RemoveTemporary(filepath.Join(path+"none", "file")))
 }
 
 // Overwrite writes a shorter content and a longer one.
 func TestOverwrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(path, []byte("something"), 0o600))
+	must.OK(t, os.WriteFile(path, []byte("something"), 0o600))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
+	must.OK(t, err)
 	for _, content := range []string{"short", "longer than all before"} {
-		must(t, Overwrite(f, []byte(content)))
+		must.OK(t, Overwrite(f, []byte(content)))
 		holds(t, path, content, 0o600)
 	}
-	must(t, f.Close())
+	must.OK(t, f.Close())
 }
 
 // Write makes a file, and replaces it.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	for _, content := range []string{"first", "second"} {
-		must(t, Write(path, []byte(content)))
+		must.OK(t, Write(path, []byte(content)))
 		holds(t, path, content, 0o600)
 	}
 }
@@ -116,20 +117,20 @@ func TestObjects(t *testing.T) {
 		"WriteNamed":   func(dir int, b string) error { return WriteNamed(dir, "temp", "object", 0o644, mtime, []byte(b)) },
 		"Move": func(dir int, b string) error {
 			path := filepath.Join(t.TempDir(), "upload")
-			must(t, os.WriteFile(path, []byte(b), 0o600))
+			must.OK(t, os.WriteFile(path, []byte(b), 0o600))
 			return Move(path, 0o644, mtime, dir, "object")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "object")
 			dir, err := os.Open(filepath.Dir(path))
-			must(t, err)
-			must(t, put(int(dir.Fd()), "bytes"))
-			must(t, put(int(dir.Fd()), "other"))
-			must(t, dir.Close())
+			must.OK(t, err)
+			must.OK(t, put(int(dir.Fd()), "bytes"))
+			must.OK(t, put(int(dir.Fd()), "other"))
+			must.OK(t, dir.Close())
 			holds(t, path, "bytes", 0o644)
 			st, err := os.Stat(path)
-			must(t, err)
+			must.OK(t, err)
 			if !st.ModTime().Equal(mtime) {
 				t.Errorf("modified %v, want %v", st.ModTime(), mtime)
 			}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/lirios/ostree-upload/test/must"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,24 +17,24 @@ import (
 // place is an error, also one that a dangling symlink stands for.
 func TestMakeFolder(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, "there"), 0o755))
+	must.OK(t, os.Mkdir(filepath.Join(dir, "there"), 0o755))
 	path := filepath.Join(dir, "there", "a", "b")
-	must(t, MakeFolder(path, 0o700))
-	must(t, MakeFolder(path, 0o755))
+	must.OK(t, MakeFolder(path, 0o700))
+	must.OK(t, MakeFolder(path, 0o755))
 	for name, mode := range map[string]os.FileMode{"there": 0o755, "there/a": 0o700, "there/a/b": 0o700} {
 		info, err := os.Stat(filepath.Join(dir, name))
-		must(t, err)
+		must.OK(t, err)
 		if info.Mode() != mode|os.ModeDir {
 			t.Errorf("%s has mode %v", name, info.Mode())
 		}
 	}
-	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	must.OK(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 	for _, name := range []string{"file", "file/below"} {
 		if err := MakeFolder(filepath.Join(dir, name), 0o700); !errors.Is(err, unix.ENOTDIR) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	must(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
+	must.OK(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
 	if err := MakeFolder(filepath.Join(dir, "link"), 0o700); err == nil {
 		t.Error("a symlink to nothing passes for a folder")
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // traced are the functions that sync a folder, called in an empty folder, and the
@@ -66,8 +68,8 @@ func TestSystemCalls(t *testing.T) {
 	for name, tt := range traced {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
-			must(t, os.Mkdir(dir, 0o700))
-			must(t, os.WriteFile(filepath.Join(dir, "old"), nil, 0o600))
+			must.OK(t, os.Mkdir(dir, 0o700))
+			must.OK(t, os.WriteFile(filepath.Join(dir, "old"), nil, 0o600))
 			if got := trace(t, name, dir); !slices.Equal(got, tt.want) {
 				t.Errorf("got  %q\nwant %q", got, tt.want)
 			}
@@ -87,7 +89,7 @@ func trace(t *testing.T, name, dir string) (calls []string) {
 		t.Fatalf("%v: %s", err, b)
 	}
 	b, err := os.ReadFile(out)
-	must(t, err)
+	must.OK(t, err)
 	call := regexp.MustCompile(`(\w+)\(`)
 	path := regexp.MustCompile(`["<](` + regexp.QuoteMeta(filepath.Dir(dir)) + `[^">]*)[">]`)
 	temp := regexp.MustCompile(`^\.file\.\d+$`)
@@ -100,7 +102,7 @@ func trace(t *testing.T, name, dir string) (calls []string) {
 		line, _, _ = strings.Cut(line, ") = ") // what openat returns is a path as well
 		for _, p := range path.FindAllStringSubmatch(line, -1) {
 			rel, err := filepath.Rel(dir, p[1])
-			must(t, err)
+			must.OK(t, err)
 			words = append(words, temp.ReplaceAllString(rel, "temp"))
 		}
 		if len(words) > 1 {

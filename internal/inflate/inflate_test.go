@@ -18,6 +18,7 @@ import (
 	"testing/iotest"
 
 	kflate "github.com/klauspost/compress/flate"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // inflated returns what r inflates to, as a hash.
@@ -38,7 +39,7 @@ func inflated(z *Inflater, r io.Reader, size int64) (sum string, n int64, err er
 func zlibCases(t testing.TB, see func(stream []byte, want string)) (lines int) {
 	t.Helper()
 	f, err := os.Open("testdata/deflate.txt")
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	s := bufio.NewScanner(f)
 	s.Buffer(nil, 1<<20)
@@ -48,18 +49,11 @@ func zlibCases(t testing.TB, see func(stream []byte, want string)) (lines int) {
 		}
 		stream, want, _ := strings.Cut(s.Text(), " ")
 		b, err := hex.DecodeString(stream)
-		must(t, err)
+		must.OK(t, err)
 		see(b, want)
 	}
-	must(t, s.Err())
+	must.OK(t, s.Err())
 	return lines
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestInflateAsZlib compares verdicts and output with those of zlib.
@@ -90,7 +84,7 @@ func TestInflateForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := hex.DecodeString("2dccb10d00301083c05939efbf438a4f574224d960598668f9307dd79a445ab365edfaed260f")
-	must(t, err)
+	must.OK(t, err)
 	if _, _, err := inflated(z, bytes.NewReader(b), 1<<20); err != errDamaged {
 		t.Errorf("got %v", err)
 	}
@@ -145,10 +139,10 @@ func std(t testing.TB, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, level)
-	must(t, err)
+	must.OK(t, err)
 	_, err = w.Write(content)
-	must(t, err)
-	must(t, w.Close())
+	must.OK(t, err)
+	must.OK(t, w.Close())
 	return b.Bytes()
 }
 
@@ -156,10 +150,10 @@ func klauspost(t testing.TB, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := kflate.NewWriter(&b, level)
-	must(t, err)
+	must.OK(t, err)
 	_, err = w.Write(content)
-	must(t, err)
-	must(t, w.Close())
+	must.OK(t, err)
+	must.OK(t, w.Close())
 	return b.Bytes()
 }
 

@@ -6,23 +6,14 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/test/must"
 )
-
-func command(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
 
 // source makes an archive repository with one commit, and its checksum.
 func source(t *testing.T) (repo string, commit ostree.Checksum) {
@@ -32,8 +23,8 @@ func source(t *testing.T) (repo string, commit ostree.Checksum) {
 		t.Fatal(err)
 	}
 	repo = filepath.Join(t.TempDir(), "src")
-	command(t, "ostree", "init", "--repo="+repo, "--mode=archive")
-	sum, err := ostree.ParseChecksum(command(t, "ostree", "commit", "--repo="+repo, "-b", "main", tree))
+	must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+	sum, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "main", tree))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,13 +41,6 @@ func open(t *testing.T, path string) *Repo {
 	return r
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Importing all of a commit in two transactions makes a repository that
 // ostree itself finds whole, with the ref and the summary in place.
 func TestImport(t *testing.T) {
@@ -64,30 +48,30 @@ func TestImport(t *testing.T) {
 	for _, mode := range []string{"archive", "bare-user"} {
 		t.Run(mode, func(t *testing.T) {
 			to := filepath.Join(t.TempDir(), "dst")
-			must(t, Init(to, mode))
+			must.OK(t, Init(to, mode))
 			src, dst := open(t, from), open(t, to)
-			must(t, dst.Lock(context.Background(), Shared))
-			must(t, dst.Begin())
+			must.OK(t, dst.Lock(context.Background(), Shared))
+			must.OK(t, dst.Begin())
 			for _, n := range objects(t, from) {
 				if n.Type != ostree.CommitObject {
-					must(t, dst.Import(src, n))
+					must.OK(t, dst.Import(src, n))
 				}
 			}
-			must(t, dst.Commit())
-			must(t, dst.Lock(context.Background(), Exclusive))
-			must(t, dst.Begin())
-			must(t, dst.Import(src, ostree.Name{Checksum: commit, Type: ostree.CommitObject}))
-			must(t, dst.MarkComplete(commit))
+			must.OK(t, dst.Commit())
+			must.OK(t, dst.Lock(context.Background(), Exclusive))
+			must.OK(t, dst.Begin())
+			must.OK(t, dst.Import(src, ostree.Name{Checksum: commit, Type: ostree.CommitObject}))
+			must.OK(t, dst.MarkComplete(commit))
 			dst.SetRef("a/main", commit)
-			must(t, dst.Commit())
-			must(t, dst.RegenerateSummary())
-			must(t, dst.Unlock(Exclusive))
-			must(t, dst.Unlock(Shared))
-			command(t, "ostree", "fsck", "--repo="+to)
-			if got := command(t, "ostree", "rev-parse", "--repo="+to, "a/main"); got != commit.String() {
+			must.OK(t, dst.Commit())
+			must.OK(t, dst.RegenerateSummary())
+			must.OK(t, dst.Unlock(Exclusive))
+			must.OK(t, dst.Unlock(Shared))
+			must.Run(t, "ostree", "fsck", "--repo="+to)
+			if got := must.Run(t, "ostree", "rev-parse", "--repo="+to, "a/main"); got != commit.String() {
 				t.Errorf("a/main is %s, want %s", got, commit)
 			}
-			if !strings.Contains(command(t, "ostree", "summary", "--repo="+to, "-v"), "a/main") {
+			if !strings.Contains(must.Run(t, "ostree", "summary", "--repo="+to, "-v"), "a/main") {
 				t.Error("the summary does not list a/main")
 			}
 		})
@@ -97,10 +81,10 @@ func TestImport(t *testing.T) {
 func objects(t *testing.T, repo string) (names []ostree.Name) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(repo, "objects", "*", "*"))
-	must(t, err)
+	must.OK(t, err)
 	for _, f := range files {
 		n, err := ostree.ParseName(filepath.Base(filepath.Dir(f)) + filepath.Base(f))
-		must(t, err)
+		must.OK(t, err)
 		names = append(names, n)
 	}
 	return names
@@ -110,9 +94,9 @@ func objects(t *testing.T, repo string) (names []ostree.Name) {
 // context's error when that ends first.
 func TestLockTimesOut(t *testing.T) {
 	repo, _ := source(t)
-	command(t, "ostree", "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
+	must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
 	holder, waiter := open(t, repo), open(t, repo)
-	must(t, holder.Lock(context.Background(), Exclusive))
+	must.OK(t, holder.Lock(context.Background(), Exclusive))
 	if err := waiter.Lock(context.Background(), Shared); !errors.Is(err, ErrLocked) {
 		t.Errorf("lock held elsewhere: %v", err)
 	}
@@ -121,8 +105,8 @@ func TestLockTimesOut(t *testing.T) {
 	if err := waiter.Lock(ctx, Shared); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("context over: %v", err)
 	}
-	must(t, holder.Unlock(Exclusive))
-	must(t, waiter.Lock(context.Background(), Shared))
+	must.OK(t, holder.Unlock(Exclusive))
+	must.OK(t, waiter.Lock(context.Background(), Shared))
 }
 
 // Errors speak of the repository, not of a place in a source file.

@@ -107,7 +107,7 @@ func bareUserHeader(path string, info fs.FileInfo) (*FileHeader, error) {
 // allXattrs reads a file's xattrs sorted by name, the order in which libostree
 // puts them into what it hashes.
 func allXattrs(path string) ([]Xattr, error) {
-	names, err := growing(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	names, err := withBuffer(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil
 	}
@@ -136,16 +136,16 @@ func allXattrs(path string) ([]Xattr, error) {
 }
 
 func xattr(path, name string) ([]byte, error) {
-	b, err := growing(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+	b, err := withBuffer(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
 	if err != nil {
-		return nil, fmt.Errorf("reading xattr %s: %w", name, err)
+		return nil, fmt.Errorf("read xattr %s: %w", name, err)
 	}
 	return b, nil
 }
 
-// growing calls an xattr system call with buffers that grow until one does.
-// Linux bounds both lists and values at 64 KiB.
-func growing(call func([]byte) (int, error)) ([]byte, error) {
+// withBuffer makes an xattr system call with larger and larger buffers until the
+// result fits. Linux bounds lists and values at 64 KiB.
+func withBuffer(call func([]byte) (int, error)) ([]byte, error) {
 	for size := 1 << 10; ; size *= 8 {
 		b := make([]byte, size)
 		n, err := call(b)

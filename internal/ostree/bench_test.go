@@ -15,13 +15,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // goSource is a folder of some ten thousand real files.
 func goSource(b *testing.B) string {
 	b.Helper()
 	out, err := exec.Command("go", "env", "GOROOT").Output()
-	must(b, err)
+	must.OK(b, err)
 	return filepath.Join(strings.TrimSpace(string(out)), "src")
 }
 
@@ -143,7 +145,7 @@ func BenchmarkConvert(b *testing.B) {
 	for _, n := range objects(b, r) {
 		if n.Type == File {
 			info, err := os.Lstat(r.objectPath(n))
-			must(b, err)
+			must.OK(b, err)
 			files, total = append(files, n), total+info.Size()
 		}
 	}
@@ -161,7 +163,7 @@ func BenchmarkConvert(b *testing.B) {
 func BenchmarkWalk(b *testing.B) {
 	r := newRepo(b, ModeArchive)
 	c, err := r.Ref("os/test")
-	must(b, err)
+	must.OK(b, err)
 	for b.Loop() {
 		if err := r.Walk(context.Background(), []Checksum{c}, WalkOptions{}, func(Name) error { return nil }); err != nil {
 			b.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
 
@@ -75,21 +76,21 @@ func TestMergeCommitMetaRefuses(t *testing.T) {
 func TestMergeRealSignatures(t *testing.T) {
 	a := newRepo(t, ModeArchive)
 	c, err := a.Ref("os/test")
-	must(t, err)
+	must.OK(t, err)
 	b := t.TempDir()
-	must(t, exec.Command("cp", "-a", a.Path(), b+"/repo").Run())
+	must.OK(t, exec.Command("cp", "-a", a.Path(), b+"/repo").Run())
 	sign := func(repo string, keys ...string) []byte {
 		for _, k := range keys {
 			ostree(t, "sign", "--repo="+repo, "--sign-type=dummy", c.String(), k)
 		}
 		m, err := openedRepo(t, repo).Metadata(Name{c, CommitMeta})
-		must(t, err)
-		must(t, ParseCommitMeta(m))
+		must.OK(t, err)
+		must.OK(t, ParseCommitMeta(m))
 		return m
 	}
 	ours, theirs := sign(a.Path(), "first", "second"), sign(b+"/repo", "second", "third")
 	merged, err := MergeCommitMeta(ours, theirs)
-	must(t, err)
+	must.OK(t, err)
 	if again, err := MergeCommitMeta(merged, theirs); err != nil || !bytes.Equal(again, merged) {
 		t.Errorf("merging twice: %v", err)
 	}

@@ -24,8 +24,8 @@ const (
 	chunkSize    = 64 << 10
 )
 
-// errMismatch is found after every byte was read; the disk is to blame, or
-// someone who wrote into a checkout that shares the file.
+// errMismatch is the reason when all could be read but is not what it was: the disk
+// is to blame, or someone wrote into a checkout that shares the file.
 const errMismatch = "the file on disk does not match its checksum"
 
 // convert returns how to read content of a bare repository as filez.

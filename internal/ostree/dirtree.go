@@ -133,40 +133,51 @@ func (t *dirTree) checkShared() error {
 // have none. An object named twice is given twice. It stops at fn's first error
 // and returns that; bytes that are not such an object give a *BadObjectError.
 func Children(n Name, b []byte, fn func(Name) error) error {
+	return Entries(n, b, func(_ []byte, child Name) error { return fn(child) })
+}
+
+// Entries is Children with the name of the file or directory that each object
+// belongs to, which is valid during the call only; none for the root of a commit.
+func Entries(n Name, b []byte, fn func(name []byte, child Name) error) error {
 	switch n.Type {
 	case CommitObject:
 		c, err := ParseCommit(b)
 		if err != nil {
 			return &BadObjectError{Object: n, Reason: err.Error()}
 		}
-		if err := fn(Name{c.Tree, DirTree}); err != nil {
+		if err := fn(nil, Name{c.Tree, DirTree}); err != nil {
 			return err
 		}
-		return fn(Name{c.Meta, DirMeta})
+		return fn(nil, Name{c.Meta, DirMeta})
 	case DirTree:
 		t, err := parseDirTree(b)
 		if err != nil {
 			return &BadObjectError{Object: n, Reason: err.Error()}
 		}
-		return t.children(fn)
+		return t.entries(fn)
 	}
 	return nil
 }
 
-func (t *dirTree) children(fn func(Name) error) error {
+func (t *dirTree) entries(fn func(name []byte, child Name) error) error {
 	for i := range t.files.Len() {
-		if err := fn(Name{Checksum(t.file(i)[1]), File}); err != nil {
+		m := t.file(i)
+		if err := fn(withoutNUL(m[0]), Name{Checksum(m[1]), File}); err != nil {
 			return err
 		}
 	}
 	for i := range t.dirs.Len() {
 		m := t.dir(i)
-		if err := fn(Name{Checksum(m[1]), DirTree}); err != nil {
+		name := withoutNUL(m[0])
+		if err := fn(name, Name{Checksum(m[1]), DirTree}); err != nil {
 			return err
 		}
-		if err := fn(Name{Checksum(m[2]), DirMeta}); err != nil {
+		if err := fn(name, Name{Checksum(m[2]), DirMeta}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// withoutNUL is a string of GVariant as bytes.
+func withoutNUL(s []byte) []byte { return s[:len(s)-1] }

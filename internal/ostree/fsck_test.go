@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
 
@@ -132,7 +133,7 @@ func TestFsckAgrees(t *testing.T) {
 func repoWith(t *testing.T, empty string, o build.Object, salt string) string {
 	t.Helper()
 	repo := filepath.Join(t.TempDir(), "repo")
-	must(t, os.CopyFS(repo, os.DirFS(empty)))
+	must.OK(t, os.CopyFS(repo, os.DirFS(empty)))
 	commit, others := build.CommitOf(o, salt)
 	for _, o := range append(others, o) {
 		writeFile(t, filepath.Join(repo, "objects", o.Path()), o.Bytes)

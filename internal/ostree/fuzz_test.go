@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 
 	"github.com/lirios/ostree-upload/internal/gvariant"
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
 
@@ -175,6 +176,6 @@ func FuzzFilez(f *testing.F) {
 func headerOf(t *testing.T, b []byte) *FileHeader {
 	t.Helper()
 	h, err := parseFileHeader(b[8 : 8+be32(b)])
-	must(t, err)
+	must.OK(t, err)
 	return &h
 }

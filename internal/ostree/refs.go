@@ -17,10 +17,9 @@ import (
 // it skips other files, such as those that editors and rsync leave behind.
 var localRefPart = regexp.MustCompile(`^[\p{L}\p{N}_][-._\p{L}\p{N}]*$`)
 
-// Refs returns the local refs, those below refs/heads, with their commits; a
-// parent repository's are its own. An
-// alias, which is a symlink, is listed under its own name. Names are as they are
-// on disk: they may be such that ValidateRef refuses them.
+// Refs returns the local refs, those below refs/heads, with their commits, but not
+// those of a parent repository. An alias, which is a symlink, is listed under its
+// own name. Names are as they are on disk; ValidateRef may refuse some.
 func (r *Repo) Refs() (map[string]Checksum, error) {
 	refs := map[string]Checksum{}
 	if err := r.listRefs("", refs); err != nil {
@@ -29,7 +28,7 @@ func (r *Repo) Refs() (map[string]Checksum, error) {
 	return refs, nil
 }
 
-// listRefs adds the refs below a folder of refs/heads to those already known.
+// listRefs adds the refs below a folder of refs/heads to refs.
 func (r *Repo) listRefs(folder string, refs map[string]Checksum) error {
 	entries, err := os.ReadDir(r.refPath(folder))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,12 +56,9 @@ func (r *Repo) listRefs(folder string, refs map[string]Checksum) error {
 }
 
 func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
-	if _, known := refs[ref]; known {
-		return nil // a parent does not override
-	}
 	info, err := os.Stat(r.refPath(ref))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
-		return nil // deleted meanwhile, or an alias that leads nowhere useful
+		return nil // deleted meanwhile, or an alias of no ref
 	}
 	if err != nil {
 		return fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
@@ -84,7 +80,7 @@ func (r *Repo) refPath(ref string) string {
 func (r *Repo) Ref(name string) (Checksum, error) {
 	for part := range strings.SplitSeq(name, "/") {
 		if !localRefPart.MatchString(part) {
-			return Checksum{}, fmt.Errorf("%q is no ref's name: %w", clip(name), fs.ErrNotExist)
+			return Checksum{}, fmt.Errorf("%q is not the name of a ref: %w", clip(name), fs.ErrNotExist)
 		}
 	}
 	for at := r; at != nil; at = at.parent {

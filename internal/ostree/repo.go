@@ -150,15 +150,15 @@ func (r *Repo) find(n Name) (at *Repo, path string, info fs.FileInfo, err error)
 }
 
 // Has reports whether the repository or one of its parents has an object, without
-// reading it. An empty file, which a power cut may leave, is none where no object
-// is empty. It is asked for each object of a push, so it makes no error for one
-// that is not there.
+// reading it. An empty file, which a power cut may leave, does not count where no
+// object can be empty. Has is called for each object of a push, so it does not spend
+// an error on one that is missing.
 func (r *Repo) Has(n Name) (bool, error) {
 	for at := r; at != nil; at = at.parent {
 		var st unix.Stat_t
 		switch err := unix.Lstat(at.objectPath(n), &st); err {
 		case nil:
-			return st.Size > 0 || at.mayBeEmpty(n), nil // it hides what a parent has
+			return st.Size > 0 || at.allowsEmpty(n), nil // it hides what a parent has
 		case unix.ENOENT:
 		default:
 			return false, fmt.Errorf("object %s: %w", n, err)
@@ -167,9 +167,9 @@ func (r *Repo) Has(n Name) (bool, error) {
 	return false, nil
 }
 
-// mayBeEmpty tells whether an object's file can have no bytes: that of an empty
-// file as it is, or of detached metadata without entries.
-func (r *Repo) mayBeEmpty(n Name) bool {
+// allowsEmpty reports whether an object can be stored as a file without bytes: an
+// empty file that is kept as it is, or detached metadata without entries.
+func (r *Repo) allowsEmpty(n Name) bool {
 	return n.Type == CommitMeta || n.Type == File && r.mode != ModeArchive
 }
 

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // TestEveryObjectVerifies pins the reader, the converter and the verifier
@@ -61,7 +63,7 @@ func TestConvertedPassesFsck(t *testing.T) {
 				writeFile(t, filepath.Join(path, "objects", n.Path()), load(t, r, n))
 			}
 			c, err := r.Ref("os/test")
-			must(t, err)
+			must.OK(t, err)
 			writeFile(t, filepath.Join(path, "refs/heads/os/test"), []byte(c.String()+"\n"))
 			ostree(t, "fsck", "--repo="+path)
 		})
@@ -75,9 +77,9 @@ func TestLargeContentSeeks(t *testing.T) {
 	n := largest(t, r)
 	whole := load(t, r, n)
 	o, err := r.Object(t.Context(), n)
-	must(t, err)
+	must.OK(t, err)
 	f, err := o.Open()
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	s := f.(io.ReadSeeker)
 	for _, at := range []int64{1 << 20, 3<<20 + 7, 100, 0, o.Size - 1, o.Size} {
@@ -88,7 +90,7 @@ func TestLargeContentSeeks(t *testing.T) {
 			t.Errorf("from %d: %d bytes, %v", at, len(got), err)
 		}
 	}
-	must(t, f.Close())
+	must.OK(t, f.Close())
 	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("read after close: %v", err)
 	}
@@ -101,18 +103,18 @@ func TestConversionEnds(t *testing.T) {
 	n := largest(t, r)
 	ctx, cancel := context.WithCancel(t.Context())
 	o, err := r.Object(ctx, n)
-	must(t, err)
+	must.OK(t, err)
 	f, err := o.Open()
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	_, err = f.Read(make([]byte, 1))
-	must(t, err)
+	must.OK(t, err)
 	cancel()
 	if _, err := io.Copy(io.Discard, f); !errors.Is(err, context.Canceled) {
 		t.Errorf("second pass: %v", err)
 	}
 	_, err = f.(io.Seeker).Seek(1<<20, io.SeekStart)
-	must(t, err)
+	must.OK(t, err)
 	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("resumed: %v", err)
 	}
@@ -127,9 +129,9 @@ func TestStoredObjectEnds(t *testing.T) {
 	r := newRepo(t, ModeArchive)
 	ctx, cancel := context.WithCancel(t.Context())
 	o, err := r.Object(ctx, smallFile(t, r))
-	must(t, err)
+	must.OK(t, err)
 	f, err := o.Open()
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	cancel()
 	if n, err := io.Copy(io.Discard, f); n != 0 || !errors.Is(err, context.Canceled) {
@@ -151,7 +153,7 @@ func largest(t testing.TB, r *Repo) (n Name) {
 
 func readHead(t testing.TB, r *Repo, n Name) []byte {
 	b, err := os.ReadFile(r.objectPath(n))
-	must(t, err)
+	must.OK(t, err)
 	return b[:min(2, len(b))]
 }
 
@@ -165,14 +167,14 @@ func TestDamageOnDisk(t *testing.T) {
 			for _, n := range []Name{largest(t, r), smallFile(t, r)} {
 				path := r.objectPath(n)
 				b, err := os.ReadFile(path)
-				must(t, err)
+				must.OK(t, err)
 				b[len(b)/2] ^= 1
-				must(t, os.Chmod(path, 0o644))
+				must.OK(t, os.Chmod(path, 0o644))
 				f, err := os.OpenFile(path, os.O_WRONLY, 0)
-				must(t, err)
+				must.OK(t, err)
 				_, err = f.Write(b)
-				must(t, err)
-				must(t, f.Close())
+				must.OK(t, err)
+				must.OK(t, f.Close())
 				_, err = r.Object(t.Context(), n)
 				var bad *BadObjectError
 				if !errors.As(err, &bad) || bad.Object != n || bad.Reason != errMismatch {
@@ -187,7 +189,7 @@ func smallFile(t testing.TB, r *Repo) Name {
 	t.Helper()
 	for _, n := range objects(t, r) {
 		info, err := os.Lstat(r.objectPath(n))
-		must(t, err)
+		must.OK(t, err)
 		if n.Type == File && info.Mode().IsRegular() && info.Size() > 0 && info.Size() < 1000 {
 			return n
 		}
@@ -257,12 +259,12 @@ func TestParent(t *testing.T) {
 	}
 	for _, n := range objects(t, parent) {
 		own := filepath.Join(path, "objects", n.Path())
-		must(t, os.MkdirAll(filepath.Dir(own), 0o755))
+		must.OK(t, os.MkdirAll(filepath.Dir(own), 0o755))
 		writeFile(t, own, nil)
 		if has, err := r.Has(n); has || err != nil {
 			t.Errorf("%s, empty: %v %v", n, has, err)
 		}
-		must(t, os.Remove(own))
+		must.OK(t, os.Remove(own))
 	}
 	if c, err := r.Ref("os/test"); err != nil || c == (Checksum{}) {
 		t.Error(c, err)
@@ -273,13 +275,13 @@ func TestParent(t *testing.T) {
 func TestRefs(t *testing.T) {
 	r := newRepo(t, ModeArchive)
 	c, err := r.Ref("os/test")
-	must(t, err)
+	must.OK(t, err)
 	ostree(t, "refs", "--repo="+r.Path(), "--create=top", "os/test")
 	ostree(t, "refs", "--repo="+r.Path(), "--create=os/x86_64/a.b-c", "os/test")
 	ostree(t, "refs", "--repo="+r.Path(), "--create=os/latest", "--alias", "os/test")
 	writeFile(t, filepath.Join(r.Path(), "refs/heads/os/.test.swp"), []byte("junk"))
 	refs, err := r.Refs()
-	must(t, err)
+	must.OK(t, err)
 	for _, ref := range []string{"os/test", "top", "os/x86_64/a.b-c", "os/latest"} {
 		if refs[ref] != c {
 			t.Errorf("ref %s: %s", ref, refs[ref])
@@ -324,18 +326,18 @@ func TestMissing(t *testing.T) {
 func TestCommitView(t *testing.T) {
 	r := newRepo(t, ModeArchive)
 	first, err := r.Ref("os/test")
-	must(t, err)
+	must.OK(t, err)
 	ostree(t, "config", "--repo="+r.Path(), "set", "core.collection-id", "org.example.Test")
 	second := commitTree(t, r.Path(), ModeArchive, sampleTree(t), "os/test",
 		"--subject=größer", "--timestamp=2020-02-03T04:05:06Z", "--bind-ref=os/other", "--add-metadata-string=a=1", "--add-metadata-string=a=2")
 	c, err := r.commit(second)
-	must(t, err)
+	must.OK(t, err)
 	if !c.HasParent || c.Parent != first ||
 		strings.Join(c.RefBindings, " ") != "os/other os/test" || c.CollectionID != "org.example.Test" {
 		t.Errorf("%+v", c)
 	}
 	old, err := r.commit(first)
-	must(t, err)
+	must.OK(t, err)
 	if old.HasParent || !old.HasRefBindings || old.CollectionID != "" {
 		t.Errorf("%+v", old)
 	}

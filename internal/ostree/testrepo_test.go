@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 )
 
@@ -88,7 +89,7 @@ func sharedRepo(t testing.TB) *Repo {
 	t.Helper()
 	shared.repoOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "ostree-repo")
-		must(t, err)
+		must.OK(t, err)
 		shared.repo = dir
 		ostree(t, "init", "--repo="+dir, "--mode=archive")
 		c := commitTree(t, dir, ModeArchive, sampleTree(t), "os/test")
@@ -102,9 +103,9 @@ func sampleTree(t testing.TB) string {
 	t.Helper()
 	shared.treeOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "ostree-sample")
-		must(t, err)
+		must.OK(t, err)
 		shared.tree = dir
-		must(t, os.Chmod(dir, 0o755))
+		must.OK(t, os.Chmod(dir, 0o755))
 		fillSample(t, dir)
 	})
 	return shared.tree
@@ -132,42 +133,35 @@ func fillSample(t testing.TB, dir string) {
 	for i := range 40 {
 		writeFile(t, filepath.Join(dir, "many", fmt.Sprint("file", i)), fmt.Append(nil, "content ", i))
 	}
-	must(t, os.Chmod(filepath.Join(dir, "usr/bin/tool"), 0o755))
-	must(t, os.Chmod(filepath.Join(dir, "usr/bin/suid"), 0o755|fs.ModeSetuid))
-	must(t, os.Symlink("usr/lib", filepath.Join(dir, "lib")))
-	must(t, os.Symlink("../../größe", filepath.Join(dir, "usr/share/link")))
-	must(t, os.Mkdir(filepath.Join(dir, "void"), 0o700))
+	must.OK(t, os.Chmod(filepath.Join(dir, "usr/bin/tool"), 0o755))
+	must.OK(t, os.Chmod(filepath.Join(dir, "usr/bin/suid"), 0o755|fs.ModeSetuid))
+	must.OK(t, os.Symlink("usr/lib", filepath.Join(dir, "lib")))
+	must.OK(t, os.Symlink("../../größe", filepath.Join(dir, "usr/share/link")))
+	must.OK(t, os.Mkdir(filepath.Join(dir, "void"), 0o700))
 	for _, name := range []string{"user.zeta", "user.alpha", "user.beta.longer"} {
-		must(t, unix.Setxattr(filepath.Join(dir, "usr/share/attrs"), name, []byte("value of "+name), 0))
-		must(t, unix.Setxattr(filepath.Join(dir, "usr"), name, nil, 0))
+		must.OK(t, unix.Setxattr(filepath.Join(dir, "usr/share/attrs"), name, []byte("value of "+name), 0))
+		must.OK(t, unix.Setxattr(filepath.Join(dir, "usr"), name, nil, 0))
 	}
 	// More than 255 bytes of header, so that its framing offset takes two.
-	must(t, unix.Setxattr(filepath.Join(dir, "usr/bin/tool"), "user.big", bytes.Repeat([]byte("v"), 700), 0))
+	must.OK(t, unix.Setxattr(filepath.Join(dir, "usr/bin/tool"), "user.big", bytes.Repeat([]byte("v"), 700), 0))
 	// 247 to 255 bytes: the content header needs one byte, the filez header two.
 	for i := range 16 {
 		p := filepath.Join(dir, "many", fmt.Sprint("file", i))
-		must(t, unix.Setxattr(p, "user.edge", bytes.Repeat([]byte("e"), 195+i), 0))
+		must.OK(t, unix.Setxattr(p, "user.edge", bytes.Repeat([]byte("e"), 195+i), 0))
 	}
 }
 
 func writeFile(t testing.TB, path string, content []byte) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(t, os.WriteFile(path, content, 0o644))
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.OK(t, os.WriteFile(path, content, 0o644))
 }
 
 // named is an object's name as this package has it.
 func named(t testing.TB, o build.Object) Name {
 	t.Helper()
 	n, err := ParseName(o.Name())
-	must(t, err)
+	must.OK(t, err)
 	return n
 }
 
@@ -186,14 +180,14 @@ func objects(t testing.TB, r *Repo) []Name {
 	t.Helper()
 	var names []Name
 	files, err := filepath.Glob(filepath.Join(r.Path(), "objects", "??", "*"))
-	must(t, err)
+	must.OK(t, err)
 	for _, f := range files {
 		s := filepath.Base(filepath.Dir(f)) + filepath.Base(f)
 		if strings.HasSuffix(s, ".file") {
 			s += "z"
 		}
 		n, err := ParseName(s)
-		must(t, err)
+		must.OK(t, err)
 		names = append(names, n)
 	}
 	return names
@@ -203,12 +197,12 @@ func objects(t testing.TB, r *Repo) []Name {
 func load(t testing.TB, r *Repo, n Name) []byte {
 	t.Helper()
 	o, err := r.Object(t.Context(), n)
-	must(t, err)
+	must.OK(t, err)
 	f, err := o.Open()
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	b, err := io.ReadAll(f)
-	must(t, err)
+	must.OK(t, err)
 	if int64(len(b)) != o.Size {
 		t.Errorf("object %s: size says %d, %d bytes came", n, o.Size, len(b))
 	}

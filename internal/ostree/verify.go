@@ -76,7 +76,7 @@ func (v *Verifier) Verify(n Name, r io.Reader) (inflated int64, err error) {
 		return inflated, v.stopped
 	}
 	if failed := v.in.Err(); failed != nil {
-		return inflated, fmt.Errorf("reading object %s: %w", n, failed)
+		return inflated, fmt.Errorf("read object %s: %w", n, failed)
 	}
 	if err != nil {
 		return inflated, &BadObjectError{Object: n, Reason: err.Error()}

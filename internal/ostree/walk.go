@@ -12,16 +12,15 @@ import (
 
 // WalkOptions bounds a walk.
 type WalkOptions struct {
-	// Have tells which commits the other side's refs already have completely:
-	// the walk of history stops there, and what their trees hold is skipped.
+	// Have are the commits that the other side has completely. The walk of history
+	// stops there, and skips what their trees hold.
 	Have map[Checksum]bool
 	// Depth is how many parents to follow from each commit; -1 follows all, up to
 	// a commit in Have or a parent that is not here.
 	Depth int
-	// Reach tells which ancestors history has to lead down to, whatever Depth and
-	// Have say, if they can be reached: between them and the commits the other
-	// side accepts no gap. That it has a commit does not mean that it has the
-	// parent.
+	// Reach are ancestors that the walk of history goes down to, if it can get
+	// there, whatever Depth and Have say. The other side wants to see every commit
+	// in between, and may lack the parent of a commit that it has.
 	Reach map[Checksum]bool
 }
 
@@ -134,20 +133,20 @@ func (w *walk) history(c Checksum) error {
 	if err := w.detached(c); err != nil {
 		return err
 	}
-	span, err := w.repo.span(c, w.opt.Reach)
+	least, err := w.repo.distance(c, w.opt.Reach)
 	if err != nil {
 		return err
 	}
-	for depth := 0; depth < span || !w.opt.Have[c]; depth++ {
+	for depth := 0; depth < least || !w.opt.Have[c]; depth++ {
 		commit, err := w.commit(c)
 		if err != nil {
 			return w.explain(c, err)
 		}
-		if !commit.HasParent || w.opt.Depth >= 0 && depth >= max(w.opt.Depth, span) {
+		if !commit.HasParent || w.opt.Depth >= 0 && depth >= max(w.opt.Depth, least) {
 			return nil
 		}
 		c = commit.Parent
-		if _, seen := w.seen[CommitObject][c]; seen && w.opt.Depth < 0 && depth+1 >= span {
+		if _, seen := w.seen[CommitObject][c]; seen && w.opt.Depth < 0 && depth+1 >= least {
 			return nil // and so is everything behind it
 		}
 		if ends, err := w.historyEnds(c); ends || err != nil {
@@ -157,9 +156,9 @@ func (w *walk) history(c Checksum) error {
 	return nil
 }
 
-// span is how many parents lead from a commit to the nearest ancestor in reach;
-// 0 if none does.
-func (r *Repo) span(c Checksum, reach map[Checksum]bool) (int, error) {
+// distance is the number of parents from a commit to the nearest ancestor in reach;
+// 0 if there is none.
+func (r *Repo) distance(c Checksum, reach map[Checksum]bool) (int, error) {
 	if len(reach) == 0 {
 		return 0, nil
 	}
@@ -229,8 +228,8 @@ func (w *walk) detached(c Checksum) error {
 	return w.visit(n)
 }
 
-// root walks a commit's tree, depth first and without recursion: trees may be
-// deeper than a stack should be.
+// root walks a commit's tree, depth first. It does not recurse: a tree may be too
+// deep for the stack.
 func (w *walk) root(c *Commit) error {
 	w.queue = w.queue[:0]
 	if err := w.object(Name{c.Tree, DirTree}); err != nil {
@@ -280,7 +279,7 @@ func (w *walk) dirTree(n Name) error {
 	if err == nil {
 		var t dirTree
 		if t, err = parseDirTree(b); err == nil {
-			return t.children(w.object)
+			return t.entries(func(_ []byte, child Name) error { return w.object(child) })
 		}
 		err = &BadObjectError{Object: n, Reason: err.Error()}
 	}
@@ -299,6 +298,6 @@ func (r *Repo) IsAncestor(old, new Checksum) (bool, error) {
 	if _, err := r.commit(new); err != nil {
 		return false, fmt.Errorf("commit %s: %w", new, err)
 	}
-	span, err := r.span(new, map[Checksum]bool{old: true})
-	return span > 0, err
+	parents, err := r.distance(new, map[Checksum]bool{old: true})
+	return parents > 0, err
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // history is an archive repository with three commits of os/test: the second
@@ -22,7 +24,7 @@ func history(t *testing.T) (*Repo, []Checksum) {
 	for _, f := range []string{"a/b/c/file", "a/other", "d/e/file", "top"} {
 		writeFile(t, filepath.Join(tree, f), []byte(f))
 	}
-	must(t, os.Chmod(filepath.Join(tree, "d"), 0o700))
+	must.OK(t, os.Chmod(filepath.Join(tree, "d"), 0o700))
 	commits := make([]Checksum, 3)
 	for i, content := range []string{"a/b/c/file", "changed", "a/b/c/file"} {
 		writeFile(t, filepath.Join(tree, "a/b/c/file"), []byte(content))
@@ -44,7 +46,7 @@ func walked(t *testing.T, r *Repo, opt WalkOptions, commits ...Checksum) []Name 
 		names = append(names, n)
 		return nil
 	})
-	must(t, err)
+	must.OK(t, err)
 	slices.SortFunc(names, Name.Compare)
 	return names
 }
@@ -134,7 +136,7 @@ func TestWalkShallow(t *testing.T) {
 			r, c := history(t)
 			spoil(r, c[1])
 			if name == "missing" {
-				must(t, os.Remove(r.objectPath(Name{c[1], CommitObject})))
+				must.OK(t, os.Remove(r.objectPath(Name{c[1], CommitObject})))
 			}
 			if got := count(walked(t, r, WalkOptions{Depth: -1}, c[2])); got[CommitObject] != 1 {
 				t.Errorf("%v", got)
@@ -154,7 +156,7 @@ func TestWalkShallow(t *testing.T) {
 // commit that needs it, and is not skipped over.
 func TestWalkDamage(t *testing.T) {
 	damage := map[string]func(path string){
-		"missing": func(path string) { must(t, os.Remove(path)) },
+		"missing": func(path string) { must.OK(t, os.Remove(path)) },
 		"damaged": func(path string) { writeFile(t, path, []byte("x")) },
 	}
 	for name, spoil := range damage {

@@ -17,6 +17,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/test/link"
+	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/server"
 )
 
@@ -29,13 +30,13 @@ func TestPushThroughABlackHole(t *testing.T) {
 	for i := range files {
 		b := make([]byte, size) // does not compress
 		rand.Read(b)
-		server.Must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint("file", i)), b, 0o644))
+		must.OK(t, os.WriteFile(filepath.Join(tree, fmt.Sprint("file", i)), b, 0o644))
 	}
-	ostreeRun(t, "init", "--repo="+repo, "--mode=archive")
-	head := ostreeRun(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
+	head := must.OSTree(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
 	s := server.Start(t, ostree.ModeArchive)
 	l, err := link.Listen(strings.TrimPrefix(s.URL, "http://"))
-	server.Must(t, err)
+	must.OK(t, err)
 	t.Cleanup(func() { l.Close() })
 
 	opt := Options{
@@ -64,7 +65,7 @@ func TestPushThroughABlackHole(t *testing.T) {
 	result, err := Run(ctx, opt)
 	ended()
 	<-noticed
-	server.Must(t, err)
+	must.OK(t, err)
 	if s.Ref(testRef) != head || result.Retries == 0 {
 		t.Errorf("ref at %q, want %s; %d retries", s.Ref(testRef), head, result.Retries)
 	}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/fake"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 const testRef = "os/x86_64"
@@ -28,12 +28,12 @@ const testRef = "os/x86_64"
 func buildRepo(t *testing.T, mode string, commits int) (path string, heads []string) {
 	t.Helper()
 	path, tree := filepath.Join(t.TempDir(), "repo"), t.TempDir()
-	ostreeRun(t, "init", "--repo="+path, "--mode="+mode)
+	must.OSTree(t, "init", "--repo="+path, "--mode="+mode)
 	for i := range commits {
 		write(t, filepath.Join(tree, "a", "same"), strings.Repeat("same ", 5000))
 		write(t, filepath.Join(tree, "b", "changes"), strings.Repeat("x", i+1))
 		write(t, filepath.Join(tree, "empty"), "")
-		heads = append(heads, ostreeRun(t, "commit", "--fsync=false", "--repo="+path, "--branch="+testRef, "--tree=dir="+tree))
+		heads = append(heads, must.OSTree(t, "commit", "--fsync=false", "--repo="+path, "--branch="+testRef, "--tree=dir="+tree))
 	}
 	return path, heads
 }
@@ -46,15 +46,6 @@ func write(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func ostreeRun(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("ostree", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ostree %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 func options(f *fake.Server, repo string) Options {
@@ -82,7 +73,7 @@ func mustEnd(t *testing.T, opt Options, exit int, code string) (*Result, *Error)
 func closure(t *testing.T, repo string) []ostree.Name {
 	t.Helper()
 	var names []ostree.Name
-	for line := range strings.Lines(ostreeRun(t, "refs", "--repo="+repo)) {
+	for line := range strings.Lines(must.OSTree(t, "refs", "--repo="+repo)) {
 		r, err := ostree.OpenRepo(repo)
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +195,7 @@ func TestPushRefusesEarly(t *testing.T) {
 		}, ExitRefused, wire.NotFastForward, testRef},
 		{"server is newer", func(_ *Options, f *fake.Server) {
 			f.Refs[testRef] = wire.RefState{Commit: heads[1]}
-			ostreeRun(t, "reset", "--repo="+repo, testRef, heads[0])
+			must.OSTree(t, "reset", "--repo="+repo, testRef, heads[0])
 		}, ExitRefused, wire.NotFastForward, testRef},
 		{"bad token", func(_ *Options, f *fake.Server) {
 			f.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -525,11 +516,11 @@ func TestResumeCommandSurvivesAShell(t *testing.T) {
 // Many small objects go out in few packs, whatever the number of jobs.
 func TestPacksAreFew(t *testing.T) {
 	repo, tree := filepath.Join(t.TempDir(), "repo"), t.TempDir()
-	ostreeRun(t, "init", "--repo="+repo, "--mode=archive")
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
 	for i := range 1500 {
 		write(t, filepath.Join(tree, time.Unix(int64(i), 0).UTC().Format("150405")), strings.Repeat("y", i))
 	}
-	ostreeRun(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
+	must.OSTree(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
 	f := fake.Start(t)
 	opt := options(f, repo)
 	opt.Jobs = 3

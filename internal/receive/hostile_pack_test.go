@@ -14,6 +14,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -181,7 +182,7 @@ func TestBomb(t *testing.T) {
 	h := build.Hostile{Case: "bomb", Object: f.Object(), Good: good.Bytes, Reason: "size says 10, its content is longer"}
 	session, commit := x.refuses(t, "bomb", h)
 	got, err := s.Journal.Session(session)
-	ts.Must(t, err)
+	must.OK(t, err)
 	const uploads, buffer, others = 2, 96 << 10, 1000
 	if got.Counts.Inflated > uploads*(11+buffer)+others {
 		t.Errorf("the server inflated %d bytes", got.Counts.Inflated)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	build "github.com/lirios/ostree-upload/test/objects"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -27,7 +28,7 @@ import (
 func named(t *testing.T, o build.Object) ostree.Name {
 	t.Helper()
 	n, err := ostree.ParseName(o.Name())
-	ts.Must(t, err)
+	must.OK(t, err)
 	return n
 }
 
@@ -54,7 +55,7 @@ func packOf(t *testing.T, list ...build.Object) []byte {
 func snapshot(t *testing.T, repo string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	ts.Must(t, filepath.WalkDir(repo, func(path string, e fs.DirEntry, err error) error {
+	must.OK(t, filepath.WalkDir(repo, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -86,11 +87,11 @@ func TestExpiry(t *testing.T) {
 		}
 		return s.Store.Active(id)
 	}
-	ts.Must(t, s.Publisher.Expire(time.Now(), active))
+	must.OK(t, s.Publisher.Expire(time.Now(), active))
 	if got := c.Session(idle.ID).State; got != wire.Open {
 		t.Fatalf("expired early: %s", got)
 	}
-	ts.Must(t, s.Publisher.Expire(time.Now().Add(time.Hour), active))
+	must.OK(t, s.Publisher.Expire(time.Now().Add(time.Hour), active))
 	for id, state := range map[string]string{idle.ID: wire.Expired, used.ID: wire.Open, sending.ID: wire.Expired} {
 		if got := c.Session(id).State; got != state {
 			t.Errorf("session is %s, want %s", got, state)
@@ -113,7 +114,7 @@ func TestClean(t *testing.T) {
 	c.Negotiate(session.ID, all...)
 	clean := func() int {
 		n, err := s.Store.Clean(t.Context())
-		ts.Must(t, err)
+		must.OK(t, err)
 		return n
 	}
 	if n := clean(); n != 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -92,8 +93,8 @@ func TestRefusals(t *testing.T) {
 	zip := new(bytes.Buffer)
 	z := gzip.NewWriter(zip)
 	_, err := z.Write(bytes.Repeat([]byte("\n"), 3<<20))
-	ts.Must(t, err)
-	ts.Must(t, z.Close())
+	must.OK(t, err)
+	must.OK(t, z.Close())
 	cases := []struct {
 		name         string
 		c            *ts.Client
@@ -375,7 +376,7 @@ func TestListing(t *testing.T) {
 	c.Want(200, "DELETE", "/api/v1/sessions/"+one.ID, nil)
 	list := func(c *ts.Client, query string) (ids []string) {
 		var l wire.SessionList
-		ts.Must(t, json.Unmarshal(c.Want(200, "GET", "/api/v1/sessions"+query, nil).Body, &l))
+		must.OK(t, json.Unmarshal(c.Want(200, "GET", "/api/v1/sessions"+query, nil).Body, &l))
 		for _, s := range l.Sessions {
 			ids = append(ids, s.ID)
 		}
@@ -403,15 +404,15 @@ func TestInterruptedPatch(t *testing.T) {
 		t.Fatalf("%d", a.Status)
 	}
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
-	ts.Must(t, err)
+	must.OK(t, err)
 	_, err = fmt.Fprintf(conn, "PATCH /files/%s/p HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTus-Resumable: 1.0.0\r\n"+
 		"Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\nContent-Length: 1000\r\n\r\n0123456789", session.ID, s.Token)
-	ts.Must(t, err)
+	must.OK(t, err)
 	for c.Session(session.ID).Bytes.Received < 10 {
 	}
 	// HEAD cuts the writer that is still connected, and tells where it was.
 	if got := c.Offset(session.ID, "p"); got != 10 {
 		t.Errorf("offset %d, want 10", got)
 	}
-	ts.Must(t, conn.Close())
+	must.OK(t, conn.Close())
 }

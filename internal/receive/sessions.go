@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"iter"
 	"net/http"
 	"slices"
 	"time"
@@ -68,21 +67,10 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 			return wire.Errorf(wire.BadRequest, "ref %s is given twice", ref.Ref)
 		}
 	}
-	if err := t.CheckPush(req.Force, names(req.Refs)); err != nil {
+	if err := t.CheckPush(req.Force, (&journal.Session{Refs: req.Refs}).RefNames()); err != nil {
 		return err
 	}
 	return s.checkConflicts(req.Refs)
-}
-
-// names goes through the names of refs.
-func names(refs []wire.Ref) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, r := range refs {
-			if !yield(r.Ref) {
-				return
-			}
-		}
-	}
 }
 
 func checkRef(ref wire.Ref) error {
@@ -175,7 +163,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *request) error {
 func (s *Server) waitChange(r *request, session journal.Session, d time.Duration) (journal.Session, error) {
 	changed := s.cfg.Journal.Changed(session.ID)
 	now, err := s.cfg.Journal.Session(session.ID)
-	if err != nil || now.State != session.State || now.State.Final() || now.Error != "" || now.Detail != "" {
+	if err != nil || now.State != session.State || now.State.Final() || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
 		return now, err
 	}
 	timer := time.NewTimer(d)
@@ -207,7 +195,7 @@ func (s *Server) finalize(w http.ResponseWriter, r *request) (err error) {
 		return closed(&session)
 	case journal.Open:
 		// The token may have lost rights since the session was opened.
-		if err := r.token.CheckPush(session.Force, names(session.Refs)); err != nil {
+		if err := r.token.CheckPush(session.Force, session.RefNames()); err != nil {
 			return err
 		}
 		session, err = s.cfg.Journal.Move(session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })

@@ -22,6 +22,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -141,6 +145,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.warnOfSummary()
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
+		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
 	})
 	if err := s.Publisher.Recover(); err != nil {
@@ -159,6 +164,16 @@ func (s *Server) limits() tusstore.Limits {
 }
 
 func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
+
+// token is the token of a name, if it is valid now.
+func (s *Server) token(name string) *token.Token {
+	tokens := s.opt.Settings().Tokens
+	i := slices.IndexFunc(tokens, func(t token.Token) bool { return t.Name == name })
+	if i < 0 || tokens[i].Expired(time.Now()) {
+		return nil
+	}
+	return &tokens[i]
+}
 
 // Run serves on the listener until ctx ends, then stops in the order in which
 // bytes flow. After an error the process has to end as after a crash.

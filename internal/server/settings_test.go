@@ -26,6 +26,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -47,8 +48,8 @@ type host struct {
 func newHost(t *testing.T, build string, commits []ostree.Checksum) *host {
 	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits}
 	for _, repo := range []string{"prod", "other"} {
-		ts.Must(t, os.Mkdir(h.path(repo), 0o755))
-		ts.Must(t, libostree.Init(h.path(repo), "archive"))
+		must.OK(t, os.Mkdir(h.path(repo), 0o755))
+		must.OK(t, libostree.Init(h.path(repo), "archive"))
 	}
 	plain, made := token.Generate(token.Options{Name: "ci"})
 	h.token = plain
@@ -71,30 +72,30 @@ func (h *host) write() {
 	for _, key := range slices.Sorted(maps.Keys(h.lines)) {
 		fmt.Fprintf(&text, "%s: %s\n", key, h.lines[key])
 	}
-	ts.Must(h.t, os.WriteFile(h.path("new"), []byte(text.String()), 0o600))
-	ts.Must(h.t, os.Rename(h.path("new"), h.path("config.yaml")))
+	must.OK(h.t, os.WriteFile(h.path("new"), []byte(text.String()), 0o600))
+	must.OK(h.t, os.Rename(h.path("new"), h.path("config.yaml")))
 }
 
 func (h *host) start() {
 	h.t.Helper()
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(h.t.Output(), &h.log), nil))
 	file, err := config.OpenFile(h.path("config.yaml"), log)
-	ts.Must(h.t, err)
+	must.OK(h.t, err)
 	c := file.Current()
 	l, err := server.Listen(c.Address, c.TLS)
-	ts.Must(h.t, err)
+	must.OK(h.t, err)
 	h.address = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), Settings: file.Current, Log: log})
-	ts.Must(h.t, err)
+	must.OK(h.t, err)
 	ended := make(chan error, 1)
 	running := h.Server
 	go func() { ended <- running.Run(ctx, l) }()
 	h.stop = func() {
 		cancel()
 		err := <-ended
-		ts.Must(h.t, err)
-		ts.Must(h.t, running.Close(true))
+		must.OK(h.t, err)
+		must.OK(h.t, running.Close(true))
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		h.stop = func() {}
 	}
@@ -109,7 +110,7 @@ func (h *host) open() (s wire.Session, lacking []ostree.Name) {
 	at := -1
 	if err == nil {
 		c, err := ostree.ParseChecksum(strings.TrimSpace(string(b)))
-		ts.Must(h.t, err)
+		must.OK(h.t, err)
 		at = slices.Index(h.commits, c)
 	}
 	next := h.commits[at+1]
@@ -138,7 +139,7 @@ func (h *host) create() int {
 func (h *host) sessions() int {
 	h.t.Helper()
 	var list wire.SessionList
-	ts.Must(h.t, json.Unmarshal(h.client().Want(200, "GET", "/api/v1/sessions", nil).Body, &list))
+	must.OK(h.t, json.Unmarshal(h.client().Want(200, "GET", "/api/v1/sessions", nil).Body, &list))
 	return len(list.Sessions)
 }
 
@@ -166,7 +167,7 @@ var settings = map[string]setting{
 	"history": {"history", "0", func(h *host) string {
 		h.publish()
 		_, err := h.Clean(h.t.Context())
-		ts.Must(h.t, err)
+		must.OK(h.t, err)
 		return fmt.Sprint(h.sessions() > 0)
 	}},
 	"grace": {"grace", "2s", (*host).graceful},
@@ -177,7 +178,7 @@ var settings = map[string]setting{
 		rejected := h.client().Session(s.ID).Objects.Rejected > 0
 		h.client().Want(200, "DELETE", "/api/v1/sessions/"+s.ID, nil)
 		_, err := h.Clean(h.t.Context()) // else the next look finds them staged
-		ts.Must(h.t, err)
+		must.OK(h.t, err)
 		return fmt.Sprint(rejected)
 	}},
 	"limits.max-session-size": {"limits", "{max-session-size: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
@@ -201,7 +202,7 @@ func (h *host) secure() string {
 		if err != nil {
 			continue
 		}
-		ts.Must(h.t, res.Body.Close())
+		must.OK(h.t, res.Body.Close())
 		if res.StatusCode == 200 {
 			return scheme
 		}
@@ -218,7 +219,7 @@ func (h *host) graceful() string {
 	trace := &httptrace.ClientTrace{Got100Continue: func() { close(reading) }}
 	body, w := io.Pipe()
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(h.t.Context(), trace), "POST", "http://"+h.address+"/api/v1/sessions", body)
-	ts.Must(h.t, err)
+	must.OK(h.t, err)
 	req.Header.Set("Authorization", "Bearer "+h.token)
 	req.Header.Set("Expect", "100-continue")
 	done := make(chan struct{})
@@ -230,7 +231,7 @@ func (h *host) graceful() string {
 	}()
 	<-reading
 	h.stop()
-	ts.Must(h.t, w.CloseWithError(io.ErrUnexpectedEOF))
+	must.OK(h.t, w.CloseWithError(io.ErrUnexpectedEOF))
 	<-done
 	said := regexp.MustCompile(`grace=(\S+)`).FindAllStringSubmatch(h.log.String(), -1)
 	if len(said) == 0 {
@@ -245,7 +246,7 @@ func (h *host) graceful() string {
 func settingsPage(t *testing.T) map[string]string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/operating.md")
-	ts.Must(t, err)
+	must.OK(t, err)
 	when := make(map[string]string)
 	for _, row := range regexp.MustCompile("(?m)^\\| `([-a-z.]+)` \\|.*\\| (at once|after a restart) \\|$").FindAllStringSubmatch(string(page), -1) {
 		when[row[1]] = row[2]
@@ -296,7 +297,7 @@ func (h *host) value(s setting) string {
 	case "repo", "state":
 		return h.path(s.value)
 	case "tls":
-		ts.Command(h.t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+		must.Run(h.t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
 			"-keyout", h.path("key.pem"), "-out", h.path("cert.pem"))
 		return fmt.Sprintf("{cert: %s, key: %s}", h.path("cert.pem"), h.path("key.pem"))
 	}

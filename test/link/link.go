@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
 // Package link is a TCP link that tests break: a proxy that counts what it
-// delivers, cuts, swallows, refuses, delays and paces. Only tests and internal/bench
+// delivers, cuts, swallows, refuses, delays and paces. Only tests and tools/bench
 // import it.
 //
 //   - Bytes arrive in order and unchanged, or the connection ends.

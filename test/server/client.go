@@ -15,6 +15,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // Client speaks the protocol as docs/protocol.md tells it, without the code of
@@ -48,15 +49,24 @@ func (a Answer) Problem(t testing.TB) *wire.Problem {
 	if a.Header.Get("Content-Type") != wire.ProblemType {
 		t.Fatalf("status %d, content type %q: %s", a.Status, a.Header.Get("Content-Type"), a.Body)
 	}
-	Must(t, json.Unmarshal(a.Body, p))
+	must.OK(t, json.Unmarshal(a.Body, p))
 	return p
 }
 
 // Do sends a request. Headers come in pairs.
 func (c *Client) Do(method, path string, body []byte, headers ...string) Answer {
 	c.t.Helper()
+	a, err := c.Try(method, path, body, headers...)
+	must.OK(c.t, err)
+	return a
+}
+
+// Try is Do for a server that may be gone.
+func (c *Client) Try(method, path string, body []byte, headers ...string) (a Answer, err error) {
 	req, err := http.NewRequest(method, c.base+path, bytes.NewReader(body))
-	Must(c.t, err)
+	if err != nil {
+		return a, err
+	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
@@ -65,11 +75,12 @@ func (c *Client) Do(method, path string, body []byte, headers ...string) Answer 
 	}
 	// No redirect is followed: none must ever be sent.
 	res, err := http.DefaultTransport.RoundTrip(req)
-	Must(c.t, err)
+	if err != nil {
+		return a, err
+	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
-	Must(c.t, err)
-	return Answer{res.StatusCode, res.Header, b}
+	return Answer{res.StatusCode, res.Header, b}, err
 }
 
 // Want is Do for a request that must get this status.
@@ -91,7 +102,7 @@ func (c *Client) Open(refs ...wire.Ref) wire.Session {
 func (c *Client) open(req wire.OpenRequest) wire.Session {
 	c.t.Helper()
 	b, err := json.Marshal(req)
-	Must(c.t, err)
+	must.OK(c.t, err)
 	return c.session(c.Want(201, "POST", "/api/v1/sessions", b))
 }
 
@@ -103,7 +114,7 @@ func (c *Client) Session(id string) wire.Session {
 
 func (c *Client) session(a Answer) (s wire.Session) {
 	c.t.Helper()
-	Must(c.t, json.Unmarshal(a.Body, &s))
+	must.OK(c.t, json.Unmarshal(a.Body, &s))
 	return s
 }
 
@@ -112,7 +123,7 @@ func (c *Client) Negotiate(id string, names ...ostree.Name) []ostree.Name {
 	c.t.Helper()
 	a := c.Want(200, "POST", "/api/v1/sessions/"+id+"/objects", wire.FormatNames(names), "Content-Type", "text/plain")
 	lacking, err := wire.ParseNames(bytes.NewReader(a.Body), wire.MaxNames)
-	Must(c.t, err)
+	must.OK(c.t, err)
 	return lacking
 }
 
@@ -147,7 +158,7 @@ func (c *Client) Offset(id, name string) int {
 		return -1
 	}
 	n, err := strconv.Atoi(a.Header.Get("Upload-Offset"))
-	Must(c.t, err)
+	must.OK(c.t, err)
 	return n
 }
 
@@ -182,8 +193,8 @@ func Pack(t testing.TB, repo string, names ...ostree.Name) []byte {
 func Objects(t testing.TB, repo string, commits ...ostree.Checksum) (names []ostree.Name) {
 	t.Helper()
 	r, err := ostree.OpenRepo(repo)
-	Must(t, err)
-	Must(t, r.Walk(t.Context(), commits, ostree.WalkOptions{}, func(n ostree.Name) error {
+	must.OK(t, err)
+	must.OK(t, r.Walk(t.Context(), commits, ostree.WalkOptions{}, func(n ostree.Name) error {
 		names = append(names, n)
 		return nil
 	}))
@@ -205,6 +216,12 @@ func (c *Client) Finalize(id string) wire.Session {
 	return wire.Session{}
 }
 
+// Wait gets a session after its next change of state, or some seconds.
+func (c *Client) Wait(id string) wire.Session {
+	c.t.Helper()
+	return c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=10s", nil))
+}
+
 // Push sends a commit in one pack and publishes it, and returns the session.
 func (c *Client) Push(repo string, ref wire.Ref) wire.Session {
 	c.t.Helper()
@@ -220,7 +237,7 @@ func (c *Client) PushForced(repo string, ref wire.Ref) wire.Session {
 func (c *Client) push(repo string, req wire.OpenRequest) wire.Session {
 	c.t.Helper()
 	commit, err := ostree.ParseChecksum(req.Refs[0].New)
-	Must(c.t, err)
+	must.OK(c.t, err)
 	s := c.open(req)
 	if lacking := c.Negotiate(s.ID, Objects(c.t, repo, commit)...); len(lacking) > 0 {
 		c.Upload(s.ID, "all", Pack(c.t, repo, lacking...))

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // Server is a running server.
@@ -45,8 +45,8 @@ type Server struct {
 func Start(t testing.TB, mode string) *Server {
 	t.Helper()
 	repo := filepath.Join(t.TempDir(), "prod")
-	Must(t, os.Mkdir(repo, 0o755))
-	Must(t, libostree.Init(repo, mode))
+	must.OK(t, os.Mkdir(repo, 0o755))
+	must.OK(t, libostree.Init(repo, mode))
 	s := &Server{t: t, Repo: repo, State: filepath.Join(repo, ".ostree-upload")}
 	s.settings.Store(config.Default())
 	s.Token = s.AddToken(token.Options{Name: "ci"})
@@ -73,9 +73,9 @@ func (s *Server) Run() {
 		Settings: s.settings.Load,
 		Log:      slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
-	Must(s.t, err)
+	must.OK(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	Must(s.t, err)
+	must.OK(s.t, err)
 	s.URL = "http://" + l.Addr().String()
 	ended := make(chan error, 1)
 	running := s.Server
@@ -83,7 +83,7 @@ func (s *Server) Run() {
 	s.stop = func() {
 		cancel()
 		err := <-ended
-		Must(s.t, errors.Join(err, running.Close(err == nil)))
+		must.OK(s.t, errors.Join(err, running.Close(err == nil)))
 	}
 }
 
@@ -111,7 +111,7 @@ func (s *Server) AddToken(o token.Options) string {
 // Fsck lets ostree check the repository.
 func (s *Server) Fsck() {
 	s.t.Helper()
-	Command(s.t, "ostree", "fsck", "--repo="+s.Repo)
+	must.Run(s.t, "ostree", "fsck", "--repo="+s.Repo)
 }
 
 // Ref is the commit that a ref of the repository names, "" for none.
@@ -121,26 +121,8 @@ func (s *Server) Ref(name string) string {
 	if os.IsNotExist(err) {
 		return ""
 	}
-	Must(s.t, err)
+	must.OK(s.t, err)
 	return strings.TrimSpace(string(b))
-}
-
-// Must ends the test on an error.
-func Must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Command runs a program and returns what it prints.
-func Command(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // Commit commits a tree of small files, in which each call for another salt
@@ -148,22 +130,22 @@ func Command(t testing.TB, args ...string) string {
 func Commit(t testing.TB, repo, branch, salt string, files int) ostree.Checksum {
 	t.Helper()
 	if _, err := os.Stat(repo); err != nil {
-		Command(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+		must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
 	}
 	tree := t.TempDir()
 	for i := range files {
 		dir := filepath.Join(tree, fmt.Sprint("dir", i%7))
-		Must(t, os.MkdirAll(dir, 0o755))
+		must.OK(t, os.MkdirAll(dir, 0o755))
 		text := fmt.Sprintln("file", i)
 		if i < 3 {
 			text += salt
 		}
-		Must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), []byte(text), 0o644))
+		must.OK(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), []byte(text), 0o644))
 	}
-	Must(t, os.Symlink("dir0/file0", filepath.Join(tree, "link")))
-	c, err := ostree.ParseChecksum(Command(t, "ostree", "commit", "--repo="+repo, "-b", branch, "-s", salt,
+	must.OK(t, os.Symlink("dir0/file0", filepath.Join(tree, "link")))
+	c, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", branch, "-s", salt,
 		"--no-bindings", "--owner-uid=0", "--owner-gid=0", "--no-xattrs", tree))
-	Must(t, err)
+	must.OK(t, err)
 	return c
 }
 
@@ -171,13 +153,13 @@ func Commit(t testing.TB, repo, branch, salt string, files int) ostree.Checksum 
 func Object(t testing.TB, repo string, n ostree.Name) []byte {
 	t.Helper()
 	r, err := ostree.OpenRepo(repo)
-	Must(t, err)
+	must.OK(t, err)
 	o, err := r.Object(t.Context(), n)
-	Must(t, err)
+	must.OK(t, err)
 	f, err := o.Open()
-	Must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	b, err := io.ReadAll(f)
-	Must(t, err)
+	must.OK(t, err)
 	return b
 }

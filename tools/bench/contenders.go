@@ -12,12 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/test/process"
 )
 
 // loopback is everyone, on the commit of /usr/share.
@@ -245,7 +244,7 @@ func watched(cmd *exec.Cmd) (out string, memory int64, err error) {
 				return
 			case <-time.After(100 * time.Millisecond):
 			}
-			if peak, err := peakMemory(cmd.Process.Pid); err == nil { // else it has just ended
+			if peak, err := process.PeakMemory(cmd.Process.Pid); err == nil { // else it has just ended
 				seen = peak
 			}
 		}
@@ -267,22 +266,6 @@ func note(t *trial, out string, server *daemon) error {
 	}
 	t.Finalize, t.Retries = r.Seconds.Finalize, r.Retries
 	var err error
-	t.Server, err = peakMemory(server.cmd.Process.Pid)
+	t.Server, err = process.PeakMemory(server.cmd.Process.Pid)
 	return err
-}
-
-var peak = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
-
-// peakMemory is the most bytes that a running process has had in memory.
-func peakMemory(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	m := peak.FindSubmatch(b)
-	if m == nil {
-		return 0, fmt.Errorf("process %d has no VmHWM", pid)
-	}
-	kb, err := strconv.ParseInt(string(m[1]), 10, 64)
-	return kb << 10, err
 }

@@ -14,8 +14,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/lirios/ostree-upload/test/process"
 )
 
 // A daemon is a server that runs in the foreground.
@@ -69,13 +70,7 @@ func (d *daemon) ready(ctx context.Context) error {
 }
 
 func (d *daemon) stop() {
-	d.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-d.ended:
-	case <-time.After(20 * time.Second):
-		d.cmd.Process.Kill()
-		<-d.ended
-	}
+	process.Stop(d.cmd.Process, d.ended, 20*time.Second)
 }
 
 // freePort is an address of the loopback interface that nobody listens on.

@@ -12,10 +12,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"syscall"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/test/process"
 )
 
 // A server is a running `ostree-upload receive`.
@@ -104,13 +104,7 @@ func (s *server) ready(ctx context.Context) error {
 // stop ends the server as an operator would, and kills it if it will not.
 func (s *server) stop() {
 	s.client.Close()
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.ended:
-	case <-time.After(15 * time.Second):
-		s.cmd.Process.Kill()
-		<-s.ended
-	}
+	process.Stop(s.cmd.Process, s.ended, 15*time.Second)
 }
 
 // poll asks until it is so, or an error, or the time is up.

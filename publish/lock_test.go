@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/test/must"
+
+	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	ts "github.com/lirios/ostree-upload/test/server"
+)
+
+// holder holds the lock of a repository.
+func holder(t *testing.T, repo string, kind libostree.LockKind) (release func()) {
+	t.Helper()
+	r, err := libostree.Open(repo)
+	must.OK(t, err)
+	must.OK(t, r.Lock(t.Context(), kind))
+	return func() {
+		must.OK(t, r.Unlock(kind))
+		r.Close()
+	}
+}
+
+// A session that waits for the repository's lock says so, and since when; an abort
+// ends the wait at once, and the next session is published when the lock is free.
+func TestWaitsForLock(t *testing.T) {
+	repo, c := build(t, "one", "two")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	must.Run(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only") // makes the lock file
+	release := holder(t, s.Repo, libostree.Exclusive)
+	first := client.Open(wire.Ref{Ref: "first", New: c[0].String()})
+	second := client.Open(wire.Ref{Ref: "second", New: c[1].String()})
+	for i, session := range []wire.Session{first, second} {
+		client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c[i])...)...))
+		client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
+	}
+	waiting := client.Session(first.ID)
+	for deadline := time.Now().Add(time.Minute); waiting.Detail == "" && time.Now().Before(deadline); {
+		waiting = client.Session(first.ID)
+	}
+	want(t, waiting, wire.Verifying, "", "waits for the repository's lock since ")
+	client.Want(200, "DELETE", "/api/v1/sessions/"+first.ID, nil)
+	waiting = client.Session(second.ID)
+	for deadline := time.Now().Add(time.Minute); waiting.Detail == "" && time.Now().Before(deadline); {
+		waiting = client.Session(second.ID)
+	}
+	want(t, waiting, wire.Verifying, "", "waits for the repository's lock since ")
+	release()
+	want(t, client.Finalize(second.ID), wire.Published, "", "")
+	if detail := client.Session(second.ID).Detail; detail != "" {
+		t.Errorf("it still says %q", detail)
+	}
+	want(t, client.Session(first.ID), wire.Aborted, "", "")
+}
+
+// Others who hold the shared lock in turn, so that it is never free, do not keep
+// a publish from moving its refs.
+func TestSharedLockNeverFree(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	must.Run(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only")
+	defer holder(t, s.Repo, libostree.Shared)()
+	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
+	if left, err := filepath.Glob(filepath.Join(s.Repo, "tmp/ostree-upload-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A ref may take the place of the empty folders that deleted refs leave.
+func TestRefInPlaceOfFolder(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	want(t, client.Push(repo, wire.Ref{Ref: "os/a/b/c", New: c[0].String()}), wire.Published, "", "")
+	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "os/a/b/c")
+	want(t, client.Push(repo, wire.Ref{Ref: "os/a", New: c[0].String()}), wire.Published, "", "")
+	if refs := must.Run(t, "ostree", "refs", "--repo="+s.Repo); strings.TrimSpace(refs) != "os/a" {
+		t.Errorf("refs: %s", refs)
+	}
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package must ends a test when something that the test only needs, and does
+// not examine, fails. Its functions belong to the test's own goroutine, as
+// testing.TB.FailNow does.
+package must
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Patience is how long a test waits for what has to happen. It decides nothing:
+// a test that waits so long has failed.
+const Patience = 60 * time.Second
+
+// OK ends the test on an error.
+func OK(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Run runs a program and returns what it prints, without the space around it.
+func Run(t testing.TB, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// OSTree is Run for ostree.
+func OSTree(t testing.TB, args ...string) string {
+	t.Helper()
+	return Run(t, "ostree", args...)
+}
+
+// Wait waits until something is so, and ends the test when its patience is over.
+func Wait(t testing.TB, what string, isSo func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !isSo(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v it is still not so that %s", Patience, what)
+		}
+	}
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build race
+
+package site
+
+// UnderRace tells whether tests and program watch for data races, which takes
+// several times the memory.
+const UnderRace = true
