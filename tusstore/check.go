@@ -110,9 +110,13 @@ func (s *Store) discard(path string, f *os.File) error {
 }
 
 // Forget makes it possible to upload an object again that proved missing or bad
-// after it had counted as staged: an upload of its name that is done would answer
-// that it is complete. One that is under way stays.
+// after it had counted as staged. A bad file of that name is deleted, however short
+// a time ago it was verified. So is an upload of the name that is done: it would
+// answer that it is complete. One that is under way stays.
 func (s *Store) Forget(session string, n ostree.Name) error {
+	if _, err := s.checkFile(context.Background(), n); err != nil {
+		return wrap("verify staged object", n, err)
+	}
 	fi, err := s.readInfo(session, n.String())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.Done {
 		return nil
