@@ -107,7 +107,7 @@ func TestStampTrusts(t *testing.T) {
 			t.Errorf("age %v: trusted %v", age, got)
 		}
 	}
-	if s.trusts(unix.NsecToTimespec((s+100).on(now).UnixNano()), now) {
+	if s.trusts(unix.NsecToTimespec((s + 100).on(now).UnixNano()), now) {
 		t.Error("another process's stamp is trusted")
 	}
 }
