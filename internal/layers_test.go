@@ -44,7 +44,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/receive":   {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/token"},
 		"internal/libostree": {"internal/durable", "internal/ostree"},
 		"journal":            {"internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
-		"tusstore":           {"journal", "internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
+		"tusstore":           {"journal", "internal/durable", "internal/fault", "internal/hint", "internal/ostree", "internal/wire"},
 		"publish":            {"journal", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
 		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/push", "internal/config", "internal/hint", "internal/token", "internal/units", "internal/wire"},
 	}
