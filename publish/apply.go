@@ -36,13 +36,14 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer r.close()
-	a := &apply{cfg: p.cfg, target: r, plan: pl}
+	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
 	return a, a.run(ctx)
 }
 
 // apply is one publish of one session.
 type apply struct {
 	cfg      Config
+	summary  *summary
 	target   *repository
 	plan     *plan
 	warnings []string // what the session is to know although it is published

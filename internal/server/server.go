@@ -135,7 +135,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.warnOfSummary()
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
@@ -221,15 +220,6 @@ func lockRepo(repo string) (*os.File, error) {
 			"one server serves a repository; stop the other one first")
 	}
 	return f, err
-}
-
-// warnOfSummary tells in the log that clients of a summary will not see what is
-// published.
-func (s *Server) warnOfSummary() {
-	write, why, err := publish.SummaryOf(s.opt.Repo, s.summary())
-	if !write && (why != "" || err != nil) {
-		s.opt.Log.Warn("the repository's summary is left as it is; clients that read it will not see new commits", "reason", why, "err", err)
-	}
 }
 
 func missing(path string) bool {
