@@ -203,7 +203,7 @@ func (r *repository) mergeMeta(c ostree.Checksum, sent []byte) error {
 // not sync it, so that a power cut could take what was there before.
 func (r *repository) writeMeta(c ostree.Checksum, meta []byte) error {
 	path := filepath.Join(r.path, "objects", ostree.Name{Checksum: c, Type: ostree.CommitMeta}.Path())
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil { // as libostree does
 		return err
 	}
 	return durable.ReplaceFrom(filepath.Join(r.path, "tmp"), path, func(f *os.File) error {

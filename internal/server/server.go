@@ -24,7 +24,6 @@ import (
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
@@ -71,8 +70,7 @@ type Server struct {
 // Serve listens, becomes the owner of the repository, and serves it until ctx
 // ends.
 func Serve(ctx context.Context, opt Options) error {
-	// What must be secret has its own mode; a web server reads the rest.
-	unix.Umask(0o022)
+	takeUmask(opt.Repo)
 	// A port below 1024 and a private key need root's privileges.
 	listener, err := listen(opt.Address, opt.TLS)
 	if err != nil {
@@ -120,6 +118,9 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 func (s *Server) open(ctx context.Context) (err error) {
 	opt := s.opt
 	if s.lock, err = lockRepo(opt.Repo); err != nil {
+		return err
+	}
+	if err := errors.Join(makeFolders(opt), shareLock(opt.Repo)); err != nil {
 		return err
 	}
 	if err := openState(opt); err != nil {
