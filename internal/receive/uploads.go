@@ -94,10 +94,11 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 		return nil // tusd says what is wrong with it
 	}
 	limits := s.cfg.Settings().Limits
-	total := session.Counts.Received + length
+	total, unsent := session.Counts.Received+length, length
 	uploads := s.cfg.Store.Uploads(session.ID)
 	for _, u := range uploads {
 		total += u.Size
+		unsent += u.Size - u.Offset
 	}
 	if len(uploads) >= maxUploads {
 		return wire.Errorf(wire.Quota, "session %s has %d uploads under way", session.ID, len(uploads)).
@@ -114,7 +115,7 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 		return wire.Errorf(wire.InsufficientStorage, "the upload has %d bytes and %d are to stay free (min-free-space), but only %d are free on the server", length, int64(limits.MinFreeSpace), max(free, 0)).
 			WithHint("free some on the server, then resume session %s", session.ID)
 	}
-	return nil
+	return s.checkMinFree(session.ID, unsent)
 }
 
 func isDigest(s string) bool {

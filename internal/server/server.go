@@ -105,6 +105,9 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := repo.Space(); err != nil { // libostree will not open it either
+		return nil, err
+	}
 	s := &Server{opt: opt, repo: repo}
 	if err := s.open(ctx); err != nil {
 		// If the stop before was unclean, what is staged may not be verified yet;
