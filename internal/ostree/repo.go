@@ -130,6 +130,10 @@ func (r *Repo) AutoUpdateSummary() bool {
 	return r.config.isSet("core.auto-update-summary") || r.config.isSet("core.commit-update-summary")
 }
 
+// Locks tells whether libostree's lock of the repository works: nobody takes it if
+// core.locking is false.
+func (r *Repo) Locks() bool { return !r.config.isUnset("core.locking") }
+
 // objectPath is where this repository would keep an object.
 func (r *Repo) objectPath(n Name) string {
 	suffix := n.Type.String()

@@ -232,10 +232,10 @@ func TestOpenRepoRefuses(t *testing.T) {
 func TestConfig(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "objects/x"), nil)
-	writeFile(t, filepath.Join(dir, "config"), []byte("# a comment\n[other]\nmode=bare\n\n[core]\nrepo_version=1\nmode = archive\ncollection-id=org.example.A\n[remote \"x\"]\nurl=http://x/?a=b\n"))
+	writeFile(t, filepath.Join(dir, "config"), []byte("# a comment\n[other]\nmode=bare\n\n[core]\nrepo_version=1\nmode = archive\ncollection-id=org.example.A\nlocking=false\nauto-update-summary=1\n[remote \"x\"]\nurl=http://x/?a=b\n"))
 	r := openedRepo(t, dir)
-	if r.Mode() != ModeArchive || r.CollectionID() != "org.example.A" || r.Path() != dir {
-		t.Errorf("%s %s %s", r.Mode(), r.CollectionID(), r.Path())
+	if r.Mode() != ModeArchive || r.CollectionID() != "org.example.A" || r.Path() != dir || r.Locks() || !r.AutoUpdateSummary() {
+		t.Errorf("%s %s %s %v %v", r.Mode(), r.CollectionID(), r.Path(), r.Locks(), r.AutoUpdateSummary())
 	}
 }
 

@@ -108,6 +108,9 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 	if _, err := repo.Space(); err != nil { // libostree will not open it either
 		return nil, err
 	}
+	if !repo.Locks() {
+		opt.Log.Warn("core.locking is false in the repository: ostree prune can delete what a push under way relies on")
+	}
 	s := &Server{opt: opt, repo: repo}
 	if err := s.open(ctx); err != nil {
 		// If the stop before was unclean, what is staged may not be verified yet;
