@@ -44,9 +44,9 @@ var ours = []string{
 type summary struct {
 	repo    string
 	setting func() Summary
-	// signed is why it was left to others once. A program that signs takes the
+	// kept is why it was left to another program once. One that signs takes the
 	// signature away for a moment, in which nobody else may write.
-	signed string
+	kept string
 }
 
 // look tells whether to write the summary, and if not although clients read it,
@@ -57,18 +57,18 @@ func (s *summary) look() (write bool, why string, err error) {
 	if err != nil {
 		return false, "", err
 	}
-	signed, err := keptByOthers(s.repo)
+	kept, err := keptByOthers(s.repo)
 	if err != nil {
 		return false, "", err
 	}
-	if signed != "" {
-		s.signed = signed
+	if kept != "" {
+		s.kept = kept
 	}
 	switch {
-	case setting == Never && (there || signed != ""):
+	case setting == Never && (there || kept != ""):
 		return false, "the server's configuration says never", nil
-	case s.signed != "" && setting != Never:
-		return false, s.signed, nil
+	case s.kept != "" && setting != Never:
+		return false, s.kept, nil
 	case setting != Auto:
 		return setting == Always, "", nil
 	case !there:

@@ -16,10 +16,10 @@ import (
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
-// takeUmask lets what the process makes in the repository look like what is
-// there: others may work in it, too. For a repository that is still to be made, the umask of whoever
-// starts the process holds, as for `ostree init`. What must be secret has its own
-// mode.
+// takeUmask lets what the process makes in the repository look like what is there:
+// others may work in it, too. For a repository that is still to be made, the umask
+// of whoever starts the process holds, as for `ostree init`. What must be secret has
+// its own mode.
 func takeUmask(repo string) {
 	info, err := os.Stat(filepath.Join(repo, "objects"))
 	if err != nil {
