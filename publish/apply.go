@@ -39,7 +39,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer r.close()
-	a := &apply{cfg: p.cfg, target: r, plan: pl}
+	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
 	return a, a.run(early, ctx)
 }
 
@@ -71,6 +71,7 @@ func (p *Publisher) whileVerifying(ctx context.Context, s *journal.Session) (ear
 // apply is one publish of one session.
 type apply struct {
 	cfg      Config
+	summary  *summary
 	target   *repository
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
