@@ -10,7 +10,6 @@ import (
 
 	"github.com/lirios/ostree-upload/test/must"
 
-
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/fake"
 )
