@@ -112,6 +112,24 @@ func TestUnfitTrees(t *testing.T) {
 	}
 }
 
+// An xattr that no file system takes refuses the session for good, by the object and
+// its path, be it a file's or a directory's.
+func TestUnfitXattrs(t *testing.T) {
+	large := strings.Repeat("v", 64<<10+1)
+	file := objects.SoundFile("with xattr")
+	file.Xattrs = objects.Xattrs("user.large\x00", large)
+	for what, o := range map[string]objects.Object{
+		"/file": file.Object(),
+		"/dir":  objects.Metadata("dirmeta", objects.DirMeta(0o40755, "user.large\x00", large)),
+	} {
+		s := ts.Start(t, "archive")
+		commit, others := objects.CommitOf(o, what)
+		client := s.Client(s.Token)
+		session := sending(t, client, append(others, o), wire.Ref{Ref: "x", New: object32(commit)})
+		want(t, client.Finalize(session.ID), wire.Failed, wire.Policy, what+", object "+o.Name()+": its xattr")
+	}
+}
+
 // signatures is detached metadata with one signature of so many random bytes.
 func signatures(t *testing.T, commit string, size int) objects.Object {
 	t.Helper()
