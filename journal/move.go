@@ -88,7 +88,7 @@ func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 func (j *Journal) Changed(id string) <-chan struct{} {
 	ch := j.watch(id)
 	var r record
-	err := j.db.View(func(tx *bbolt.Tx) (err error) {
+	err := j.view(func(tx *bbolt.Tx) (err error) {
 		r, err = readRecord(tx, id)
 		return err
 	})

@@ -94,7 +94,7 @@ func (s *Store) NewUpload(_ context.Context, fi handler.FileInfo) (handler.Uploa
 	}
 	s.setActive(session, name, fi.Size)
 	// The session may have ended, and been dropped, since the caller looked.
-	if now, err := s.cfg.Journal.Session(session); err != nil || now.State.Final() {
+	if now, err := s.cfg.Journal.Head(session); err != nil || now.State.Final() {
 		return nil, errors.Join(handler.ErrNotFound, s.Drop(session))
 	}
 	return u, nil

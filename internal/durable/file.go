@@ -113,6 +113,13 @@ func Remove(path string) error {
 	})
 }
 
+// Rename gives the file at path another name in its folder, durably.
+//
+// System calls: open the folder, rename path, fsync the folder, close it.
+func Rename(path, to string) error {
+	return inFolder(filepath.Dir(path), func() error { return os.Rename(path, to) })
+}
+
 // Temporary lists what kills left of files that were to get the name path.
 //
 // System calls: those of reading the folder.
