@@ -4,6 +4,8 @@ package journal
 
 import (
 	"go.etcd.io/bbolt"
+
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // Move records that a session is now in state to, and wakes who waits for that
@@ -75,7 +77,7 @@ func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 		return r, Session{}, err
 	}
 	s := r.session(id, c)
-	s.Problems = readProblems(tx, id)
+	s.Problems = readProblems(tx, id, wire.MaxProblems)
 	return r, s, nil
 }
 

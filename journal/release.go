@@ -48,7 +48,7 @@ func (j *Journal) Release(id string) error {
 
 // keepListed drops the problems of a session that its document does not list.
 func keepListed(tx *bbolt.Tx, id string) error {
-	listed := readProblems(tx, id)
+	listed := readProblems(tx, id, wire.MaxProblems)
 	if len(listed) < wire.MaxProblems {
 		return nil
 	}

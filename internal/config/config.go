@@ -57,6 +57,8 @@ type Limits struct {
 	MaxObjectSize  units.Size // of one file, inflated
 	MaxSessionSize units.Size // of all that one session sends, inflated
 	MinFreeSpace   units.Size // what uploads must leave free on the file system
+	MaxSessions    int        // of one token that have not ended
+	MaxRefs        int        // of one session
 }
 
 // Default is the configuration of an empty file.
@@ -71,6 +73,8 @@ func Default() *Config {
 		Limits: Limits{
 			MaxObjectSize: 8 << 30,
 			MinFreeSpace:  1 << 30,
+			MaxSessions:   50,
+			MaxRefs:       20_000,
 		},
 	}
 }

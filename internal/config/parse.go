@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -37,6 +38,8 @@ type fileForm struct {
 		MaxObjectSize  yaml.Node `yaml:"max-object-size"`
 		MaxSessionSize yaml.Node `yaml:"max-session-size"`
 		MinFreeSpace   yaml.Node `yaml:"min-free-space"`
+		MaxSessions    yaml.Node `yaml:"max-sessions"`
+		MaxRefs        yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
 	Tokens []tokenForm `yaml:"tokens"`
 }
@@ -89,6 +92,8 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MaxObjectSize, "limits.max-object-size", &c.Limits.MaxObjectSize)
 	p.size(&form.Limits.MaxSessionSize, "limits.max-session-size", &c.Limits.MaxSessionSize)
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
+	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
+	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
 	c.Tokens = p.tokens(form.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
@@ -216,6 +221,16 @@ func (p *parser) size(n *yaml.Node, key string, into *units.Size) {
 
 func (p *parser) duration(n *yaml.Node, key string, into *units.Duration) {
 	parsed(p, n, key, into, units.ParseDuration)
+}
+
+func (p *parser) count(n *yaml.Node, key string, into *int) {
+	parsed(p, n, key, into, func(s string) (int, error) {
+		v, err := strconv.ParseUint(s, 10, 31)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a whole number such as 50", s)
+		}
+		return int(v), nil
+	})
 }
 
 func (p *parser) time(n *yaml.Node, key string, into *time.Time) {

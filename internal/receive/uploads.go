@@ -106,13 +106,18 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 	if limit := int64(limits.MaxSessionSize); limit > 0 && total > limit {
 		return wire.Errorf(wire.TooLarge, "session %s may have %d bytes in all (max-session-size), with this upload it would have %d", session.ID, limit, total)
 	}
+	return s.checkFree("upload of session "+session.ID, length)
+}
+
+// checkFree refuses what would leave too little free on the disk.
+func (s *Server) checkFree(what string, length int64) error {
 	free, err := s.cfg.Store.Free()
 	if err != nil {
 		return err
 	}
-	if free-length < int64(limits.MinFreeSpace) {
-		return wire.Errorf(wire.InsufficientStorage, "the upload has %d bytes and %d are to stay free (min-free-space), but only %d are free on the server", length, int64(limits.MinFreeSpace), max(free, 0)).
-			WithHint("free some on the server, then resume session %s", session.ID)
+	if least := int64(s.cfg.Settings().Limits.MinFreeSpace); free-length < least {
+		return wire.Errorf(wire.InsufficientStorage, "%s: it takes %d bytes and %d are to stay free (min-free-space), but only %d are free on the server", what, length, least, max(free, 0)).
+			WithHint("free some on the server, then push again")
 	}
 	return nil
 }
