@@ -37,22 +37,29 @@ type conn struct {
 	idle    bool
 }
 
-// newConns makes a conns for as many connections as leave files for what they ask.
+// ownFiles is how many files the server has open itself: 256 folders of the staging,
+// and some.
+const ownFiles = 320
+
+// newConns makes a conns for as many connections as leave files for the uploads that
+// come over them.
 func newConns() *conns {
-	var files unix.Rlimit
 	most := mostConns
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur/3 < mostConns {
-		most = max(16, int(files.Cur/3)) // an upload opens files, too
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur < ownFiles+2*mostConns {
+		most = max(16, (int(files.Cur)-ownFiles)/2)
 	}
 	return &conns{most: most, open: map[net.Conn]*conn{}}
 }
 
 type connKey struct{}
 
-// remember lets a request find its connection (http.Server.ConnContext).
-func (c *conns) remember(ctx context.Context, n net.Conn) context.Context {
+// accept makes room for a connection, and lets its requests find it
+// (http.Server.ConnContext, which is called before any state).
+func (c *conns) accept(ctx context.Context, n net.Conn) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.admit(n)
 	return context.WithValue(ctx, connKey{}, c.open[n])
 }
 
@@ -67,15 +74,10 @@ func known(r *http.Request) {
 func (c *conns) state(n net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch state {
-	case http.StateNew:
-		c.admit(n)
-	case http.StateClosed, http.StateHijacked:
+	if state == http.StateClosed || state == http.StateHijacked {
 		delete(c.open, n)
-	default:
-		if known := c.open[n]; known != nil {
-			known.idle = state == http.StateIdle
-		}
+	} else if o := c.open[n]; o != nil {
+		o.idle = state == http.StateIdle
 	}
 }
 

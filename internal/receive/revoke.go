@@ -17,12 +17,12 @@ import (
 // make it.
 const lookEvery = 500 * time.Millisecond
 
-// revokedError is why a request was cut: its token lost the right to it. tusd keeps
-// what has arrived of an upload that a server stops.
+// revokedError is why a request was cut: its token lost the right to it. To tusd it is
+// a server that stops, so that it keeps what has arrived of an upload.
 type revokedError struct{ problem error }
 
 func (e *revokedError) Error() string   { return e.problem.Error() }
-func (e *revokedError) Unwrap() []error { return []error{e.problem, handler.ErrUploadStoppedByServer} }
+func (e *revokedError) Unwrap() []error { return []error{e.problem, handler.ErrServerShutdown} }
 
 // watch cuts a request once its token may not make it any more, until the returned
 // stop: an upload or a wait can last for hours.

@@ -96,7 +96,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler:           s.Handler(),
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnState:         s.conns.state,
-		ConnContext:       s.conns.remember,
+		ConnContext:       s.conns.accept,
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       bodyTime, // where no handler sets another
 		IdleTimeout:       idleTime,
