@@ -107,8 +107,9 @@ type Journal struct {
 	writing sync.Mutex // held by the one writer; guards closed
 	closed  bool
 
-	stopping sync.Mutex // guards failed
+	stopping sync.Mutex // guards failed and broken
 	failed   error
+	broken   bool          // bbolt panicked: it may hold locks of its own for ever
 	stopped  chan struct{} // closed once failed is set
 
 	watching sync.Mutex
@@ -189,6 +190,9 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.closed = true
+	if j.isBroken() {
+		return j.stoppedBy() // the end of the process closes the file
+	}
 	return errors.Join(j.stoppedBy(), j.db.Close())
 }
 
@@ -222,6 +226,9 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 
 // view runs fn in a read transaction.
 func (j *Journal) view(fn func(*bbolt.Tx) error) (err error) {
+	if j.isBroken() {
+		return j.stoppedBy()
+	}
 	defer guard(&err, j.damaged)()
 	return j.db.View(fn)
 }
@@ -231,7 +238,16 @@ func (j *Journal) view(fn func(*bbolt.Tx) error) (err error) {
 // one request, with a word about the file, and the process in its own order.
 func (j *Journal) damaged(said any) error {
 	j.stop(&DamagedError{j.path, fmt.Errorf("%v", said)})
+	j.stopping.Lock()
+	j.broken = true
+	j.stopping.Unlock()
 	return j.stoppedBy()
+}
+
+func (j *Journal) isBroken() bool {
+	j.stopping.Lock()
+	defer j.stopping.Unlock()
+	return j.broken
 }
 
 // harmless tells whether a commit failed only because a write found no space:

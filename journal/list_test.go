@@ -108,7 +108,12 @@ func TestManyRefs(t *testing.T) {
 			t.Errorf("%d refs, count %d, moves %s", len(got.Refs), got.RefCount, got.Moves)
 		}
 	}
-	move(t, j, s.ID, Verifying, Open)
+	moved, err := j.Move(s.ID, Verifying, nil) // what the publisher goes on with
+	ok(t, err)
+	if !reflect.DeepEqual(moved.Refs, refs) {
+		t.Errorf("moved, it has %d refs", len(moved.Refs))
+	}
+	move(t, j, s.ID, Open)
 	ok(t, j.Touch(s.ID, week))
 	if got := session(t, j, s.ID); !reflect.DeepEqual(got.Refs, refs) {
 		t.Errorf("after a move %d refs are there", len(got.Refs))

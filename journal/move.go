@@ -65,8 +65,8 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	return s, moved, err
 }
 
-// readWhole reads a session's record, and the Session that it and the counts
-// and problems make.
+// readWhole reads a session's record, and the Session that it and all the rest
+// make.
 func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 	r, err := readRecord(tx, id)
 	if err != nil {
@@ -78,7 +78,8 @@ func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 	}
 	s := r.session(id, c)
 	s.Problems = readProblems(tx, id, wire.MaxProblems)
-	return r, s, nil
+	s.Refs, err = readRefs(tx, id, &r)
+	return r, s, err
 }
 
 // Changed gives a channel that is closed when the session next moves to another

@@ -27,7 +27,8 @@ type Session struct {
 	State State
 	Force bool
 	Token string // name of the token that opened it
-	// Refs are all refs from Session and Create, the first FewRefs from all else.
+	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
+	// and from lists.
 	// Of a session that ended unpublished, and of one published long ago, those
 	// first are all that is kept.
 	Refs     []wire.Ref
@@ -230,13 +231,8 @@ func newestKey(id string, r *record) []byte {
 // ErrNotFound.
 func (j *Journal) Session(id string) (Session, error) {
 	var s Session
-	err := j.view(func(tx *bbolt.Tx) error {
-		r, whole, err := readWhole(tx, id)
-		if err != nil {
-			return err
-		}
-		s = whole
-		s.Refs, err = readRefs(tx, id, &r)
+	err := j.view(func(tx *bbolt.Tx) (err error) {
+		_, s, err = readWhole(tx, id)
 		return err
 	})
 	return s, err

@@ -109,3 +109,25 @@ func TestPages(t *testing.T) {
 	}
 	s.Client(s.Other).Want(404, "GET", "/api/v1/sessions?before="+one.ID, nil)
 }
+
+// A session of more refs than its record holds publishes all of them.
+func TestManyRefsArePublished(t *testing.T) {
+	repo, commit := source(t)
+	s := ts.Start(t, "archive")
+	c := s.Client(s.Token)
+	var refs []wire.Ref
+	for i := range 60 {
+		refs = append(refs, wire.Ref{Ref: fmt.Sprint("os/", i), New: commit.String()})
+	}
+	session := c.Open(refs...)
+	c.Upload(session.ID, "all", ts.Pack(t, repo, c.Negotiate(session.ID, ts.Objects(t, repo, commit)...)...))
+	got := c.Finalize(session.ID)
+	if got.State != wire.Published || len(got.Refs) != 60 {
+		t.Fatalf("%s, %d refs: %s", got.State, len(got.Refs), got.Detail)
+	}
+	for _, r := range refs {
+		if s.Ref(r.Ref) != commit.String() {
+			t.Errorf("ref %s is at %q", r.Ref, s.Ref(r.Ref))
+		}
+	}
+}
