@@ -62,7 +62,7 @@ func TestDamagedPages(t *testing.T) {
 	draw := rand.New(rand.NewPCG(1, 2))
 	refused := 0
 	for at := 0; at < len(whole); at += os.Getpagesize() {
-		for _, garble := range []func([]byte){
+		for n, garble := range []func([]byte){
 			func(page []byte) { clear(page) },
 			func(page []byte) { page[draw.IntN(len(page))] ^= 1 << draw.IntN(8) },
 			func(page []byte) {
@@ -70,6 +70,9 @@ func TestDamagedPages(t *testing.T) {
 			},
 			func(page []byte) { copy(page[16:], whole[:64]) },
 		} {
+			if n > 0 && at/os.Getpagesize()%3 != n-1 {
+				continue // zeros everywhere, the rest in turn: enough, and quicker
+			}
 			bad := append([]byte(nil), whole...)
 			garble(bad[at : at+os.Getpagesize()])
 			path := filepath.Join(t.TempDir(), "journal.db")
