@@ -5,6 +5,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"go.etcd.io/bbolt"
 )
@@ -16,7 +17,10 @@ import (
 func (j *Journal) Check() error {
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	return j.db.View(func(tx *bbolt.Tx) error {
+	if err := j.checkFile(); err != nil {
+		return err
+	}
+	return j.view(func(tx *bbolt.Tx) error {
 		var errs []error
 		for err := range tx.Check() {
 			errs = append(errs, err)
@@ -37,10 +41,26 @@ func (j *Journal) Check() error {
 	})
 }
 
+// checkFile looks at the pages before bbolt does, which panics over damaged ones.
+func (j *Journal) checkFile() error {
+	if err := j.stoppedBy(); err != nil {
+		return err
+	}
+	f, err := os.Open(j.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was read only
+	if err := checkTree(f); err != nil {
+		return &DamagedError{j.path, err}
+	}
+	return nil
+}
+
 // checkStrays looks for what belongs to no session.
 func checkStrays(tx *bbolt.Tx, sessions int) error {
 	var errs []error
-	for _, name := range [][]byte{countsBucket, newestBucket, problemsBucket} {
+	for _, name := range [][]byte{countsBucket, newestBucket, ownBucket, problemsBucket} {
 		n, c := 0, tx.Bucket(name).Cursor()
 		for k, _ := c.First(); k != nil; k, _ = c.Next() {
 			n++
@@ -73,8 +93,11 @@ func (j *Journal) checkSession(tx *bbolt.Tx, id string) error {
 	if live := tx.Bucket(liveBucket).Get([]byte(id)) != nil; live == r.State.Final() {
 		return fmt.Errorf("session %s is %s, listed as live: %t", id, r.State, live)
 	}
-	if tx.Bucket(newestBucket).Get(newestKey(id, &r)) == nil {
+	if tx.Bucket(newestBucket).Get(newestKey(id, &r)) == nil || tx.Bucket(ownBucket).Get(ownKey(id, &r)) == nil {
 		return fmt.Errorf("session %s is not listed", id)
+	}
+	if _, err := readRefs(tx, id, &r); err != nil {
+		return err
 	}
 	s, err := j.openSet(tx, id)
 	if err != nil {

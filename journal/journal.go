@@ -11,8 +11,8 @@
 //   - Every step may be repeated: recording what is recorded changes nothing.
 //   - Counts belong to the transaction that changes what they count, so that
 //     reading them never scans a set.
-//   - After a failed commit nothing more is recorded: the disk cannot be
-//     trusted, and the process should end.
+//   - After a failed commit, or damage in the file, nothing more is recorded: the
+//     disk cannot be trusted, and the process should end.
 //
 // Sizes and offsets are bytes, times are UTC. One process holds the file; its
 // goroutines may call every method at the same time. Functions that a method
@@ -23,10 +23,13 @@
 // The file is a bbolt database with these buckets:
 //
 //	meta      "version"
-//	sessions  id -> JSON of record
+//	sessions  id -> JSON of record, with the first few refs
 //	counts    id -> Counts, eight bytes each, big endian
 //	newest    creation time (ns, big endian), id -> nothing
-//	live      id of each session that is not in a final state -> nothing
+//	own       token, NUL, creation time, id -> nothing
+//	live      id of each session that is not in a final state -> token
+//	refs      token, NUL, creation time, id -> JSON of all refs, if the record
+//	          has not all of them
 //	problems  id -> bucket: object -> code, NUL, reason
 //	works     kind -> JSON of Work: what is to follow a publish
 //	sets      id -> bucket, gone once the session is released:
@@ -58,7 +61,7 @@ import (
 )
 
 const (
-	schema      = "1"
+	schema      = "2"
 	lockTimeout = time.Second
 )
 
@@ -67,10 +70,17 @@ var (
 	sessionsBucket = []byte("sessions")
 	countsBucket   = []byte("counts")
 	newestBucket   = []byte("newest")
+	ownBucket      = []byte("own")
 	liveBucket     = []byte("live")
+	refsBucket     = []byte("refs")
 	problemsBucket = []byte("problems")
 	worksBucket    = []byte("works")
 	setsBucket     = []byte("sets")
+
+	buckets = [][]byte{
+		metaBucket, sessionsBucket, countsBucket, newestBucket, ownBucket, liveBucket, refsBucket,
+		problemsBucket, worksBucket, setsBucket,
+	}
 
 	versionKey = []byte("version")
 	// cleanKey was here until the mark of a clean stop went to the staging. It is
@@ -81,9 +91,9 @@ var (
 // ErrNotFound is for a session that the journal does not know.
 var ErrNotFound = errors.New("no such session")
 
-// ErrStopped is for every write after a commit that failed: the disk cannot be
-// trusted any more.
-var ErrStopped = errors.New("the journal stopped after a failed commit")
+// ErrStopped is for every write after a commit that failed, or after damage was
+// met: the disk cannot be trusted any more.
+var ErrStopped = errors.New("the journal stopped")
 
 // errUnchanged ends a write transaction that has nothing to write.
 var errUnchanged = errors.New("unchanged")
@@ -94,10 +104,13 @@ type Journal struct {
 	path string
 	now  func() time.Time
 
-	writing sync.Mutex // held by the one writer; guards failed and closed
-	failed  error
+	writing sync.Mutex // held by the one writer; guards closed
 	closed  bool
-	stopped chan struct{} // closed once failed is set
+
+	stopping sync.Mutex // guards failed and broken
+	failed   error
+	broken   bool          // bbolt panicked: it may hold locks of its own for ever
+	stopped  chan struct{} // closed once failed is set
 
 	watching sync.Mutex
 	watchers map[string]chan struct{}
@@ -131,7 +144,7 @@ func OpenFile(path string) (*Journal, error) {
 	}
 	db, err := openDB(path)
 	if err != nil {
-		return nil, fmt.Errorf("journal %s: %w", path, err)
+		return nil, err
 	}
 	j := &Journal{
 		db: db, path: path, now: time.Now,
@@ -139,7 +152,7 @@ func OpenFile(path string) (*Journal, error) {
 		indexes: map[string]*index{},
 	}
 	if err := j.update(j.start); err != nil {
-		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
+		return nil, errors.Join(err, db.Close())
 	}
 	return j, nil
 }
@@ -148,16 +161,24 @@ func OpenFile(path string) (*Journal, error) {
 func (j *Journal) start(tx *bbolt.Tx) error {
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
-		return errors.New("this is no journal of ostree-upload")
+		return fmt.Errorf("journal %s: this is no journal of ostree-upload", j.path)
 	}
-	if v := meta.Get(versionKey); string(v) != schema {
-		return fmt.Errorf("schema version %q, this build knows %q only", v, schema)
-	}
-	if meta.Get(cleanKey) == nil && tx.Bucket(worksBucket) != nil {
+	switch v := meta.Get(versionKey); string(v) {
+	case schema:
+		for _, name := range buckets {
+			if tx.Bucket(name) == nil {
+				return &DamagedError{j.path, fmt.Errorf("bucket %s is not there", name)}
+			}
+		}
 		return errUnchanged
+	case "1":
+		if err := upgrade(tx); err != nil {
+			return &DamagedError{j.path, err}
+		}
+		return nil
+	default:
+		return fmt.Errorf("journal %s: schema version %q, this build knows %q only", j.path, v, schema)
 	}
-	_, err := tx.CreateBucketIfNotExists(worksBucket)
-	return errors.Join(err, meta.Delete(cleanKey))
 }
 
 // Close closes the file. The error is ErrStopped if a commit has failed. Closing
@@ -169,17 +190,21 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.closed = true
+	if j.isBroken() {
+		return j.stoppedBy() // the end of the process closes the file
+	}
 	return errors.Join(j.stoppedBy(), j.db.Close())
 }
 
 // update runs fn in a write transaction. Nothing is written if fn fails; if it
 // fails with errUnchanged, that is success.
-func (j *Journal) update(fn func(*bbolt.Tx) error) error {
+func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	if err := j.stoppedBy(); err != nil {
 		return err
 	}
+	defer guard(&err, j.damaged)()
 	tx, err := j.db.Begin(true)
 	if err != nil {
 		return fmt.Errorf("begin in journal: %w", err)
@@ -192,12 +217,37 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) error {
 	}
 	if err := fault.Point("journal commit", tx.Commit); err != nil {
 		if !harmless(err) {
-			j.failed = err
-			close(j.stopped)
+			j.stop(fmt.Errorf("after a failed commit: %w", err))
 		}
 		return fmt.Errorf("commit to journal: %w", err)
 	}
 	return nil
+}
+
+// view runs fn in a read transaction.
+func (j *Journal) view(fn func(*bbolt.Tx) error) (err error) {
+	if j.isBroken() {
+		return j.stoppedBy()
+	}
+	defer guard(&err, j.damaged)()
+	return j.db.View(fn)
+}
+
+// damaged stops the journal over what a panic says. bbolt panics over a page that is
+// damaged, and a page that the disk cannot give is a fault in memory. That must end
+// one request, with a word about the file, and the process in its own order.
+func (j *Journal) damaged(said any) error {
+	j.stop(&DamagedError{j.path, fmt.Errorf("%v", said)})
+	j.stopping.Lock()
+	j.broken = true
+	j.stopping.Unlock()
+	return j.stoppedBy()
+}
+
+func (j *Journal) isBroken() bool {
+	j.stopping.Lock()
+	defer j.stopping.Unlock()
+	return j.broken
 }
 
 // harmless tells whether a commit failed only because a write found no space:
@@ -215,17 +265,26 @@ func (j *Journal) Failed() <-chan struct{} { return j.stopped }
 
 // Err tells why the journal cannot be used, or nil.
 func (j *Journal) Err() error {
-	j.writing.Lock()
-	defer j.writing.Unlock()
 	if err := j.stoppedBy(); err != nil {
 		return err
 	}
-	return j.db.View(func(*bbolt.Tx) error { return nil })
+	return j.view(func(*bbolt.Tx) error { return nil })
 }
 
-// stoppedBy is the failure that stopped the journal, or nil. The caller holds
-// writing.
+// stop keeps the first failure for all who come after it.
+func (j *Journal) stop(err error) {
+	j.stopping.Lock()
+	defer j.stopping.Unlock()
+	if j.failed == nil {
+		j.failed = err
+		close(j.stopped)
+	}
+}
+
+// stoppedBy is the failure that stopped the journal, or nil.
 func (j *Journal) stoppedBy() error {
+	j.stopping.Lock()
+	defer j.stopping.Unlock()
 	if j.failed == nil {
 		return nil
 	}

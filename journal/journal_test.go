@@ -136,7 +136,8 @@ func TestOldCleanMark(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := open(t, path)
 	must.OK(t, j.update(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.DeleteBucket(worksBucket), tx.Bucket(metaBucket).Put(cleanKey, []byte{1}))
+		meta := tx.Bucket(metaBucket)
+		return errors.Join(tx.DeleteBucket(worksBucket), meta.Put(cleanKey, []byte{1}), meta.Put(versionKey, []byte("1")))
 	}))
 	must.OK(t, j.Close())
 	j = open(t, path)
@@ -175,13 +176,13 @@ func TestOpenRefuses(t *testing.T) {
 		{"a later schema", func(t *testing.T, path string) {
 			mustClose(t, open(t, path))
 			raw(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(versionKey, []byte("7")) })
-		}, `schema version "7", this build knows "1" only`},
+		}, `schema version "7", this build knows "2" only`},
 		{"another database", func(t *testing.T, path string) {
 			raw(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("mail")); return err })
 		}, "no journal of ostree-upload"},
 		{"no database", func(t *testing.T, path string) {
 			must.OK(t, os.WriteFile(path, []byte(strings.Repeat("x", 9000)), 0o600))
-		}, "invalid database"},
+		}, "neither of its meta pages is one"},
 		{"no folder", func(t *testing.T, path string) { must.OK(t, os.Remove(filepath.Dir(path))) }, "no such file"},
 	}
 	for _, test := range tests {

@@ -4,6 +4,8 @@ package journal
 
 import (
 	"go.etcd.io/bbolt"
+
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // Move records that a session is now in state to, and wakes who waits for that
@@ -63,8 +65,8 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	return s, moved, err
 }
 
-// readWhole reads a session's record, and the Session that it and the counts
-// and problems make.
+// readWhole reads a session's record, and the Session that it and all the rest
+// make.
 func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 	r, err := readRecord(tx, id)
 	if err != nil {
@@ -75,8 +77,9 @@ func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 		return r, Session{}, err
 	}
 	s := r.session(id, c)
-	s.Problems = readProblems(tx, id)
-	return r, s, nil
+	s.Problems = readProblems(tx, id, wire.MaxProblems)
+	s.Refs, err = readRefs(tx, id, &r)
+	return r, s, err
 }
 
 // Changed gives a channel that is closed when the session next moves to another
@@ -88,7 +91,7 @@ func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 func (j *Journal) Changed(id string) <-chan struct{} {
 	ch := j.watch(id)
 	var r record
-	err := j.db.View(func(tx *bbolt.Tx) (err error) {
+	err := j.view(func(tx *bbolt.Tx) (err error) {
 		r, err = readRecord(tx, id)
 		return err
 	})

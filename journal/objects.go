@@ -154,19 +154,15 @@ func (j *Journal) CommitMetas(id string) (map[ostree.Checksum][]byte, error) {
 	return metas, err
 }
 
-// Needed reports whether an object is in the set of any session that is open,
-// verifying or publishing.
-func (j *Journal) Needed(name ostree.Name) (bool, error) {
-	var needed bool
-	err := j.db.View(func(tx *bbolt.Tx) error {
+// Needed reports which of names are in the set of any session that is open,
+// verifying or publishing. Asking for many at once looks at each session once.
+func (j *Journal) Needed(names ...ostree.Name) ([]bool, error) {
+	needed := make([]bool, len(names))
+	err := j.view(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(liveBucket).Cursor()
-		for id, _ := c.First(); id != nil && !needed; id, _ = c.Next() {
-			s, err := j.openSet(tx, string(id))
-			if err != nil {
+		for id, _ := c.First(); id != nil; id, _ = c.Next() {
+			if err := j.markNeeded(tx, string(id), names, needed); err != nil {
 				return err
-			}
-			if s != nil {
-				_, needed = s.find(name)
 			}
 		}
 		return nil
@@ -174,9 +170,26 @@ func (j *Journal) Needed(name ostree.Name) (bool, error) {
 	return needed, err
 }
 
+// markNeeded marks the names that are in the set of one session.
+func (j *Journal) markNeeded(tx *bbolt.Tx, id string, names []ostree.Name, needed []bool) error {
+	if counts, err := readCounts(tx, id); err != nil || counts.Known == 0 {
+		return err
+	}
+	s, err := j.openSet(tx, id)
+	if err != nil || s == nil {
+		return err
+	}
+	for i, n := range names {
+		if !needed[i] {
+			_, needed[i] = s.find(n)
+		}
+	}
+	return nil
+}
+
 // viewSet runs fn on the set of a session, unless it is released.
 func (j *Journal) viewSet(id string, fn func(*set) error) error {
-	return j.db.View(func(tx *bbolt.Tx) error {
+	return j.view(func(tx *bbolt.Tx) error {
 		if _, err := readRecord(tx, id); err != nil {
 			return err
 		}

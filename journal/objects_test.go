@@ -243,7 +243,7 @@ func TestNeeded(t *testing.T) {
 	j := newJournal(t)
 	needed := func(want bool) {
 		t.Helper()
-		if got, err := j.Needed(file); err != nil || got != want {
+		if got, err := j.Needed(object(-1), file); err != nil || got[1] != want || got[0] {
 			t.Errorf("needed is %t, %v, want %t", got, err, want)
 		}
 	}

@@ -42,15 +42,27 @@ func (p *problems) remove(name ostree.Name) error {
 	return p.bucket.Delete([]byte(name.String()))
 }
 
-// readProblems reads the first wire.MaxProblems problems of a session.
-func readProblems(tx *bbolt.Tx, id string) []wire.ObjectProblem {
+// Problems gives the first problems of a session, at most so many.
+func (j *Journal) Problems(id string, most int) (list []wire.ObjectProblem, err error) {
+	err = j.view(func(tx *bbolt.Tx) error {
+		if _, err := readRecord(tx, id); err != nil {
+			return err
+		}
+		list = readProblems(tx, id, most)
+		return nil
+	})
+	return list, err
+}
+
+// readProblems reads the first problems of a session.
+func readProblems(tx *bbolt.Tx, id string, most int) []wire.ObjectProblem {
 	b := tx.Bucket(problemsBucket).Bucket([]byte(id))
 	if b == nil {
 		return nil
 	}
 	var list []wire.ObjectProblem
 	c := b.Cursor()
-	for k, v := c.First(); k != nil && len(list) < wire.MaxProblems; k, v = c.Next() {
+	for k, v := c.First(); k != nil && len(list) < most; k, v = c.Next() {
 		code, reason, _ := bytes.Cut(v, []byte{0})
 		list = append(list, wire.ObjectProblem{Object: string(k), Code: string(code), Reason: string(reason)})
 	}

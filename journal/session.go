@@ -24,18 +24,24 @@ const freshness = time.Minute
 // Session is a push session as it was when it was read; changing it changes
 // nothing.
 type Session struct {
-	ID      string
-	State   State
-	Force   bool
-	Token   string // name of the token that opened it
-	Refs    []wire.Ref
-	Created time.Time
-	Updated time.Time // of the last activity, up to a minute late
-	Expires time.Time
-	Error   string // a code of package wire: why it is in this state, or ""
-	Detail  string // the same in words
+	ID    string
+	State State
+	Force bool
+	Token string // name of the token that opened it
+	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
+	// and from lists.
+	// Of a session that ended unpublished, and of one published long ago, those
+	// first are all that is kept.
+	Refs     []wire.Ref
+	RefCount int
+	Moves    string // wire.MovesOf all refs and Force
+	Created  time.Time
+	Updated  time.Time // of the last activity, up to a minute late
+	Expires  time.Time
+	Error    string // a code of package wire: why it is in this state, or ""
+	Detail   string // the same in words
 	// Problems are the first wire.MaxProblems objects missing or bad, by
-	// object. Sessions leaves it empty.
+	// object. Only Session and Move fill it in.
 	Problems []wire.ObjectProblem
 	Counts   Counts
 }
@@ -120,7 +126,9 @@ type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
 	Token   string        `json:"token"`
-	Refs    []wire.Ref    `json:"refs"`
+	Refs    []wire.Ref    `json:"refs"`  // the first FewRefs
+	Count   int           `json:"count"` // of all refs
+	Moves   string        `json:"moves"`
 	Created time.Time     `json:"created"`
 	Updated time.Time     `json:"updated"`
 	Expires time.Time     `json:"expires"`
@@ -162,7 +170,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Refs: r.Refs,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -184,7 +192,8 @@ func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Refs: s.Refs,
+		State: Open, Force: s.Force, Token: s.Token,
+		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
 	err := j.update(func(tx *bbolt.Tx) error { return insert(tx, id, &r) })
@@ -198,16 +207,19 @@ func insert(tx *bbolt.Tx, id string, r *record) error {
 	if tx.Bucket(sessionsBucket).Get([]byte(id)) != nil {
 		return fmt.Errorf("session %s exists", id)
 	}
+	if err := makeRoom(tx, r.Token); err != nil {
+		return err
+	}
+	if err := splitRefs(tx, id, r); err != nil {
+		return err
+	}
 	if err := r.write(tx, id); err != nil {
 		return err
 	}
 	if err := writeCounts(tx, id, Counts{}); err != nil {
 		return err
 	}
-	if err := tx.Bucket(newestBucket).Put(newestKey(id, r), nil); err != nil {
-		return err
-	}
-	if err := tx.Bucket(liveBucket).Put([]byte(id), nil); err != nil {
+	if err := list(tx, id, r); err != nil {
 		return err
 	}
 	if _, err := tx.Bucket(problemsBucket).CreateBucket([]byte(id)); err != nil {
@@ -231,31 +243,21 @@ func newestKey(id string, r *record) []byte {
 // ErrNotFound.
 func (j *Journal) Session(id string) (Session, error) {
 	var s Session
-	err := j.db.View(func(tx *bbolt.Tx) (err error) {
+	err := j.view(func(tx *bbolt.Tx) (err error) {
 		_, s, err = readWhole(tx, id)
 		return err
 	})
 	return s, err
 }
 
-// Sessions lists the sessions that keep holds true for, newest first; nil keeps
-// all.
-func (j *Journal) Sessions(keep func(*Session) bool) ([]Session, error) {
-	var list []Session
-	err := j.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(newestBucket).Cursor()
-		for k, _ := c.Last(); k != nil; k, _ = c.Prev() {
-			s, err := readSession(tx, string(k[8:]))
-			if err != nil {
-				return err
-			}
-			if keep == nil || keep(&s) {
-				list = append(list, s)
-			}
-		}
-		return nil
+// Head is Session with the first refs only and without problems: cheap, however
+// large the session is.
+func (j *Journal) Head(id string) (s Session, err error) {
+	err = j.view(func(tx *bbolt.Tx) error {
+		s, err = readSession(tx, id)
+		return err
 	})
-	return list, err
+	return s, err
 }
 
 // Touch notes activity in a session, which now expires in ttl. It is cheap: it
@@ -270,7 +272,7 @@ func (j *Journal) Touch(id string, ttl time.Duration) error {
 		stale = err == nil && r.touch(now, ttl)
 		return r, err
 	}
-	err := j.db.View(func(tx *bbolt.Tx) error {
+	err := j.view(func(tx *bbolt.Tx) error {
 		_, err := check(tx)
 		return err
 	})

@@ -55,7 +55,8 @@ func TestCreate(t *testing.T) {
 	if s.Created.Before(before) || s.Created.Location() != time.UTC || !s.Updated.Equal(s.Created) || s.Expires.Sub(s.Created) != time.Hour {
 		t.Errorf("times are %v, %v, %v", s.Created, s.Updated, s.Expires)
 	}
-	want := Session{ID: s.ID, State: Open, Force: true, Token: "ci", Refs: refs, Created: s.Created, Updated: s.Updated, Expires: s.Expires}
+	want := Session{ID: s.ID, State: Open, Force: true, Token: "ci", Refs: refs, RefCount: 2,
+		Moves: wire.MovesOf(refs, true), Created: s.Created, Updated: s.Updated, Expires: s.Expires}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("session is %+v, want %+v", s, want)
 	}

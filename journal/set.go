@@ -65,6 +65,9 @@ func (j *Journal) openSet(tx *bbolt.Tx, id string) (*set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session %s: %w", id, err)
 	}
+	if n := counts.Known; n < 0 || n > 0 && (n > 1<<32-1 || names.at(uint32(n-1)) == nil) {
+		return nil, fmt.Errorf("session %s: counts say %d objects, and its set has fewer", id, n)
+	}
 	s := &set{
 		counts: counts, names: names, status: status, index: j.index(id),
 		n: uint32(counts.Known), stored: uint32(counts.Known),

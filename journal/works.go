@@ -60,7 +60,7 @@ func (w *Work) write(tx *bbolt.Tx) error {
 
 // Works lists the works that are due, by kind.
 func (j *Journal) Works() (due []Work, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(worksBucket).ForEach(func(kind, _ []byte) error {
 			w, _, err := readWork(tx, string(kind))
 			due = append(due, w)

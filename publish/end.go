@@ -41,7 +41,7 @@ func (p *Publisher) Abort(id string) (journal.Session, error) {
 // Expire ends the open sessions whose time is over, unless bytes arrived within
 // it: active tells when that was last.
 func (p *Publisher) Expire(now time.Time, active func(session string) (time.Time, error)) error {
-	idle, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool {
+	idle, err := p.cfg.Journal.Live(func(s *journal.Session) bool {
 		return s.State == journal.Open && s.Expires.Before(now)
 	})
 	if err != nil {

@@ -27,8 +27,9 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		return nil, nil, err
 	}
 	i := &inspection{
-		view: &view{staged: repo, repo: repo}, // what is only staged does not count
-		seen: make(map[string]bool),
+		journal: cfg.Journal,
+		view:    &view{staged: repo, repo: repo}, // what is only staged does not count
+		seen:    make(map[string]bool),
 	}
 	// The last to publish a ref first: older ones have successors.
 	slices.SortStableFunc(sessions, func(a, b journal.Session) int { return b.Updated.Compare(a.Updated) })
@@ -41,6 +42,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 }
 
 type inspection struct {
+	journal         *journal.Journal
 	view            *view
 	seen            map[string]bool // refs that a newer session published
 	findings, notes []string
@@ -51,7 +53,11 @@ func (i *inspection) session(ctx context.Context, s *journal.Session) error {
 	case journal.Verifying, journal.Publishing:
 		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
 	case journal.Published:
-		for _, r := range s.Refs {
+		whole, err := i.journal.Session(s.ID)
+		if err != nil {
+			return err
+		}
+		for _, r := range whole.Refs {
 			if i.seen[r.Ref] {
 				continue
 			}

@@ -110,7 +110,7 @@ func (p *Publisher) Recover() error {
 // reopen puts the sessions whose verification a stop cut off back to open. A
 // server that stops leaves none to the next start; one that was killed does.
 func (p *Publisher) reopen() error {
-	list, err := p.cfg.Journal.Sessions(inState(journal.Verifying))
+	list, err := p.cfg.Journal.Live(inState(journal.Verifying))
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 // that the journal cannot be used or the disk cannot be trusted.
 func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
 	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
-		list, err := p.cfg.Journal.Sessions(inState(state))
+		list, err := p.cfg.Journal.Live(inState(state))
 		if err != nil {
 			return retry, err
 		}

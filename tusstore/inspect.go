@@ -95,17 +95,20 @@ func inspectUnneeded(cfg Config) (notes []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	unneeded := 0
+	var names []ostree.Name
 	for _, o := range objects {
-		n, err := ostree.ParseName(filepath.Base(filepath.Dir(o)) + filepath.Base(o))
-		if err != nil {
-			continue // does not verify either
+		// What has no name of an object does not verify either.
+		if n, err := ostree.ParseName(filepath.Base(filepath.Dir(o)) + filepath.Base(o)); err == nil {
+			names = append(names, n)
 		}
-		needed, err := cfg.Journal.Needed(n)
-		if err != nil {
-			return nil, err
-		}
-		if !needed {
+	}
+	needed, err := cfg.Journal.Needed(names...)
+	if err != nil {
+		return nil, err
+	}
+	unneeded := 0
+	for _, n := range needed {
+		if !n {
 			unneeded++
 		}
 	}

@@ -37,7 +37,7 @@ func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := cfg.Journal.Sessions(func(s *journal.Session) bool { return !s.State.Final() })
+	live, err := cfg.Journal.Live(nil)
 	if err != nil {
 		return nil, err
 	}

@@ -49,16 +49,13 @@ func (s *Store) cleanDir(i int) (deleted int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	needed, err := s.needed(prefix, files)
+	if err != nil {
+		return 0, err
+	}
 	for _, f := range files {
-		n, err := ostree.ParseName(prefix + f.Name())
-		if err == nil {
-			needed, err := s.cfg.Journal.Needed(n)
-			if err != nil {
-				return deleted, err
-			}
-			if needed {
-				continue
-			}
+		if needed[f.Name()] {
+			continue
 		}
 		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
 			return deleted, err
@@ -66,6 +63,27 @@ func (s *Store) cleanDir(i int) (deleted int, err error) {
 		deleted++
 	}
 	return deleted, nil
+}
+
+// needed tells which files of a folder of the staging are objects that a session
+// needs.
+func (s *Store) needed(prefix string, files []os.DirEntry) (map[string]bool, error) {
+	var names []ostree.Name
+	var of []string // the file of each
+	for _, f := range files {
+		if n, err := ostree.ParseName(prefix + f.Name()); err == nil {
+			names, of = append(names, n), append(of, f.Name())
+		}
+	}
+	needed, err := s.cfg.Journal.Needed(names...)
+	if err != nil {
+		return nil, err
+	}
+	kept := make(map[string]bool, len(of))
+	for i, name := range of {
+		kept[name] = needed[i]
+	}
+	return kept, nil
 }
 
 // Active is when bytes last arrived for an upload of a session that is not done;

@@ -92,7 +92,7 @@ func (s *Store) NewUpload(_ context.Context, fi handler.FileInfo) (handler.Uploa
 		return nil, storageError(err)
 	}
 	// The session may have ended, and been dropped, since the caller looked.
-	now, err := s.cfg.Journal.Session(session)
+	now, err := s.cfg.Journal.Head(session)
 	if err == nil {
 		s.claims.set(session, now.Token, name, progress{size: fi.Size})
 	}

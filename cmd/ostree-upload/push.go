@@ -183,7 +183,7 @@ func announce(app *App, s wire.Session, resumed bool) {
 		return
 	}
 	fmt.Fprintf(app.Stderr, "session %s resumed: it is %s and has %s of its %s objects\n",
-		s.ID, s.State, thousands(s.Objects.Known-s.Objects.Missing), thousands(s.Objects.Known))
+		s.ID, printable(s.State), thousands(s.Objects.Known-s.Objects.Missing), thousands(s.Objects.Known))
 }
 
 func printJSON(app *App, result *push.Result) error {
@@ -206,9 +206,13 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 		fmt.Fprintf(app.Stdout, "%s objects, %s, less what the server has already\n", thousands(r.Objects), amount(r.BytesWalked))
 		return
 	}
+	session := "session " + printable(r.Session.ID)
+	if len(r.Sessions) > 1 {
+		session = fmt.Sprintf("%d sessions", len(r.Sessions))
+	}
 	for _, ref := range r.Refs {
-		fmt.Fprintf(app.Stdout, "published %s %s (%s objects, %s sent, session %s)\n",
-			ref.Ref, ref.New, thousands(r.ObjectsSent), amount(r.BytesSent), r.Session.ID)
+		fmt.Fprintf(app.Stdout, "published %s %s (%s objects, %s sent, %s)\n",
+			printable(ref.Ref), printable(ref.New), thousands(r.ObjectsSent), amount(r.BytesSent), session)
 	}
 }
 

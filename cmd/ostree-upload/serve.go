@@ -32,7 +32,7 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
 	opt := options(app, &settings, file.Current)
-	opt.Init, opt.Configuration = c.Init, c.Config
+	opt.Init, opt.Configuration, opt.Reload = c.Init, c.Config, file.Reload
 	return server.Serve(ctx, opt)
 }
 

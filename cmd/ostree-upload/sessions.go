@@ -96,7 +96,7 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 	if err != nil {
 		return interruptedOr(ctx, err)
 	}
-	text := fmt.Sprintf("aborted %s\n", s.ID)
+	text := fmt.Sprintf("aborted %s\n", printable(s.ID))
 	if opt.JSON {
 		if text, err = document(s); err != nil {
 			return err

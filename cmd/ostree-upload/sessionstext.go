@@ -17,7 +17,7 @@ func sessionTable(list []wire.Session) string {
 	return columns(func(w *tabwriter.Writer) {
 		fmt.Fprintln(w, "SESSION\tSTATE\tREFS\tOBJECTS\tRECEIVED\tTOKEN\tUPDATED")
 		for _, s := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d\t%s\t%s\t%s\n", s.ID, outcome(s), refNames(s.Refs),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d\t%s\t%s\t%s\n", printable(s.ID), outcome(s), refNames(s),
 				s.Objects.Known-s.Objects.Missing, s.Objects.Known, amount(s.Bytes.Received), printable(s.Token), clock(s.Updated))
 		}
 	})
@@ -26,7 +26,7 @@ func sessionTable(list []wire.Session) string {
 // sessionPage is all fields of one session.
 func sessionPage(s wire.Session) string {
 	return columns(func(w *tabwriter.Writer) {
-		fmt.Fprintf(w, "session\t%s\n", s.ID)
+		fmt.Fprintf(w, "session\t%s\n", printable(s.ID))
 		fmt.Fprintf(w, "state\t%s\n", outcome(s))
 		if s.Detail != "" {
 			fmt.Fprintf(w, "detail\t%s\n", printable(s.Detail))
@@ -37,6 +37,9 @@ func sessionPage(s wire.Session) string {
 		}
 		for _, r := range s.Refs {
 			fmt.Fprintf(w, "ref\t%s  %s -> %s\n", printable(r.Ref), commit(r.Old), commit(r.New))
+		}
+		if more := s.RefCount - len(s.Refs); more > 0 {
+			fmt.Fprintf(w, "refs\t%d more, which are not kept\n", more)
 		}
 		fmt.Fprintf(w, "created\t%s\n", clock(s.Created))
 		fmt.Fprintf(w, "updated\t%s\n", clock(s.Updated))
@@ -50,7 +53,7 @@ func sessionPage(s wire.Session) string {
 			fmt.Fprintf(w, "upload\t%s  %s of %s\n", printable(u.Name), amount(u.Offset), amount(u.Size))
 		}
 		for _, p := range s.Problems {
-			fmt.Fprintf(w, "problem\t%s  %s: %s\n", printable(p.Object), p.Code, printable(p.Reason))
+			fmt.Fprintf(w, "problem\t%s  %s: %s\n", printable(p.Object), printable(p.Code), printable(p.Reason))
 		}
 	})
 }
@@ -66,19 +69,20 @@ func columns(fill func(*tabwriter.Writer)) string {
 // outcome is the state, and the code of the error if there is one.
 func outcome(s wire.Session) string {
 	if s.Error == "" {
-		return s.State
+		return printable(s.State)
 	}
-	return s.State + " (" + printable(s.Error) + ")"
+	return printable(s.State) + " (" + printable(s.Error) + ")"
 }
 
-func refNames(refs []wire.Ref) string {
-	switch len(refs) {
-	case 0:
+func refNames(s wire.Session) string {
+	switch count := max(s.RefCount, len(s.Refs)); {
+	case len(s.Refs) == 0:
 		return "-"
-	case 1:
-		return printable(refs[0].Ref)
+	case count == 1:
+		return printable(s.Refs[0].Ref)
+	default:
+		return fmt.Sprintf("%s and %d more", printable(s.Refs[0].Ref), count-1)
 	}
-	return fmt.Sprintf("%s and %d more", printable(refs[0].Ref), len(refs)-1)
 }
 
 func commit(c string) string {

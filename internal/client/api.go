@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -62,15 +64,32 @@ func (c *Client) Sessions(ctx context.Context, state string) ([]wire.Session, er
 	return c.list(ctx, query)
 }
 
-// OwnSessions lists the sessions of this token alone, also if it may see others.
-func (c *Client) OwnSessions(ctx context.Context, state string) ([]wire.Session, error) {
-	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}})
+// OwnSessions lists the sessions of this token alone, also if it may see others,
+// that are in a state and for exactly these moves (wire.MovesOf). A server that
+// knows no moves lists others, too.
+func (c *Client) OwnSessions(ctx context.Context, state, moves string) ([]wire.Session, error) {
+	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}, "moves": {moves}})
 }
 
-func (c *Client) list(ctx context.Context, query url.Values) ([]wire.Session, error) {
-	var list wire.SessionList
-	err := c.json(ctx, request{path: "api/v1/sessions", query: query}, &list)
-	return list.Sessions, err
+// maxPages bounds how many pages of a list are read: no server has so many.
+const maxPages = 1000
+
+// list reads all pages of a list.
+func (c *Client) list(ctx context.Context, query url.Values) (all []wire.Session, err error) {
+	r := request{path: "api/v1/sessions", query: query}
+	query.Set("limit", strconv.Itoa(wire.MaxPage))
+	for range maxPages {
+		var page wire.SessionList
+		if err := c.json(ctx, r, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Sessions...)
+		if page.Next == "" {
+			return all, nil
+		}
+		query.Set("before", page.Next)
+	}
+	return nil, c.badAnswer(r, nil, fmt.Errorf("the list does not end after %d pages", maxPages))
 }
 
 // Session asks for one session. With wait > 0 the answer comes at the session's

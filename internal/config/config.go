@@ -58,6 +58,8 @@ type Limits struct {
 	MaxSessionSize units.Size // of all that one session sends, inflated
 	MaxReserved    units.Size // of all that uploads of one token announced and did not send
 	MinFreeSpace   units.Size // what uploads must leave free on the file system
+	MaxSessions    int        // of one token that have not ended
+	MaxRefs        int        // of one session
 }
 
 // Default is the configuration of an empty file.
@@ -73,6 +75,8 @@ func Default() *Config {
 			MaxObjectSize: 8 << 30,
 			MaxReserved:   64 << 30,
 			MinFreeSpace:  1 << 30,
+			MaxSessions:   50,
+			MaxRefs:       20_000,
 		},
 	}
 }

@@ -63,6 +63,14 @@ func (f *File) Current() *Config {
 	return f.current
 }
 
+// Reload reads the file again also if it looks unchanged, and logs the outcome.
+func (f *File) Reload() {
+	f.mu.Lock()
+	f.seen = nil
+	f.mu.Unlock()
+	f.Current()
+}
+
 func (f *File) gone(err error) {
 	if f.seen != nil {
 		f.log.Error("the configuration cannot be read, the last one stays in force", "file", f.path, "err", err)

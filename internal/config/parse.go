@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -38,6 +39,8 @@ type fileForm struct {
 		MaxSessionSize yaml.Node `yaml:"max-session-size"`
 		MaxReserved    yaml.Node `yaml:"max-reserved"`
 		MinFreeSpace   yaml.Node `yaml:"min-free-space"`
+		MaxSessions    yaml.Node `yaml:"max-sessions"`
+		MaxRefs        yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
 	Tokens []tokenForm `yaml:"tokens"`
 }
@@ -91,6 +94,8 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MaxSessionSize, "limits.max-session-size", &c.Limits.MaxSessionSize)
 	p.size(&form.Limits.MaxReserved, "limits.max-reserved", &c.Limits.MaxReserved)
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
+	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
+	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
 	c.Tokens = p.tokens(form.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
@@ -218,6 +223,16 @@ func (p *parser) size(n *yaml.Node, key string, into *units.Size) {
 
 func (p *parser) duration(n *yaml.Node, key string, into *units.Duration) {
 	parsed(p, n, key, into, units.ParseDuration)
+}
+
+func (p *parser) count(n *yaml.Node, key string, into *int) {
+	parsed(p, n, key, into, func(s string) (int, error) {
+		v, err := strconv.ParseUint(s, 10, 31)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a whole number such as 50", s)
+		}
+		return int(v), nil
+	})
 }
 
 func (p *parser) time(n *yaml.Node, key string, into *time.Time) {

@@ -60,7 +60,9 @@ type run struct {
 	progress *Progress
 
 	serverRefs  map[string]wire.RefState
-	refs        []wire.Ref // that are to move
+	done, later []wire.Ref // published in earlier sessions, and left to later ones
+	sessions    []string   // IDs of all sessions, if there were several
+	refs        []wire.Ref // that are to move in the present one
 	nothingToDo bool
 	bytesWalked int64
 	seconds     Seconds
@@ -159,21 +161,13 @@ func (r *run) push(ctx context.Context) error {
 	}
 	r.refs = moves
 	if len(moves) == 0 {
-		r.nothingToDo = true
+		r.nothingToDo = len(r.done) == 0
 		return nil
 	}
 	if r.opt.DryRun {
 		return r.count(ctx)
 	}
-	if err := r.openSession(ctx, wire.OpenRequest{Refs: moves, Force: r.opt.Force}, time.Time{}); err != nil {
-		return err
-	}
-	err = r.publish(ctx)
-	if !r.alreadyMoved(ctx, moves, err) {
-		return err
-	}
-	r.session, r.refs, r.resumed = wire.Session{}, nil, false
-	return r.push(ctx)
+	return r.pushParts(ctx, moves)
 }
 
 // alreadyMoved tells whether a session failed because its refs had moved to what
@@ -245,15 +239,28 @@ func (r *run) count(ctx context.Context) error {
 }
 
 // resumeCommand is the command that goes on with this push, "" before there is
-// a session.
+// a session. One of several sessions is found again by the same command, which then
+// goes on with the rest.
 func (r *run) resumeCommand() string {
+	split := len(r.done)+len(r.later) > 0
 	switch r.session.State {
 	case wire.Open, wire.Verifying, wire.Publishing:
 	default:
-		return ""
+		if !split {
+			return ""
+		}
 	}
-	words := append([]string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo,
-		"--address", r.client.Address(), "--resume", r.session.ID}, r.opt.Resuming...)
+	words := []string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo, "--address", r.client.Address()}
+	switch {
+	case !split:
+		words = append(words, "--resume", r.session.ID)
+	case r.opt.Force:
+		words = append(words, "--force")
+	}
+	words = append(words, r.opt.Resuming...)
+	if split {
+		words = append(words, r.opt.Refs...)
+	}
 	for i, w := range words {
 		words[i] = quoted(w)
 	}

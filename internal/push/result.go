@@ -3,6 +3,7 @@
 package push
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 // Result is what a push did; as JSON it is what push --json prints.
 type Result struct {
 	Session     wire.Session `json:"session,omitzero"`
-	Refs        []wire.Ref   `json:"refs"` // those that were to move
+	Sessions    []string     `json:"sessions,omitempty"` // all that were published, if there were several; Session is the last
+	Refs        []wire.Ref   `json:"refs"`               // those that were to move
 	NothingToDo bool         `json:"nothing-to-do"`
 	DryRun      bool         `json:"dry-run"`
 	Resumed     bool         `json:"resumed"`
@@ -103,11 +105,14 @@ func (p *Progress) LeftBytes() int64 {
 func (r *run) result(e *Error) *Result {
 	p := r.progress
 	result := &Result{
-		Session: r.session, Refs: r.refs,
+		Session: r.session, Refs: slices.Concat([]wire.Ref{}, r.done, r.refs, r.later),
 		NothingToDo: r.nothingToDo, DryRun: r.opt.DryRun, Resumed: r.resumed,
 		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
+	}
+	if len(r.sessions) > 1 || len(r.later) > 0 {
+		result.Sessions = r.sessions
 	}
 	if e != nil {
 		result.Error, result.ErrorCode, result.ExitCode = e.Error(), e.Code, e.Exit

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
@@ -42,23 +41,40 @@ func (r *run) openSession(ctx context.Context, open wire.OpenRequest, after time
 
 // findSession looks for an unfinished session for the same refs and commits.
 func (r *run) findSession(ctx context.Context, open wire.OpenRequest, after time.Time) (*wire.Session, error) {
+	moves := wire.MovesOf(open.Refs, open.Force)
 	for _, state := range unfinished {
-		sessions, err := r.client.OwnSessions(ctx, state)
+		sessions, err := r.client.OwnSessions(ctx, state, moves)
 		if err != nil {
 			return nil, err
 		}
-		for i, s := range sessions {
-			if s.Force == open.Force && s.State == state && s.Created.After(after) && sameMoves(s.Refs, open.Refs) {
-				return &sessions[i], nil
+		for _, s := range sessions {
+			if s.State == state && s.Created.After(after) && movesOf(s) == moves {
+				return r.whole(ctx, s)
 			}
 		}
 	}
 	return nil, nil
 }
 
-func sameMoves(a, b []wire.Ref) bool {
-	byName := func(x, y wire.Ref) int { return cmp.Compare(x.Ref, y.Ref) }
-	return slices.Equal(slices.SortedFunc(slices.Values(a), byName), slices.SortedFunc(slices.Values(b), byName))
+// movesOf is what a session of a list is to do. Servers that list all refs do not
+// say.
+func movesOf(s wire.Session) string {
+	if s.Moves != "" {
+		return s.Moves
+	}
+	return wire.MovesOf(s.Refs, s.Force)
+}
+
+// whole is a session of a list with all of its refs; nil if it is gone.
+func (r *run) whole(ctx context.Context, s wire.Session) (*wire.Session, error) {
+	if s.RefCount <= len(s.Refs) {
+		return &s, nil
+	}
+	s, err := r.client.Session(ctx, s.ID, 0)
+	if client.Status(err) == http.StatusNotFound {
+		return nil, nil
+	}
+	return &s, err
 }
 
 // resume uses the session that the user named.

@@ -62,8 +62,12 @@ func TestSessionSize(t *testing.T) {
 	if last != 429 {
 		t.Errorf("uploads without end, the last answered %d", last)
 	}
-	s.Change(func(c *config.Config) { c.Limits.MinFreeSpace = 1 << 60 })
 	other := c.Open(wire.Ref{Ref: "y", New: commit.String()})
+	s.Change(func(c *config.Config) { c.Limits.MinFreeSpace = 1 << 60 })
+	body := fmt.Sprintf(`{"refs":[{"ref":"z","old":"","new":"%s"}]}`, commit)
+	if a := c.Do("POST", "/api/v1/sessions", []byte(body)); a.Status != 507 {
+		t.Errorf("a session on a full disk: %d %s", a.Status, a.Body)
+	}
 	if a := c.Create(1, ts.Metadata("session", other.ID, "pack", "p")); a.Status != 507 || a.Problem(t).Code() != wire.InsufficientStorage {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}

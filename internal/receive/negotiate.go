@@ -146,9 +146,5 @@ func (s *Server) salvage(w http.ResponseWriter, r *request) error {
 	if err := s.cfg.Store.Wait(r.Context(), id); err != nil {
 		return err
 	}
-	session, err := s.cfg.Journal.Session(id)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, s.document(&session, true))
+	return s.answerWhole(w, http.StatusOK, id)
 }

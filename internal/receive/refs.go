@@ -26,6 +26,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 			MaxPack:        wire.MaxPack,
 			MaxPackPayload: wire.MaxPackPayload,
 			MaxNames:       wire.MaxNames,
+			MaxRefs:        limits.MaxRefs,
 		},
 	})
 }

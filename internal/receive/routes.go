@@ -4,6 +4,7 @@ package receive
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -87,7 +88,7 @@ func creator(s *Server, r *request) error {
 }
 
 func (s *Server) find(r *request, id string) error {
-	session, err := s.cfg.Journal.Session(id)
+	session, err := s.cfg.Journal.Head(id)
 	if err == nil && !r.token.Sees(session.Token) {
 		err = journal.ErrNotFound
 	}
@@ -106,7 +107,7 @@ func (s *Server) findOwn(r *request, id string) error {
 	if !r.token.Owns(r.session.Token) {
 		return wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, r.session.Token)
 	}
-	return nil
+	return s.allowed.check(s, r)
 }
 
 // Handler routes requests.
@@ -134,10 +135,22 @@ func (s *Server) Handler() http.Handler {
 // not even which paths there are.
 func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q := &request{Request: r}
+		w = &timedWriter{ResponseWriter: w}
+		ctx, end := context.WithCancelCause(r.Context())
+		defer end(nil)
+		q := &request{Request: r.WithContext(ctx)}
 		err := s.admit(w, q, route.who)
+		if q.token == nil {
+			leaveBody(w, r)
+		} else if err == nil {
+			known(r)
+			defer s.watch(q, route.who, end)()
+		}
 		if err == nil {
 			err = route.handle(w, q)
+		}
+		if revoked := new(revokedError); errors.As(context.Cause(ctx), &revoked) {
+			err = revoked.problem
 		}
 		if err != nil {
 			s.fail(w, r, err)
@@ -166,16 +179,12 @@ func (s *Server) bearer(r *request) (*token.Token, error) {
 	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
 }
 
-// bodyTime is how long a request's body may take to arrive, uploads apart.
-const bodyTime = time.Minute
-
 // small has the whole body read before the handler runs, which is small, within
-// bodyTime: a client that sends it slowly must not hold up a stop. tusd leaves a
-// write deadline on the connection, which is lifted.
+// bodyTime: a client that sends it slowly must not hold up a stop.
 func small(h handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
 		c := http.NewResponseController(w)
-		if err := errors.Join(c.SetReadDeadline(time.Now().Add(bodyTime)), c.SetWriteDeadline(time.Time{})); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
 			return err
 		}
 		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
@@ -184,7 +193,7 @@ func small(h handlerFunc) handlerFunc {
 			return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
 		}
 		r.Body = io.NopCloser(bytes.NewReader(b))
-		if err = errors.Join(err, c.SetReadDeadline(time.Time{})); err != nil {
+		if err = errors.Join(err, c.SetReadDeadline(time.Time{}), context.Cause(r.Context())); err != nil {
 			return err
 		}
 		return h(w, r)

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
@@ -42,13 +43,16 @@ type Config struct {
 
 // Server answers requests.
 type Server struct {
-	cfg Config
-	tus http.Handler
+	cfg     Config
+	tus     http.Handler
+	conns   *conns
+	allowed allowed
+	opening sync.Mutex // held while a session is opened
 }
 
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, conns: newConns()}
 	var err error
 	s.tus, err = newTus(cfg)
 	return s, err
@@ -96,8 +100,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler:           s.Handler(),
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		ConnState:         s.conns.state,
+		ConnContext:       s.conns.accept,
+		ReadHeaderTimeout: headerTime,
+		ReadTimeout:       bodyTime, // where no handler sets another
+		IdleTimeout:       idleTime,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 		// The default window of 1 MiB makes uploads over HTTP/2 slow.
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 16 << 20, MaxReceiveBufferPerStream: 16 << 20},

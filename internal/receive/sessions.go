@@ -3,11 +3,13 @@
 package receive
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -24,6 +26,11 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 	}
 	t := r.token
 	if err := s.checkOpen(t, &req); err != nil {
+		return err
+	}
+	s.opening.Lock() // no other may open between the look and the opening
+	defer s.opening.Unlock()
+	if err := s.checkShare(t, len(req.Refs)); err != nil {
 		return err
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
@@ -59,13 +66,19 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 	if len(req.Refs) == 0 {
 		return wire.Errorf(wire.BadRequest, "a session needs at least one ref")
 	}
-	for i, ref := range req.Refs {
+	if most := s.cfg.Settings().Limits.MaxRefs; most > 0 && len(req.Refs) > most {
+		return wire.Errorf(wire.TooLarge, "a session has at most %d refs (max-refs), this one is to have %d", most, len(req.Refs)).
+			WithHint("push them in several sessions")
+	}
+	given := make(map[string]bool, len(req.Refs))
+	for _, ref := range req.Refs {
 		if err := checkRef(ref); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(req.Refs[:i], func(o wire.Ref) bool { return o.Ref == ref.Ref }) {
+		if given[ref.Ref] {
 			return wire.Errorf(wire.BadRequest, "ref %s is given twice", ref.Ref)
 		}
+		given[ref.Ref] = true
 	}
 	if err := t.CheckPush(req.Force, (&journal.Session{Refs: req.Refs}).RefNames()); err != nil {
 		return err
@@ -90,6 +103,29 @@ func (s *Server) checkAliases(refs []wire.Ref) error {
 		}
 	}
 	return nil
+}
+
+// fullSessions is how many sessions with all the refs that one may have a token may
+// have open: the journal keeps each ref.
+const fullSessions = 5
+
+// checkShare refuses a session that would be more than a token may have open, and
+// any while the disk is nearly full.
+func (s *Server) checkShare(t *token.Token, refs int) error {
+	limits := s.cfg.Settings().Limits
+	share, err := s.cfg.Journal.ShareOf(t.Name)
+	if err != nil {
+		return err
+	}
+	if most := limits.MaxSessions; most > 0 && share.Sessions >= most {
+		return wire.Errorf(wire.Quota, "token %s has %d sessions open, and may have %d (max-sessions)", t.Name, share.Sessions, most).
+			WithHint("abort those that nobody will finish: ostree-upload sessions --status open")
+	}
+	if most := fullSessions * limits.MaxRefs; most > 0 && share.Refs+refs > most {
+		return wire.Errorf(wire.Quota, "the open sessions of token %s have %d refs, with these they would have %d, and may have %d (%d times max-refs)", t.Name, share.Refs, share.Refs+refs, most, fullSessions).
+			WithHint("wait until some are published, or abort those that nobody will finish: ostree-upload sessions --status open")
+	}
+	return s.checkAnyRoom(t)
 }
 
 func checkRef(ref wire.Ref) error {
@@ -123,28 +159,50 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 	return nil
 }
 
-// listSessions is GET /api/v1/sessions.
+// fewProblems is how many problems of a session a list shows.
+const fewProblems = 10
+
+// listSessions is GET /api/v1/sessions, a page of it.
 func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
-	state := r.URL.Query().Get("state")
-	if state != "" && !slices.Contains(wire.States, state) {
-		return wire.Errorf(wire.BadRequest, "there is no session state %.64q", state)
-	}
-	mine := r.URL.Query().Get("mine") != ""
-	sessions, err := s.cfg.Journal.Sessions(func(x *journal.Session) bool {
-		seen := x.Token == r.token.Name || !mine && r.token.Sees(x.Token)
-		return seen && (state == "" || string(x.State) == state)
-	})
+	q, err := s.query(r)
 	if err != nil {
 		return err
 	}
-	list := wire.SessionList{Sessions: make([]wire.Session, len(sessions))}
-	for i := range sessions {
-		if err := s.withProblems(&sessions[i]); err != nil {
+	page, next, err := s.cfg.Journal.List(q)
+	if err != nil {
+		return err
+	}
+	list := wire.SessionList{Sessions: make([]wire.Session, len(page)), Next: next}
+	for i := range page {
+		if err := s.withProblems(&page[i]); err != nil {
 			return err
 		}
-		list.Sessions[i] = s.document(&sessions[i], false)
+		list.Sessions[i] = s.document(&page[i], false)
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+// query reads what is asked for of the list.
+func (s *Server) query(r *request) (journal.Query, error) {
+	asked := r.URL.Query()
+	q := journal.Query{State: journal.State(asked.Get("state")), Moves: asked.Get("moves"), Before: asked.Get("before"), Limit: wire.PageSize}
+	if q.State != "" && !slices.Contains(wire.States, string(q.State)) {
+		return q, wire.Errorf(wire.BadRequest, "there is no session state %.64q", q.State)
+	}
+	if limit := asked.Get("limit"); limit != "" {
+		n, err := strconv.Atoi(limit)
+		if err != nil || n < 1 || n > wire.MaxPage {
+			return q, wire.Errorf(wire.BadRequest, "limit=%.64s is not a number from 1 to %d", limit, wire.MaxPage)
+		}
+		q.Limit = n
+	}
+	if asked.Get("mine") != "" || !r.token.May(token.Sessions) {
+		q.Token = r.token.Name
+	}
+	if q.Before == "" {
+		return q, nil
+	}
+	return q, s.find(r, q.Before) // which may be seen
 }
 
 // withProblems fills in what the journal leaves out of a list.
@@ -152,38 +210,46 @@ func (s *Server) withProblems(session *journal.Session) error {
 	if session.Error == "" && session.Counts.Rejected == 0 {
 		return nil
 	}
-	whole, err := s.cfg.Journal.Session(session.ID)
+	found, err := s.cfg.Journal.Problems(session.ID, fewProblems)
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil // forgotten just now
 	}
-	session.Problems = whole.Problems
+	session.Problems = found
 	return err
 }
 
 // getSession is GET /api/v1/sessions/{id}, with ?wait= until its next change
 // of state.
 func (s *Server) getSession(w http.ResponseWriter, r *request) error {
-	session := *r.session
 	if wait := r.URL.Query().Get("wait"); wait != "" {
 		d, err := time.ParseDuration(wait)
 		if err != nil || d < 0 {
 			return wire.Errorf(wire.BadRequest, "wait=%.64s is no duration such as 30s", wait)
 		}
-		if session, err = s.waitChange(r, session, min(d, wire.MaxWait)); err != nil {
+		if err := s.waitChange(r, min(d, wire.MaxWait)); err != nil {
 			return err
 		}
 	}
-	return writeJSON(w, http.StatusOK, s.document(&session, true))
+	return s.answerWhole(w, http.StatusOK, r.session.ID)
+}
+
+// answerWhole answers a session as it is now, with all of its refs and problems.
+func (s *Server) answerWhole(w http.ResponseWriter, status int, id string) error {
+	session, err := s.cfg.Journal.Session(id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, status, s.document(&session, true))
 }
 
 // waitChange waits for a session to change its state. One that has its outcome
 // is answered at once: a client that asks late must not wait for what has
 // already happened.
-func (s *Server) waitChange(r *request, session journal.Session, d time.Duration) (journal.Session, error) {
-	changed := s.cfg.Journal.Changed(session.ID)
-	now, err := s.cfg.Journal.Session(session.ID)
-	if err != nil || now.State != session.State || now.State.Final() || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
-		return now, err
+func (s *Server) waitChange(r *request, d time.Duration) error {
+	changed := s.cfg.Journal.Changed(r.session.ID)
+	now, err := s.cfg.Journal.Head(r.session.ID)
+	if err != nil || now.State != r.session.State || now.State.Final() || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
+		return err
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -191,8 +257,9 @@ func (s *Server) waitChange(r *request, session journal.Session, d time.Duration
 	case <-changed:
 	case <-timer.C:
 	case <-r.Context().Done():
+		return context.Cause(r.Context())
 	}
-	return s.cfg.Journal.Session(session.ID)
+	return nil
 }
 
 // abortSession is DELETE /api/v1/sessions/{id}.
@@ -202,28 +269,23 @@ func (s *Server) abortSession(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	s.cfg.Log.Info("session aborted", "session", session.ID, "token", r.token.Name)
-	return writeJSON(w, http.StatusOK, s.document(&session, true))
+	return s.answerWhole(w, http.StatusOK, session.ID)
 }
 
 // finalize is POST /api/v1/sessions/{id}/finalize. It only starts; the outcome
 // is in the session.
-func (s *Server) finalize(w http.ResponseWriter, r *request) (err error) {
-	session := *r.session
-	switch session.State {
+func (s *Server) finalize(w http.ResponseWriter, r *request) error {
+	switch r.session.State {
 	case journal.Aborted, journal.Expired:
-		return closed(&session)
+		return closed(r.session)
 	case journal.Open:
-		// The token may have lost rights since the session was opened.
-		if err := r.token.CheckPush(session.Force, session.RefNames()); err != nil {
-			return err
-		}
-		session, err = s.cfg.Journal.Move(session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })
+		_, err := s.cfg.Journal.Move(r.session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })
 		if err != nil {
 			return err
 		}
 		s.cfg.Publisher.Enqueue()
 	}
-	return writeJSON(w, http.StatusAccepted, s.document(&session, true))
+	return s.answerWhole(w, http.StatusAccepted, r.session.ID)
 }
 
 func closed(session *journal.Session) error {
@@ -233,7 +295,8 @@ func closed(session *journal.Session) error {
 // document is a session as the API shows it.
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	d := wire.Session{
-		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token, Refs: j.Refs,
+		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token,
+		Refs: j.Refs, RefCount: j.RefCount, Moves: j.Moves,
 		Created: j.Created.Truncate(time.Second), Updated: j.Updated.Truncate(time.Second), Expires: j.Expires.Truncate(time.Second),
 		Objects: wire.Objects{
 			Known: j.Counts.Known, Missing: j.Counts.Missing(),

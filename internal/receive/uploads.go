@@ -10,6 +10,7 @@ import (
 	"github.com/tus/tusd/v2/pkg/handler"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/tusstore"
@@ -154,6 +155,21 @@ func checkRoom(session string, room *tusstore.Room, length, minFree int64) error
 			length, minFree, room.Bytes, room.Bytes-minFree-free)
 	}
 	return nil
+}
+
+// checkAnyRoom refuses a new session while the disk has no room for anything: the
+// journal has to grow for it.
+func (s *Server) checkAnyRoom(t *token.Token) error {
+	room, err := s.cfg.Store.Room(t.Name)
+	if err != nil {
+		return err
+	}
+	least := int64(s.cfg.Settings().Limits.MinFreeSpace)
+	if room.Bytes >= least && (least == 0 || room.Inodes >= minInodes) {
+		return nil
+	}
+	return wire.Errorf(wire.InsufficientStorage, "no new session: %d bytes and %d inodes are to stay free (min-free-space), and the server has %d and %d", least, minInodes, room.Bytes, room.Inodes).
+		WithHint("free some on the server, then push again")
 }
 
 func noRoom(session, format string, args ...any) error {

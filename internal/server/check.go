@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -37,16 +38,28 @@ func Check(ctx context.Context, opt Options, repair bool) (*Report, error) {
 	if err := becomeOwner(opt); err != nil {
 		return nil, err
 	}
-	if !missing(databasePath(opt.State)) {
-		if repair {
-			if err := repairAll(ctx, opt); err != nil {
-				return nil, err
-			}
-		}
-		return inspect(ctx, opt)
+	if missing(databasePath(opt.State)) {
+		r := &Report{}
+		return r, r.addFolders(opt.Repo)
 	}
-	r := &Report{}
-	return r, r.addFolders(opt.Repo)
+	var done []string
+	if repair {
+		aside, err := setAsideDamaged(opt)
+		if err != nil {
+			return nil, err
+		}
+		if aside != "" {
+			done = append(done, fmt.Sprintf("the damaged journal is %s now; history and sessions are lost, and pushes that were under way have to be repeated", aside))
+		}
+		if err := repairAll(ctx, opt); err != nil {
+			return nil, err
+		}
+	}
+	r, err := inspect(ctx, opt)
+	if err == nil {
+		r.Notes = append(done, r.Notes...)
+	}
+	return r, err
 }
 
 // addFolders notes the folders that the repository lacks.
@@ -56,6 +69,27 @@ func (r *Report) addFolders(repo string) error {
 		r.Notes = append(r.Notes, fmt.Sprintf("the repository has no folder %s; the next start makes it", name))
 	}
 	return err
+}
+
+// setAsideDamaged gives a damaged journal another name, so that a new one is made.
+// What is staged stays for a while (keepStaged): the pushes that come again find it.
+func setAsideDamaged(opt Options) (aside string, err error) {
+	lock, err := lockRepo(opt.Repo)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close() //nolint:errcheck // nothing was written
+	j, err := journal.OpenFile(databasePath(opt.State))
+	if err == nil {
+		if err = j.Check(); err == nil || !errors.As(err, new(*journal.DamagedError)) {
+			return "", j.Close() // what else Check finds, inspect reports
+		}
+		_ = j.Close() // its error is that of Check
+	}
+	if !errors.As(err, new(*journal.DamagedError)) {
+		return "", err
+	}
+	return journal.SetAside(databasePath(opt.State), time.Now())
 }
 
 // inspect looks at everything and changes nothing.
@@ -114,7 +148,7 @@ func repairAll(ctx context.Context, opt Options) error {
 		return s.Publisher.Finish(working)
 	})
 	if err = g.Wait(); err == nil {
-		_, err = s.Store.Clean(ctx)
+		_, err = s.cleanStaged(ctx)
 	}
 	return errors.Join(err, s.Close(err == nil))
 }

@@ -2,5 +2,18 @@
 
 package server
 
-// Listen is listen, for tests that serve as Serve does.
-var Listen = listen
+import (
+	"log/slog"
+	"net"
+
+	"github.com/lirios/ostree-upload/internal/config"
+)
+
+// Listen opens the port as Serve does.
+func Listen(address string, files config.TLS) (net.Listener, error) {
+	pair, err := loadCertificate(files, slog.Default())
+	if err != nil {
+		return nil, err
+	}
+	return listen(address, pair)
+}

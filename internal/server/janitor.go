@@ -5,6 +5,8 @@ package server
 import (
 	"context"
 	"time"
+
+	"github.com/lirios/ostree-upload/journal"
 )
 
 // The janitor's rounds are at most and at least so long apart.
@@ -45,8 +47,19 @@ func (s *Server) Clean(ctx context.Context) (Cleaned, error) {
 	if err != nil {
 		return Cleaned{}, err
 	}
-	deleted, err := s.Store.Clean(ctx)
+	deleted, err := s.cleanStaged(ctx)
 	return Cleaned{Objects: deleted, Sessions: forgotten}, err
+}
+
+// cleanStaged deletes the staged objects that no session needs, but not as long as a
+// session lives after a damaged journal was set aside: what those sessions had sent
+// is found staged when their pushes come again.
+func (s *Server) cleanStaged(ctx context.Context) (deleted int, err error) {
+	aside, err := journal.SetAsideAt(databasePath(s.opt.State))
+	if err != nil || time.Since(aside) < time.Duration(s.opt.Settings().SessionTTL) {
+		return 0, err
+	}
+	return s.Store.Clean(ctx)
 }
 
 // Cleaned is what a round of the janitor took away.

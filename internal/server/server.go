@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -28,6 +29,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
@@ -54,8 +56,10 @@ type Options struct {
 	// Settings is the configuration as it is now. Whoever decides something asks
 	// once and keeps the answer.
 	Settings func() *config.Config
-	Version  string
-	Log      *slog.Logger
+	// Reload reads the configuration again on SIGHUP; nil for none.
+	Reload  func()
+	Version string
+	Log     *slog.Logger
 }
 
 // Server is a repository that is served. Its parts stand in the order in which
@@ -75,14 +79,24 @@ type Server struct {
 // ends.
 func Serve(ctx context.Context, opt Options) error {
 	takeUmask(opt.Repo)
+	hup := make(chan os.Signal, 1) // caught from the start, as it would kill
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
 	// A port below 1024 and a private key need root's privileges.
-	listener, err := listen(opt.Address, opt.TLS)
+	pair, err := loadCertificate(opt.TLS, opt.Log)
+	if err != nil {
+		return err
+	}
+	listener, err := listen(opt.Address, pair)
 	if err != nil {
 		return err
 	}
 	defer listener.Close() //nolint:errcheck // Serve closes it; here only if it was never reached
 	if err := becomeOwner(opt); err != nil {
 		return err
+	}
+	if pair != nil {
+		pair.warnIfUnreadable()
 	}
 	if opt.Init {
 		if err := initRepo(opt.Repo); err != nil {
@@ -94,8 +108,37 @@ func Serve(ctx context.Context, opt Options) error {
 		return err
 	}
 	opt.Log.Info("receiving", "address", listener.Addr().String(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)
+	stop := reloadOn(hup, opt, pair)
 	err = s.Run(ctx, listener)
+	stop()
 	return errors.Join(err, s.Close(err == nil))
+}
+
+// reloadOn reads the configuration and the certificate again at each signal, until
+// the returned stop.
+func reloadOn(hup <-chan os.Signal, opt Options, pair *certificate) (stop func()) {
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-end:
+				return
+			case <-hup:
+			}
+			opt.Log.Info("SIGHUP: reading configuration and certificate again")
+			if opt.Reload != nil {
+				opt.Reload()
+			}
+			if pair != nil {
+				pair.reload()
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-done
+	}
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and

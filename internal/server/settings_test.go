@@ -135,6 +135,18 @@ func (h *host) create() int {
 	return h.client().Create(2000, ts.Metadata("session", s.ID, "pack", "p")).Status
 }
 
+// openMany is the status of the opening of a session of so many refs.
+func (h *host) openMany(refs int) int {
+	h.t.Helper()
+	open := wire.OpenRequest{}
+	for i := range refs {
+		open.Refs = append(open.Refs, wire.Ref{Ref: fmt.Sprint("many/", i), New: h.commits[0].String()})
+	}
+	b, err := json.Marshal(open)
+	must.OK(h.t, err)
+	return h.client().Do("POST", "/api/v1/sessions", b).Status
+}
+
 // sessions counts those that are listed.
 func (h *host) sessions() int {
 	h.t.Helper()
@@ -183,7 +195,9 @@ var settings = map[string]setting{
 	}},
 	"limits.max-session-size": {"limits", "{max-session-size: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
 	"limits.max-reserved":     {"limits", "{max-reserved: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
-	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.create()) }},
+	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.openMany(1)) }},
+	"limits.max-sessions":     {"limits", "{max-sessions: 1}", func(h *host) string { return fmt.Sprint(h.openMany(1), h.openMany(1)) }},
+	"limits.max-refs":         {"limits", "{max-refs: 2}", func(h *host) string { return fmt.Sprint(h.openMany(3)) }},
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
 	}},

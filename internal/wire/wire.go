@@ -9,7 +9,11 @@
 package wire
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 )
 
@@ -30,6 +34,10 @@ const (
 	MaxPackPayload = 4 << 20
 	// MaxProblems is how many problems a session document lists.
 	MaxProblems = 1000
+	// PageSize is how many sessions a list has, unless it is asked for another
+	// number, and MaxPage the largest.
+	PageSize = 100
+	MaxPage  = 1000
 	// MaxWait is the longest that a server holds a request with ?wait=.
 	MaxWait = time.Minute
 )
@@ -62,20 +70,41 @@ type OpenRequest struct {
 	Force bool  `json:"force"`
 }
 
+// MovesOf names what a session is to do: the SHA-256, in hex, of a line "force" if
+// it is forced, and a line "ref old new" for each ref, in the order of their names.
+// Old is empty for a new ref.
+func MovesOf(refs []Ref, force bool) string {
+	lines := make([]string, 0, len(refs))
+	for _, r := range refs {
+		lines = append(lines, r.Ref+" "+r.Old+" "+r.New+"\n")
+	}
+	slices.Sort(lines)
+	h := sha256.New()
+	if force {
+		io.WriteString(h, "force\n")
+	}
+	for _, l := range lines {
+		io.WriteString(h, l)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 // Session is a push session as every answer shows it.
 type Session struct {
 	ID       string          `json:"id"`
 	State    string          `json:"state"`
 	Force    bool            `json:"force"`
 	Token    string          `json:"token"`
-	Refs     []Ref           `json:"refs"`
+	Refs     []Ref           `json:"refs"`      // in a list, and of a session long ended, the first few
+	RefCount int             `json:"ref-count"` // 0 from a server that always shows all
+	Moves    string          `json:"moves"`     // MovesOf all of them
 	Created  time.Time       `json:"created"`
 	Updated  time.Time       `json:"updated"`
 	Expires  time.Time       `json:"expires"`
 	Objects  Objects         `json:"objects"`
 	Bytes    Bytes           `json:"bytes"`
 	Uploads  []Upload        `json:"uploads,omitzero"` // nil, and so left out, in a list
-	Problems []ObjectProblem `json:"problems"`
+	Problems []ObjectProblem `json:"problems"`         // in a list, the first few
 	Error    string          `json:"error"`
 	Detail   string          `json:"detail"`
 }
@@ -112,6 +141,7 @@ type ObjectProblem struct {
 // SessionList is the answer of GET /api/v1/sessions, newest first.
 type SessionList struct {
 	Sessions []Session `json:"sessions"`
+	Next     string    `json:"next,omitempty"` // if there may be more: their ?before=
 }
 
 // RefState is what the server's ref names: a commit, and the SHA-256 of that
@@ -141,6 +171,7 @@ type InfoLimits struct {
 	MaxPack        int64 `json:"max-pack"`
 	MaxPackPayload int64 `json:"max-pack-payload"`
 	MaxNames       int   `json:"max-names"`
+	MaxRefs        int   `json:"max-refs"` // of one session
 }
 
 // Codes of errors (RFC 9457 type URNs end in them) and of session outcomes.

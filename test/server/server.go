@@ -71,7 +71,7 @@ func (s *Server) Run() {
 	s.Server, err = server.Open(ctx, server.Options{
 		Repo: s.Repo, State: s.State, Version: "test",
 		Settings: s.settings.Load,
-		Log:      slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Log:      Logger(s.t),
 	})
 	must.OK(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,6 +85,11 @@ func (s *Server) Run() {
 		err := <-ended
 		must.OK(s.t, errors.Join(err, running.Close(err == nil)))
 	}
+}
+
+// Logger logs to a test's output.
+func Logger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
 // Stop ends the server.

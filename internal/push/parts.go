@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// pushParts publishes moves in as many sessions as the server's limits ask for, one
+// after the other. Another run of the same command divides what is left of them in
+// the same way, and so finds the session that this one left.
+func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
+	most, err := r.mostRefs(ctx, moves)
+	if err != nil {
+		return err
+	}
+	for len(moves) > 0 {
+		part := moves[:fitting(moves, most)]
+		moves = moves[len(part):]
+		r.begin(part, moves)
+		if err := r.openSession(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force}, time.Time{}); err != nil {
+			return err
+		}
+		err := r.publish(ctx)
+		if r.alreadyMoved(ctx, part, err) {
+			r.session, r.refs, r.later, r.resumed = wire.Session{}, nil, nil, false
+			return r.push(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		r.published(part)
+	}
+	return nil
+}
+
+// begin makes part the refs of the next session.
+func (r *run) begin(part, later []wire.Ref) {
+	if r.session.State == wire.Published {
+		r.done = append(r.done, r.refs...)
+	}
+	r.session, r.refs, r.later = wire.Session{}, part, slices.Clone(later)
+	r.announced, r.replaced, r.lastByte = false, "", time.Time{}
+}
+
+// published counts the session that is published now. What it brought is on the
+// server, so that a later part need not walk it.
+func (r *run) published(part []wire.Ref) {
+	r.sessions = append(r.sessions, r.session.ID)
+	for _, ref := range part {
+		r.serverRefs[ref.Ref] = wire.RefState{Commit: ref.New}
+	}
+}
+
+// mostRefs is how many refs the server takes in one session, 0 for any number. One
+// ref needs no question, and a server that does not know it has no such limit.
+func (r *run) mostRefs(ctx context.Context, moves []wire.Ref) (int, error) {
+	if len(moves) == 1 {
+		return 0, nil
+	}
+	var info wire.Info
+	err := r.retrier.Do(ctx, "ask for the server's limits", func() (err error) {
+		info, err = r.client.Info(ctx)
+		return err
+	})
+	if client.Status(err) == http.StatusNotFound {
+		return 0, nil
+	}
+	return info.Limits.MaxRefs, err
+}
+
+// fitting is how many of moves, at least one, fit into one session and into the
+// request that opens it.
+func fitting(moves []wire.Ref, most int) int {
+	const around = 64 // bytes of the document beside the refs
+	size := around
+	for i, m := range moves {
+		b, err := json.Marshal(m)
+		if size += len(b) + 1; i > 0 && (err != nil || size > wire.MaxBody || most > 0 && i == most) {
+			return i
+		}
+	}
+	return len(moves)
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"net/http"
+	"time"
+)
+
+// How long a client may take. A connection has one of these deadlines in each of
+// its states; tusd sets that of an upload's body, a minute from its last byte.
+const (
+	headerTime = 15 * time.Second // for the header, and the TLS handshake
+	bodyTime   = time.Minute      // for the body, uploads apart
+	answerTime = time.Minute      // for each answerPart of the answer
+	idleTime   = 2 * time.Minute  // between two requests
+)
+
+// answerPart is how much of an answer a client has to take within answerTime.
+const answerPart = 64 << 10
+
+// timedWriter gives a client time for each part of the answer. A deadline for all of
+// it would count the work before the answer, too.
+type timedWriter struct{ http.ResponseWriter }
+
+// Unwrap lets http.ResponseController through.
+func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *timedWriter) WriteHeader(status int) {
+	w.renew()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *timedWriter) Write(b []byte) (n int, err error) {
+	for {
+		w.renew()
+		part := b[n:min(len(b), n+answerPart)]
+		written, err := w.ResponseWriter.Write(part)
+		if n += written; err != nil || n == len(b) {
+			return n, err
+		}
+	}
+}
+
+func (w *timedWriter) renew() {
+	// Where a connection has no deadlines, there is none to renew.
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTime))
+}
+
+// leaveBody has a request answered whose body nobody reads: whoever has no token
+// must not make the server wait for it.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	// Where a connection has no deadlines, there is none to set.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/lirios/ostree-upload/test/must"
+
+	ts "github.com/lirios/ostree-upload/test/server"
+)
+
+// Whoever has no token is answered although the body that they declare never comes,
+// and the connection is closed then.
+func TestBodyThatNeverComes(t *testing.T) {
+	s := ts.Start(t, "archive")
+	for _, head := range []string{
+		"POST /api/v1/sessions HTTP/1.1\r\nContent-Length: 1000",
+		"POST /api/v1/sessions HTTP/1.1\r\nAuthorization: Bearer wrong\r\nTransfer-Encoding: chunked",
+		"PATCH /files/k3xq7mpl2wbz5aen/p HTTP/1.1\r\nContent-Length: 1000",
+		"GET /healthz HTTP/1.1\r\nContent-Length: 1000",
+		"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked",
+		"DELETE /nothing HTTP/1.1\r\nContent-Length: 1",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		must.OK(t, err)
+		_, err = fmt.Fprintf(conn, "%s\r\nHost: x\r\n\r\n", head)
+		must.OK(t, err)
+		b, _ := io.ReadAll(conn) // ends only when the server closes
+		want := "HTTP/1.1 401"
+		if strings.Contains(head, "healthz") {
+			want = "HTTP/1.1 200"
+		}
+		if !strings.HasPrefix(string(b), want) {
+			t.Errorf("%q is answered %q", head, b)
+		}
+		must.OK(t, conn.Close())
+	}
+}
