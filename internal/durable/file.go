@@ -112,6 +112,16 @@ func Remove(path string) error {
 	})
 }
 
+// Rename renames a file durably, within its folder. It takes no space: it succeeds on
+// a full disk.
+//
+// System calls: open the folder, rename, fsync the folder, close it.
+func Rename(old, new string) error {
+	return inFolder(filepath.Dir(new), func() error {
+		return fault.Point("rename", func() error { return os.Rename(old, new) })
+	})
+}
+
 // Temporary lists what kills left of files that were to get the name path.
 //
 // System calls: those of reading the folder.
