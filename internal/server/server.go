@@ -13,6 +13,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,8 @@ type Options struct {
 	Settings func() *config.Config
 	Version  string
 	Log      *slog.Logger
+
+	workers int // uploads that are ingested at a time; 0 for one on each core
 }
 
 // Server is a repository that is served. Its parts stand in the order in which
@@ -75,6 +78,7 @@ type Server struct {
 // Serve listens, becomes the owner of the repository, and serves it until ctx
 // ends.
 func Serve(ctx context.Context, opt Options) error {
+	opt.workers = spareThreads()
 	// What must be secret has its own mode; a web server reads the rest.
 	unix.Umask(0o022)
 	// A port below 1024 and a private key need root's privileges.
@@ -98,6 +102,15 @@ func Serve(ctx context.Context, opt Options) error {
 	opt.Log.Info("receiving", "address", listener.Addr().String(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)
 	err = s.Run(ctx, listener)
 	return errors.Join(err, s.Close(err == nil))
+}
+
+// spareThreads lets Go run more threads than there are cores, which it returns.
+// Else, while each core verifies, a request waits up to 10 ms for each of its steps
+// until Go's scheduler looks for it; the kernel's looks at once.
+func spareThreads() (cores int) {
+	cores = runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(cores + 2)
+	return cores
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and
@@ -134,7 +147,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
-		Workers: runtime.GOMAXPROCS(0), Limits: s.limits,
+		Workers: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Limits: s.limits,
 	})
 	if err != nil {
 		return err
