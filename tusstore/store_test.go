@@ -411,3 +411,16 @@ func TestNoSpace(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// An upload that cannot be looked up is in the log with its cause: the answer to
+// HEAD has no room for it.
+func TestUnreadableInfo(t *testing.T) {
+	f := newFixture(t)
+	f.send("p", 10, []byte("12345"))
+	must.OK(t, os.WriteFile(f.infoPath(f.session, "p"), []byte("{"), 0o600))
+	var log strings.Builder
+	f.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	if _, err := f.GetUpload(t.Context(), ID(f.session, "p")); err == nil || !strings.Contains(log.String(), err.Error()) {
+		t.Errorf("error %v, log %q", err, &log)
+	}
+}
