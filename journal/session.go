@@ -28,6 +28,7 @@ type Session struct {
 	State   State
 	Force   bool
 	Token   string // name of the token that opened it
+	Remote  string // address that opened it or, later, asked to finalize it; for the log
 	Refs    []wire.Ref
 	Created time.Time
 	Updated time.Time // of the last activity, up to a minute late
@@ -120,6 +121,7 @@ type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
 	Token   string        `json:"token"`
+	Remote  string        `json:"remote,omitempty"`
 	Refs    []wire.Ref    `json:"refs"`
 	Created time.Time     `json:"created"`
 	Updated time.Time     `json:"updated"`
@@ -162,7 +164,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Refs: r.Refs,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Refs: r.Refs,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -178,13 +180,13 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return r.session(id, c), err
 }
 
-// Create opens a session for the Refs, Token and Force of s, which expires ttl
+// Create opens a session for the Refs, Token, Remote and Force of s, which expires ttl
 // after the last activity, and returns it with its ID, State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Refs: s.Refs,
+		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Refs: s.Refs,
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
 	err := j.update(func(tx *bbolt.Tx) error { return insert(tx, id, &r) })
@@ -288,3 +290,19 @@ func (j *Journal) Touch(id string, ttl time.Duration) error {
 
 // clock is the time as records hold it.
 func (j *Journal) clock() time.Time { return j.now().UTC().Round(0) }
+
+// maxRefList is how many refs RefList lists.
+const maxRefList = 10
+
+// RefList lists the session's refs in one line, and counts those that are too many.
+func (s *Session) RefList() string {
+	var names []string
+	for _, r := range s.Refs[:min(len(s.Refs), maxRefList)] {
+		names = append(names, r.Ref)
+	}
+	text := strings.Join(names, ",")
+	if more := len(s.Refs) - maxRefList; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}

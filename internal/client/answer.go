@@ -76,26 +76,34 @@ func (t *transport) answer(req *http.Request, res *http.Response) error {
 		if err := json.Unmarshal(b, &p); err == nil {
 			p.Status = res.StatusCode
 			e.problem = &p
+			t.askForToken(e.problem)
 			return e
 		}
 	}
-	e.problem = t.foreignProblem(req, res)
+	e.problem = t.foreignProblem(req, res, e.text)
+	t.askForToken(e.problem)
 	return e
 }
 
 // foreignProblem describes an answer that is not a success and not our server's.
-func (t *transport) foreignProblem(req *http.Request, res *http.Response) *wire.Problem {
+func (t *transport) foreignProblem(req *http.Request, res *http.Response, body string) *wire.Problem {
 	p := &wire.Problem{
 		Type: "about:blank", Title: http.StatusText(res.StatusCode), Status: res.StatusCode,
 		Detail: fmt.Sprintf("%s answers %q to %s %s", t.base.Host, res.Status, req.Method, req.URL.Path),
 	}
-	switch {
-	case res.StatusCode < 400:
+	if res.StatusCode < 400 {
 		t.explainRedirect(p, req, res)
-	case res.StatusCode >= 500:
-		p.HintIs = serverHint
+	} else {
+		explainForeign(p, t.base, body)
 	}
 	return p
+}
+
+// askForToken says how to give a token, if there was none to send.
+func (t *transport) askForToken(p *wire.Problem) {
+	if p.Status == http.StatusUnauthorized && t.token == "" {
+		p.HintIs = tokenHint
+	}
 }
 
 // explainRedirect explains an answer that points elsewhere. It is not followed:

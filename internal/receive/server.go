@@ -41,8 +41,9 @@ type Config struct {
 
 // Server answers requests.
 type Server struct {
-	cfg Config
-	tus http.Handler
+	cfg    Config
+	tus    http.Handler
+	quotas quotas
 }
 
 // New makes a Server.

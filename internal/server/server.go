@@ -96,8 +96,16 @@ func Serve(ctx context.Context, opt Options) error {
 		return err
 	}
 	opt.Log.Info("receiving", "address", listener.Addr().String(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)
+	asked := make(chan time.Time, 1)
+	defer context.AfterFunc(ctx, func() {
+		asked <- time.Now()
+		opt.Log.Info("stopping", "grace", time.Duration(opt.Settings().Grace))
+	})()
 	err = s.Run(ctx, listener)
-	return errors.Join(err, s.Close(err == nil))
+	if err = errors.Join(err, s.Close(err == nil)); err == nil {
+		opt.Log.Info("stopped", "took", time.Since(<-asked))
+	}
+	return err
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and
