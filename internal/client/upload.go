@@ -128,7 +128,7 @@ func (u *upload) try() (progress bool, err error) {
 		if err := u.patch(); err != nil {
 			return false, err
 		}
-		u.uploader.retrier.progressed()
+		u.uploader.retrier.Progressed()
 	}
 }
 
@@ -209,6 +209,9 @@ func (u *upload) goOn(h http.Header) error {
 		return retryableError{fmt.Errorf("the server tells no offset of upload %s, but %q", u.name, h.Get("Upload-Offset"))}
 	}
 	u.created = true
+	if u.counted >= 0 && offset > max(u.counted, u.reached) {
+		return u.takenOver()
+	}
 	length, err := strconv.ParseInt(h.Get("Upload-Length"), 10, 64)
 	if err == nil && offset >= length { // whole, and ingested or about to be
 		u.acknowledge(offset)
@@ -279,8 +282,18 @@ func (u *upload) chunkFailed(err error, sent int64) error {
 	return u.recreateIfGone(err)
 }
 
-// recreateIfGone has the next try create an upload that the server does not know.
+// ErrTakenOver is in the error of an upload into which, or into whose session,
+// someone else has sent meanwhile.
+var ErrTakenOver = errors.New("another push has taken over")
+
+func (u *upload) takenOver() error { return fmt.Errorf("upload %s: %w", u.name, ErrTakenOver) }
+
+// recreateIfGone has the next try create an upload that the server does not know. If
+// it knew it in part before, someone has salvaged it.
 func (u *upload) recreateIfGone(err error) error {
+	if Code(err) == wire.NotFound && u.reached > 0 && u.reached < u.size {
+		return u.takenOver()
+	}
 	if Status(err) == http.StatusNotFound || Status(err) == http.StatusGone {
 		u.created = false
 		if KindOf(err) != Temporary { // else it may be there, behind a proxy that has no server for the moment
