@@ -124,6 +124,8 @@ func (c *Client) unwrapped(err error) error {
 	switch {
 	case errors.As(err, &answer):
 		return answer
+	case errors.As(err, &request) && (errors.Is(err, ErrBadAnswer) || KindOf(err) == Usage):
+		return request.Err
 	case errors.As(err, &request):
 		return &networkError{c.Address(), request.Err}
 	}

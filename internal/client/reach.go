@@ -6,13 +6,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
-
-	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // serverHint is the next step when a server does not answer.
@@ -40,34 +35,6 @@ func networkHint(err error) (text string, lasting bool) {
 		return "is the address right? this machine finds no host of that name", false
 	}
 	return serverHint, false
-}
-
-// explainForeign adds a next step to an answer that no ostree-upload server gives.
-func explainForeign(p *wire.Problem, base *url.URL, body string) {
-	switch {
-	case p.Status == http.StatusBadRequest && isHTTPSOnly(body):
-		p.Detail = fmt.Sprintf("%s wants HTTPS", base.Host)
-		secure := *base
-		secure.Scheme = "https"
-		p.HintIs = "use --address " + secure.Redacted()
-	case p.Status == http.StatusNotFound:
-		p.Detail = fmt.Sprintf("there is no ostree-upload server at %s: %s", base.Redacted(), p.Detail)
-		p.HintIs = "see that the address is right, and its path if a proxy puts the server below one"
-	case p.Status >= 500:
-		p.HintIs = serverHint
-	}
-}
-
-// isHTTPSOnly recognizes how servers of Go, nginx and Apache refuse plain HTTP.
-func isHTTPSOnly(body string) bool {
-	for _, words := range []string{
-		"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server port",
-	} {
-		if strings.Contains(body, words) {
-			return true
-		}
-	}
-	return false
 }
 
 // tokenHint is the next step of a client that has no token.

@@ -37,6 +37,7 @@ type Uploader struct {
 	retrier *Retrier
 	traffic *Traffic
 	pace    *pace
+	noHead  atomic.Bool // something on the way does not let HEAD through
 }
 
 // NewUploader returns one whose requests carry at most chunk bytes.
@@ -118,7 +119,7 @@ func (u *upload) try() (progress bool, err error) {
 		if err := u.locate(); err != nil || u.whole {
 			return false, err
 		}
-		if u.live == nil { // terminated: other bytes were there
+		if u.live == nil { // terminated, as other bytes were there, or HEAD is not let through
 			continue
 		}
 		if u.live.Offset() >= u.size {
@@ -127,31 +128,37 @@ func (u *upload) try() (progress bool, err error) {
 		if err := u.patch(); err != nil {
 			return false, err
 		}
-		u.uploader.retrier.progressed()
+		u.uploader.retrier.Progressed()
 	}
 }
 
-// locate creates the upload if it does not exist, and asks for its offset.
+// locate creates the upload if it does not exist, and learns its offset.
 func (u *upload) locate() error {
 	if u.live != nil {
 		return nil
 	}
-	if !u.created {
-		if err := u.create(); err != nil || u.live != nil {
+	noHead := u.uploader.noHead.Load()
+	if !u.created || noHead {
+		if err := u.create(); err != nil || u.live != nil || u.whole || !u.created {
 			return err
 		}
 	}
-	return u.resume()
+	return u.resume(noHead)
 }
 
-// create creates the upload. It may exist already: resume asks for its offset then.
+// create creates the upload. If it exists already, the answer tells its offset, or
+// else resume asks for it.
 func (u *upload) create() error {
 	_, err := u.tus.CreateUpload(u.tusBody)
+	var answer *answerError
 	switch {
 	case err == nil:
 		// At our own URL: Location may name any host.
 		u.live, u.counted = tus.NewUploader(u.tus, u.url, u.tusBody, 0), 0
 	case Status(err) == http.StatusConflict && Code(err) != wire.SessionClosed:
+		if errors.As(err, &answer) && answer.header.Get("Upload-Offset") != "" {
+			return u.goOn(answer.header)
+		}
 	default:
 		return u.cause(err)
 	}
@@ -159,24 +166,64 @@ func (u *upload) create() error {
 	return nil
 }
 
-// resume asks the server for the offset, and terminates an upload of other bytes.
-func (u *upload) resume() error {
-	live, err := u.tus.ResumeUpload(u.tusBody)
-	if err != nil {
-		return u.recreateIfGone(u.cause(err))
+// resume asks the server for the offset. Where something on the way does not let
+// HEAD through, as a cache that makes a GET of it, the creation is asked for again
+// in its place, of this upload and of all others; that told nothing if noHead is
+// set.
+func (u *upload) resume(noHead bool) error {
+	_, err := u.tus.ResumeUpload(u.tusBody)
+	if err == nil {
+		return u.goOn(u.binding.head)
 	}
-	length, err := strconv.ParseInt(u.binding.head.Get("Upload-Length"), 10, 64)
-	if err == nil && live.Offset() >= length { // whole, and ingested or about to be
-		u.acknowledge(live.Offset())
+	err = u.cause(err)
+	if isOddHead(err) && !noHead {
+		u.uploader.noHead.Store(true)
+		return nil
+	}
+	return u.recreateIfGone(err)
+}
+
+// isOddHead reports whether err, of a HEAD, says that it did not come as one to the
+// server, or came back as none.
+func isOddHead(err error) bool {
+	var network *networkError
+	var answer *answerError
+	switch {
+	case errors.As(err, &network):
+		return false
+	case !errors.As(err, &answer):
+		return true // a success without an offset
+	}
+	switch answer.problem.Status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return answer.foreign() && answer.problem.Status == http.StatusForbidden
+}
+
+// goOn takes the offset from the header of an answer, and terminates an upload of
+// other bytes.
+func (u *upload) goOn(h http.Header) error {
+	offset, err := strconv.ParseInt(h.Get("Upload-Offset"), 10, 64)
+	if err != nil || offset < 0 {
+		return retryableError{fmt.Errorf("the server tells no offset of upload %s, but %q", u.name, h.Get("Upload-Offset"))}
+	}
+	u.created = true
+	if u.counted >= 0 && offset > max(u.counted, u.reached) {
+		return u.takenOver()
+	}
+	length, err := strconv.ParseInt(h.Get("Upload-Length"), 10, 64)
+	if err == nil && offset >= length { // whole, and ingested or about to be
+		u.acknowledge(offset)
 		u.whole = true
 		return nil
 	}
-	sum := headDigest(u.binding.head)
-	if err == nil && length != u.size || live.Offset() > u.size || sum != "" && sum != u.meta["digest"] {
+	sum := headDigest(h)
+	if err == nil && length != u.size || offset > u.size || sum != "" && sum != u.meta["digest"] {
 		return u.terminate()
 	}
-	u.acknowledge(live.Offset())
-	u.live = live
+	u.acknowledge(offset)
+	u.live = tus.NewUploader(u.tus, u.url, u.tusBody, offset)
 	return nil
 }
 
@@ -235,11 +282,23 @@ func (u *upload) chunkFailed(err error, sent int64) error {
 	return u.recreateIfGone(err)
 }
 
-// recreateIfGone has the next try create an upload that the server does not know.
+// ErrTakenOver is in the error of an upload into which, or into whose session,
+// someone else has sent meanwhile.
+var ErrTakenOver = errors.New("another push has taken over")
+
+func (u *upload) takenOver() error { return fmt.Errorf("upload %s: %w", u.name, ErrTakenOver) }
+
+// recreateIfGone has the next try create an upload that the server does not know. If
+// it knew it in part before, someone has salvaged it.
 func (u *upload) recreateIfGone(err error) error {
-	if errors.Is(err, tus.ErrUploadNotFound) || Status(err) == http.StatusNotFound || Status(err) == http.StatusGone {
+	if Code(err) == wire.NotFound && u.reached > 0 && u.reached < u.size {
+		return u.takenOver()
+	}
+	if Status(err) == http.StatusNotFound || Status(err) == http.StatusGone {
 		u.created = false
-		u.counted = -1
+		if KindOf(err) != Temporary { // else it may be there, behind a proxy that has no server for the moment
+			u.counted = -1
+		}
 		return retryableError{err}
 	}
 	return err
@@ -273,7 +332,7 @@ func (u *upload) acknowledge(offset int64) {
 	u.counted = max(u.counted, offset)
 }
 
-// headDigest is the digest in the Upload-Metadata of a HEAD's answer, or "".
+// headDigest is the digest in an answer's Upload-Metadata, or "".
 func headDigest(h http.Header) string {
 	for pair := range strings.SplitSeq(h.Get("Upload-Metadata"), ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(pair), " ")

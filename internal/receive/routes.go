@@ -46,6 +46,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
 		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
+		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
 		{"POST /files/{$}", creator, s.createUpload},
 		{"HEAD /files/{id}/{name}", owner, s.upload},
