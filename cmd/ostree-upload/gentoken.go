@@ -16,7 +16,7 @@ import (
 // GentokenCmd makes a token, adds its hash to the configuration file and
 // prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
 type GentokenCmd struct {
-	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
+	Config  string          `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
 	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
 	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
 	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`

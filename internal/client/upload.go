@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/eventials/go-tus"
@@ -25,6 +26,34 @@ type Traffic struct {
 	Skipped      atomic.Int64 // upload bytes that the server had from earlier runs
 	Resent       atomic.Int64 // upload bytes that went out once more
 	Retries      atomic.Int64 // requests that were repeated
+
+	mu       sync.Mutex
+	underway map[*atomic.Int64]bool // what went out of each request that has no answer yet
+}
+
+// Underway is how many bytes went out in requests that have no answer yet.
+func (t *Traffic) Underway() (n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for out := range t.underway {
+		n += out.Load()
+	}
+	return n
+}
+
+// start counts out among the bytes under way, until end.
+func (t *Traffic) start(out *atomic.Int64) (end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.underway == nil {
+		t.underway = map[*atomic.Int64]bool{}
+	}
+	t.underway[out] = true
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.underway, out)
+	}
 }
 
 // An Uploader uploads bodies, each until the server has all of it.
@@ -243,7 +272,9 @@ func (u *upload) patch() error {
 	u.config.ChunkSize = min(u.uploader.pace.next(), u.size-from)
 	sent := u.config.ChunkSize
 	u.binding.out = new(atomic.Int64)
+	end := u.uploader.traffic.start(u.binding.out)
 	err := u.live.UploadChunck()
+	end()
 	u.countSent(from, u.binding.out.Load())
 	if err == nil && u.live.Offset() != from+sent {
 		err = retryableError{fmt.Errorf("sent %d bytes from offset %d, but the server's offset is now %d", sent, from, u.live.Offset())}

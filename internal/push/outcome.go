@@ -35,6 +35,7 @@ func (r *run) finalize(ctx context.Context) error {
 // update keeps what the server says of the session.
 func (r *run) update(s wire.Session) {
 	r.session = s
+	r.progress.noted(s)
 	switch s.State {
 	case wire.Verifying:
 		r.progress.Set(Verifying)

@@ -110,6 +110,7 @@ func (r *run) resume(ctx context.Context, id string) error {
 // useSession makes s the session of this push; it may be repeated.
 func (r *run) useSession(s wire.Session, resumed bool) error {
 	r.session, r.refs, r.resumed = s, s.Refs, resumed
+	r.progress.resumed(s)
 	switch s.State {
 	case wire.Failed, wire.Aborted, wire.Expired:
 		return closedError(s)
