@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -21,45 +22,74 @@ import (
 // worker ingests one upload after the other. Its buffer holds a whole pack.
 type worker struct {
 	*Store
+	task     *task
 	verifier *ostree.Verifier
 	pack     []byte
 	limits   Limits
 	room     int64 // bytes that the session's objects may still inflate to
 }
 
+// work ingests uploads, each in a goroutine, as the queue says, until ctx ends.
 func (s *Store) work(ctx context.Context) {
-	w := &worker{Store: s, verifier: ostree.NewVerifier(0)}
+	var g sync.WaitGroup
+	defer g.Wait()
 	for {
-		j, ok := s.queue.pop(ctx)
+		t, ok := s.queue.pop(ctx)
 		if !ok {
 			return
 		}
-		err := w.ingest(j)
-		if closed := new(journal.StateError); errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
-			err = nil // the session has ended meanwhile
-		}
-		if err != nil {
-			// The upload stays complete and not done: the next Wait for its
-			// session tries it again and tells the client when it fails.
-			s.cfg.Log.Error("cannot ingest an upload", "session", j.session, "upload", j.name, "err", err)
-		}
-		s.queue.finish(j, err)
+		g.Go(func() {
+			w := s.takeWorker(t)
+			s.queue.finish(t, w.do())
+			select {
+			case s.workers <- w:
+			default: // there are enough
+			}
+		})
 	}
 }
 
-// backlog is how many complete uploads for each worker, the one under way
-// included, delay the creation of another, and throttleTime is for how long.
+// takeWorker takes a worker that has nothing to do, or makes one.
+func (s *Store) takeWorker(t *task) (w *worker) {
+	select {
+	case w = <-s.workers:
+	default:
+		w = &worker{Store: s, verifier: ostree.NewVerifier(0)}
+		w.verifier.Step(func() error { return s.queue.step(w.task) })
+	}
+	w.task = t
+	return w
+}
+
+// do ingests the worker's upload. After an error the upload stays complete and not
+// done: the next Wait for its session tries it again and tells the client when it
+// fails.
+func (w *worker) do() error {
+	j := w.task.job
+	err := w.ingest(j)
+	if closed := new(journal.StateError); errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
+		return nil // the session has ended meanwhile
+	}
+	if err != nil && w.task.ctx.Err() == nil {
+		w.cfg.Log.Error("cannot ingest an upload", "session", j.session, "upload", j.name, "err", err)
+	}
+	return err
+}
+
+// backlog is how many complete uploads of a token for each worker, the one under
+// way included, delay the creation of another, and throttleTime is for how long.
 const (
 	backlog      = 1
 	throttleTime = 10 * time.Second
 )
 
-// Throttle delays the creation of an upload while the workers are far behind:
-// what waits for them takes space on the disk twice, and the time to write it.
-func (s *Store) Throttle(ctx context.Context) {
+// Throttle delays the creation of an upload while the workers are far behind with
+// those of its token: what waits for them takes space on the disk twice, and the
+// time to write it.
+func (s *Store) Throttle(ctx context.Context, token string) {
 	ctx, cancel := context.WithTimeout(ctx, throttleTime)
 	defer cancel()
-	s.queue.waitBelow(ctx, backlog*s.cfg.Workers)
+	s.queue.waitBelow(ctx, token, backlog*s.cfg.Workers)
 }
 
 // Wait returns when every upload of a session that is complete at the call is
@@ -70,14 +100,14 @@ func (s *Store) Wait(ctx context.Context, session string) error {
 	if err != nil || len(failed) == 0 {
 		return err
 	}
-	for j := range failed {
-		s.queue.push(j)
+	for name := range failed {
+		s.push(session, name)
 	}
 	if failed, err = s.queue.wait(ctx, session); err != nil {
 		return err
 	}
-	for j, err := range failed {
-		return fmt.Errorf("ingest upload %s of session %s: %w", j.name, j.session, err)
+	for name, err := range failed {
+		return fmt.Errorf("ingest upload %s of session %s: %w", name, session, err)
 	}
 	return nil
 }
@@ -142,10 +172,10 @@ func (w *worker) finish(u *upload, results []journal.Result) error {
 		return errors.Join(w.cfg.Journal.ForgetUpload(u.session, u.name), w.remove(u.session, u.name))
 	}
 	u.info.Done = true
-	if err := u.writeInfo(os.Rename); err != nil {
+	if err := u.writeInfo(); err != nil {
 		return err
 	}
-	w.setDone(u.session, u.name)
+	w.claims.remove(u.session, u.name)
 	return removeIfThere(w.dataPath(u.session, u.name))
 }
 
@@ -221,6 +251,9 @@ func (w *worker) ingestPack(u *upload) error {
 	}
 	results := make([]journal.Result, 0, len(frames))
 	for _, f := range frames {
+		if err := w.queue.step(w.task); err != nil {
+			return err
+		}
 		r, err := w.stage(u, f)
 		if err != nil {
 			return err

@@ -69,10 +69,12 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 // inspectStaged names the staged files that are no good objects.
 func inspectStaged(ctx context.Context, cfg Config) (bad []string, err error) {
 	var mu sync.Mutex
-	err = verifyAll(ctx, filepath.Join(cfg.Dir, "staged"), cfg.Workers, func(file string, wrong error) error {
+	err = verifyAll(ctx, filepath.Join(cfg.Dir, "staged"), cfg.Workers, func(f *os.File, wrong error) error {
 		mu.Lock()
 		defer mu.Unlock()
-		bad = append(bad, fmt.Sprintf("staged file %s: %v", file, wrong))
+		if wrong != nil {
+			bad = append(bad, fmt.Sprintf("staged file %s: %v", objectOf(f), wrong))
+		}
 		return nil
 	})
 	return bad, err

@@ -8,12 +8,16 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lirios/ostree-upload/internal/durable"
 )
 
-// markPath is the file in the staging that a clean stop leaves: all that is
-// staged was verified, and is on the disk.
-func markPath(staged string) string { return filepath.Join(staged, "clean") }
+// The mark of a clean stop is a file in the staging: under its name all that is
+// staged was verified and is on the disk, under the other a process works there.
+// It is renamed, not made and removed, so that a stop is clean on a full disk too.
+func markPath(staged string) string  { return filepath.Join(staged, "clean") }
+func inUsePath(staged string) string { return filepath.Join(staged, "in-use") }
 
 // wasClean tells whether the last process that had the staging stopped cleanly.
 // One that is still to be made counts as clean.
@@ -34,14 +38,13 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// takeMark tells whether the last stop was clean, and removes the mark before
+// takeMark tells whether the last stop was clean, and takes the mark away before
 // anything is staged: from now on only a clean Close vouches for it.
 func (s *Store) takeMark() (clean bool, err error) {
-	path := markPath(s.staged.path)
-	if err := durable.RemoveTemporary(path); err != nil {
+	if err := durable.RemoveTemporary(markPath(s.staged.path)); err != nil {
 		return false, err
 	}
-	err = durable.Remove(path)
+	err = durable.Rename(markPath(s.staged.path), inUsePath(s.staged.path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.staged.created, nil
 	}
@@ -53,5 +56,13 @@ func (s *Store) leaveMark() error {
 	if err := durable.SyncFS(s.staged.path); err != nil {
 		return err
 	}
-	return durable.Create(markPath(s.staged.path), func(string) error { return nil })
+	err := durable.Rename(inUsePath(s.staged.path), markPath(s.staged.path))
+	if errors.Is(err, fs.ErrNotExist) { // the first time
+		err = durable.Create(markPath(s.staged.path), func(string) error { return nil })
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		s.cfg.Log.Warn("no space for the mark of a clean stop; the next start verifies what is staged", "err", err)
+		return nil
+	}
+	return err
 }

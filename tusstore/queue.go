@@ -5,100 +5,244 @@ package tusstore
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
+	"time"
 )
 
 // job names a complete upload.
 type job struct{ session, name string }
 
-// queue holds the complete uploads that wait for a worker or are with one. It
-// has no bound of its own: an entry is two strings, and the sender of the last
+// task is a job that is waiting for a worker, or with one.
+type task struct {
+	job
+	token  string
+	number uint64 // in the order of pushes
+	again  bool   // pushed once more while it was worked on
+
+	// Of one that was popped:
+	ctx    context.Context
+	cancel context.CancelFunc
+	since  time.Time     // when it got its worker
+	turn   chan struct{} // closed when it gets one again
+}
+
+// queue holds the complete uploads that wait for a worker or are with one, and
+// shares the workers between tokens: who has fewest gets the next one, and a task
+// that takes long gives its worker up while somebody else has fewer (step).
+//
+// It has no bound of its own: an entry is some strings, and the sender of the last
 // byte of an upload holds that upload's lock and must not wait. Whoever creates
 // an upload does, in Throttle.
 type queue struct {
-	mu      sync.Mutex
-	changed *sync.Cond // something was pushed, ended, or a waiter gave up
-	waiting []job
-	open    map[job]uint64 // waiting or being worked on: its number
-	again   map[job]bool   // pushed once more while it was worked on
-	failed  map[job]error  // ended with an error, not pushed again since
-	last    uint64         // number of the last job pushed
+	most int // tasks that may be begun and not ended: each has a buffer
+
+	mu       sync.Mutex
+	changed  *sync.Cond // something was pushed, given a worker, ended, or a waiter gave up
+	lines    map[string]*line
+	open     map[string]map[string]*task // by session and upload
+	failed   map[string]map[string]error // ended with an error, not pushed again since
+	starting []*task                     // have a worker, and wait for pop
+	free     int                         // workers
+	begun    int                         // tasks that have a worker, or had one and wait
+	last     uint64                      // number of the last task pushed
+	turns    uint64                      // how often a worker was given
 }
 
-func newQueue() *queue {
-	q := &queue{open: make(map[job]uint64), again: make(map[job]bool), failed: make(map[job]error)}
+// line is what waits for the workers of one token.
+type line struct {
+	waiting []*task
+	paused  []*task // begun, and without a worker
+	working int     // workers that it has
+	open    int     // tasks in all
+	turn    uint64  // when it got a worker last
+}
+
+// begunPerWorker bounds the tasks that are begun and not ended.
+const begunPerWorker = 4
+
+func newQueue(workers int) *queue {
+	q := &queue{
+		most:   begunPerWorker * workers,
+		free:   workers,
+		lines:  make(map[string]*line),
+		open:   make(map[string]map[string]*task),
+		failed: make(map[string]map[string]error),
+	}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
 
-// push adds a job. One that is being worked on comes once more after that: its
-// upload was rejected and made anew meanwhile.
-func (q *queue) push(j job) {
+// push adds a job of a token. One that is being worked on comes once more after
+// that: its upload was rejected and made anew meanwhile.
+func (q *queue) push(token string, j job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.open[j] != 0 {
-		q.again[j] = !slices.Contains(q.waiting, j)
+	if t := q.open[j.session][j.name]; t != nil {
+		t.again = t.ctx != nil
 		return
 	}
-	q.add(j)
+	q.add(token, j)
 }
 
-func (q *queue) add(j job) {
+func (q *queue) add(token string, j job) {
 	q.last++
-	q.open[j] = q.last
-	delete(q.failed, j)
-	q.waiting = append(q.waiting, j)
+	t := &task{job: j, token: token, number: q.last}
+	put(q.open, j, t)
+	drop(q.failed, j)
+	l := q.lines[token]
+	if l == nil {
+		l = new(line)
+		q.lines[token] = l
+	}
+	l.waiting = append(l.waiting, t)
+	l.open++
+	q.give()
+}
+
+// give gives free workers to tasks.
+func (q *queue) give() {
+	for q.free > 0 {
+		l := q.next()
+		if l == nil {
+			break
+		}
+		q.free--
+		q.turns++
+		l.turn = q.turns
+		l.working++
+		if len(l.paused) > 0 {
+			close(l.paused[0].turn)
+			l.paused = l.paused[1:]
+			continue
+		}
+		q.begun++
+		q.starting = append(q.starting, l.waiting[0])
+		l.waiting = l.waiting[1:]
+	}
 	q.changed.Broadcast()
 }
 
-// pop waits for a job; it is false once ctx has ended.
-func (q *queue) pop(ctx context.Context) (job, bool) {
+// next is the token whose turn it is: of those with something to do, one with the
+// fewest workers, and of these the one that waits the longest.
+func (q *queue) next() (next *line) {
+	for _, l := range q.lines {
+		if q.wants(l) && (next == nil || l.working < next.working || l.working == next.working && l.turn < next.turn) {
+			next = l
+		}
+	}
+	return next
+}
+
+// wants tells whether a token has use for a worker.
+func (q *queue) wants(l *line) bool {
+	return len(l.paused) > 0 || len(l.waiting) > 0 && q.begun < q.most
+}
+
+// pop waits for a task that a worker can begin; it is false once ctx has ended.
+// The task is cancelled with ctx.
+func (q *queue) pop(ctx context.Context) (*task, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()
-	for len(q.waiting) == 0 && ctx.Err() == nil {
+	for len(q.starting) == 0 && ctx.Err() == nil {
 		q.changed.Wait()
 	}
 	if ctx.Err() != nil {
-		return job{}, false
+		return nil, false
 	}
-	j := q.waiting[0]
-	q.waiting = slices.Delete(q.waiting, 0, 1)
-	return j, true
+	t := q.starting[0]
+	q.starting = q.starting[1:]
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	t.since = time.Now()
+	return t, true
 }
 
-// finish says how a popped job has ended.
-func (q *queue) finish(j job, err error) {
+// turnTime is how long a task keeps its worker while another token has fewer.
+const turnTime = 10 * time.Millisecond
+
+// step is called by a task that is worked on, again and again. It gives the worker
+// up while another token has fewer, and returns when the task has one again. The
+// error says that the task was cancelled.
+func (q *queue) step(t *task) error {
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
+	if time.Since(t.since) < turnTime {
+		return nil
+	}
+	if q.pause(t) {
+		select {
+		case <-t.turn:
+		case <-t.ctx.Done():
+			// It gets a worker, to end: whoever ends has one.
+			<-t.turn
+		}
+	}
+	t.since = time.Now()
+	return t.ctx.Err()
+}
+
+// pause takes a task's worker away if another token should have it.
+func (q *queue) pause(t *task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.open, j)
-	if err != nil {
-		q.failed[j] = err
+	l := q.lines[t.token]
+	if next := q.next(); next == nil || next == l || next.working >= l.working {
+		return false
 	}
-	if q.again[j] {
-		delete(q.again, j)
-		q.add(j)
+	t.turn = make(chan struct{})
+	l.paused = append(l.paused, t)
+	l.working--
+	q.free++
+	q.give()
+	return true
+}
+
+// finish says how a popped task has ended.
+func (q *queue) finish(t *task, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t.ctx.Err() == nil && err != nil {
+		put(q.failed, t.job, err)
 	}
-	q.changed.Broadcast()
+	t.cancel()
+	drop(q.open, t.job)
+	l := q.lines[t.token]
+	l.working--
+	l.open--
+	if l.open == 0 {
+		delete(q.lines, t.token)
+	}
+	q.begun--
+	q.free++
+	if t.again {
+		q.add(t.token, t.job)
+	}
+	q.give()
 }
 
 func (q *queue) has(j job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.open[j] != 0
+	return q.open[j.session][j.name] != nil
 }
 
-// forget drops what failed of a session that has ended.
+// forget drops what failed of a session that has ended, and cancels what is being
+// worked on. What waits finds no upload any more.
 func (q *queue) forget(session string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	maps.DeleteFunc(q.failed, func(j job, _ error) bool { return j.session == session })
+	delete(q.failed, session)
+	for _, t := range q.open[session] {
+		if t.cancel != nil {
+			t.cancel()
+		}
+	}
 }
 
 // wait returns when the jobs of a session that were pushed before the call
 // have ended, with those that failed; or with ctx's error.
-func (q *queue) wait(ctx context.Context, session string) (failed map[job]error, err error) {
+func (q *queue) wait(ctx context.Context, session string) (failed map[string]error, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()
@@ -106,26 +250,25 @@ func (q *queue) wait(ctx context.Context, session string) (failed map[job]error,
 	for q.busy(session, last) && ctx.Err() == nil {
 		q.changed.Wait()
 	}
-	failed = maps.Clone(q.failed)
-	maps.DeleteFunc(failed, func(j job, _ error) bool { return j.session != session })
-	return failed, ctx.Err()
+	return maps.Clone(q.failed[session]), ctx.Err()
 }
 
 func (q *queue) busy(session string, last uint64) bool {
-	for j, number := range q.open {
-		if j.session == session && number <= last {
+	for _, t := range q.open[session] {
+		if t.number <= last {
 			return true
 		}
 	}
 	return false
 }
 
-// waitBelow returns when fewer than most jobs are open, or when ctx has ended.
-func (q *queue) waitBelow(ctx context.Context, most int) {
+// waitBelow returns when fewer than most jobs of a token are open, or when ctx has
+// ended.
+func (q *queue) waitBelow(ctx context.Context, token string, most int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()
-	for len(q.open) >= most && ctx.Err() == nil {
+	for q.lines[token] != nil && q.lines[token].open >= most && ctx.Err() == nil {
 		q.changed.Wait()
 	}
 }
@@ -137,4 +280,19 @@ func (q *queue) wakeAtEnd(ctx context.Context) (stop func() bool) {
 		defer q.mu.Unlock()
 		q.changed.Broadcast()
 	})
+}
+
+// put and drop change what is known of one upload.
+func put[T any](m map[string]map[string]T, j job, v T) {
+	if m[j.session] == nil {
+		m[j.session] = make(map[string]T)
+	}
+	m[j.session][j.name] = v
+}
+
+func drop[T any](m map[string]map[string]T, j job) {
+	delete(m[j.session], j.name)
+	if len(m[j.session]) == 0 {
+		delete(m, j.session)
+	}
 }

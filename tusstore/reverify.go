@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -25,15 +26,24 @@ func (s *Store) reverify(ctx context.Context) error {
 	if err := durable.SyncFS(s.staged.path); err != nil {
 		return err
 	}
-	return verifyAll(ctx, s.staged.path, s.cfg.Workers, func(file string, err error) error {
-		s.cfg.Log.Warn("deleting a staged file that does not verify", "object", file, "err", err)
-		return os.Remove(filepath.Join(s.staged.path, "objects", file))
+	return verifyAll(ctx, s.staged.path, s.cfg.Workers, func(f *os.File, wrong error) error {
+		if wrong == nil {
+			return durable.SetTime(f, s.staged.stamp.on(time.Now()))
+		}
+		s.cfg.Log.Warn("deleting a staged file that does not verify", "object", objectOf(f), "err", wrong)
+		return os.Remove(f.Name())
 	})
 }
 
-// verifyAll checks every file of the staging at path and calls bad, from
-// several goroutines, for each that is no good object.
-func verifyAll(ctx context.Context, path string, workers int, bad func(file string, err error) error) error {
+// objectOf is a staged file's name below objects/.
+func objectOf(f *os.File) string {
+	dir, file := filepath.Split(f.Name())
+	return filepath.Join(filepath.Base(dir), file)
+}
+
+// verifyAll checks every file of the staging at path and calls each, from several
+// goroutines, for each of them: with what is wrong with it, or nil.
+func verifyAll(ctx context.Context, path string, workers int, each func(f *os.File, wrong error) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	dirs := make(chan string)
 	g.Go(func() error {
@@ -50,8 +60,9 @@ func verifyAll(ctx context.Context, path string, workers int, bad func(file stri
 	for range workers {
 		g.Go(func() error {
 			v := ostree.NewVerifier(0) // what was accepted stays good when the limit is lowered
+			v.Step(ctx.Err)
 			for dir := range dirs {
-				if err := verifyDir(v, path, dir, bad); err != nil {
+				if err := verifyDir(v, path, dir, each); err != nil {
 					return err
 				}
 			}
@@ -61,38 +72,43 @@ func verifyAll(ctx context.Context, path string, workers int, bad func(file stri
 	return g.Wait()
 }
 
-func verifyDir(v *ostree.Verifier, path, dir string, bad func(string, error) error) error {
+func verifyDir(v *ostree.Verifier, path, dir string, each func(*os.File, error) error) error {
 	files, err := os.ReadDir(filepath.Join(path, "objects", dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, f := range files {
-		wrong, err := verifyFile(v, filepath.Join(path, "objects", dir, f.Name()), dir+f.Name())
-		if err == nil && wrong != nil {
-			err = bad(filepath.Join(dir, f.Name()), wrong)
-		}
+	for _, file := range files {
+		f, err := os.Open(filepath.Join(path, "objects", dir, file.Name()))
 		if err != nil {
+			return err
+		}
+		wrong, err := verifyFile(v, f)
+		if err == nil {
+			err = each(f, wrong)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// verifyFile tells what is wrong with a staged file as the disk has it; an error
-// means that it cannot be read.
-func verifyFile(v *ostree.Verifier, path, name string) (wrong, err error) {
-	n, wrong := ostree.ParseName(name)
+// verifyFile tells what is wrong with a staged file; an error means that it cannot
+// be read.
+func verifyFile(v *ostree.Verifier, f *os.File) (wrong, err error) {
+	dir, file := filepath.Split(f.Name())
+	n, wrong := ostree.ParseName(filepath.Base(dir) + file)
 	if wrong != nil {
 		return wrong, nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
+	return verifyOpen(v, n, f)
+}
+
+// verifyOpen tells what is wrong with an object's file as the disk has it.
+func verifyOpen(v *ostree.Verifier, n ostree.Name, f *os.File) (wrong, err error) {
 	if err = durable.Uncache(f); err == nil {
 		_, err = v.Verify(n, f)
 	}
-	err = errors.Join(err, f.Close())
 	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
 		return bad, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,11 +25,12 @@ const objectMode = 0o644
 // staged is the repository of verified objects. The descriptors of its 256
 // object folders stay open, which makes each of 50,000 writes cheaper.
 type staged struct {
-	path    string
-	created bool // by this process: nothing was staged before
-	dirs    [256]int
-	temps   atomic.Int64
-	noTmpfs atomic.Bool // the file system has no O_TMPFILE
+	path      string
+	created   bool // by this process: nothing was staged before
+	dirs      [256]int
+	temps     atomic.Int64
+	noUnnamed bool  // files have to be written under a temporary name
+	stamp     stamp // of what this process verified
 }
 
 const stagedConfig = "[core]\nrepo_version=1\nmode=archive-z2\n"
@@ -36,7 +38,7 @@ const stagedConfig = "[core]\nrepo_version=1\nmode=archive-z2\n"
 // openStaged opens the archive repository at path and makes what is missing:
 // what ostree_repo_create makes, without libostree.
 func openStaged(path string) (*staged, error) {
-	s := &staged{path: path}
+	s := &staged{path: path, stamp: newStamp()}
 	for i := range s.dirs {
 		s.dirs[i] = -1
 	}
@@ -56,7 +58,7 @@ func openStaged(path string) (*staged, error) {
 	}
 	// Not written again: a server must start on a full disk, to say that it is full.
 	if b, err := os.ReadFile(config); err != nil || string(b) != stagedConfig {
-		if err := durable.Write(config, []byte(stagedConfig), os.Rename); err != nil {
+		if err := durable.Write(config, []byte(stagedConfig)); err != nil {
 			return nil, err
 		}
 	}
@@ -110,15 +112,12 @@ func (s *staged) has(n ostree.Name) (bool, error) {
 // looks first, since the client was told what is lacking.
 func (s *staged) put(n ostree.Name, b []byte) error {
 	dir, file := s.place(n)
-	if !s.noTmpfs.Load() {
-		err := durable.WriteUnnamed(dir, file, objectMode, b)
-		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
-			return wrap("stage", n, err)
-		}
-		s.noTmpfs.Store(true)
+	mtime := s.stamp.on(time.Now())
+	if !s.noUnnamed {
+		return wrap("stage", n, durable.WriteUnnamed(dir, file, objectMode, mtime, b))
 	}
 	temp := tempPrefix + strconv.FormatInt(s.temps.Add(1), 10)
-	return wrap("stage", n, durable.WriteNamed(dir, temp, file, objectMode, b))
+	return wrap("stage", n, durable.WriteNamed(dir, temp, file, objectMode, mtime, b))
 }
 
 const tempPrefix = ".tmp-"
@@ -127,7 +126,7 @@ const tempPrefix = ".tmp-"
 // there is as good: the same bytes hash to its name.
 func (s *staged) move(n ostree.Name, path string) error {
 	dir, file := s.place(n)
-	return wrap("stage", n, durable.Move(path, objectMode, dir, file))
+	return wrap("stage", n, durable.Move(path, objectMode, s.stamp.on(time.Now()), dir, file))
 }
 
 func wrap(what string, n ostree.Name, err error) error {

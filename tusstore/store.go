@@ -7,8 +7,9 @@
 //     its data file, or its whole size once it is done.
 //   - staged/ is an archive-mode OSTree repository. An object gets there whole
 //     and verified or not at all, and is never changed there.
-//   - What is staged is trusted only by the process that verified it, and by the
-//     next one after a clean stop, which leaves a mark (Close).
+//   - What is staged counts as good for the process that verified it, and for the
+//     next one after a clean stop, which leaves a mark (Close). Before a ref names
+//     it, Check reads it again, unless it was verified a short time ago.
 //   - Every complete upload is ingested, by this process or by the next one:
 //     split, verified, staged, recorded in the journal, marked done, in this
 //     order. Each step may be repeated.
@@ -25,19 +26,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tus/tusd/v2/pkg/memorylocker"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -69,15 +65,18 @@ type Store struct {
 	staged  *staged
 	clean   bool // the stop before was clean
 	queue   *queue
+	claims  *claims
 	locker  *memorylocker.MemoryLocker
 
+	creating sync.Map     // the jobs whose uploads are just being created
 	cleaning sync.RWMutex // held for writing while staged objects are deleted
+
+	workers    chan *worker          // those that have nothing to do
+	checkers   chan *ostree.Verifier // the same, of Check
+	discarding sync.Mutex            // held while one is deleted that Check found bad
 
 	unsynced atomic.Int64  // bytes staged since the last early sync began
 	toSync   chan struct{} // wakes it
-
-	mu     sync.Mutex
-	active map[string]map[string]int64 // session, upload name: size of those not done
 }
 
 // Open opens the store in cfg.Dir and makes what is missing of it. After an
@@ -88,10 +87,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg:     cfg,
 		uploads: filepath.Join(cfg.Dir, "uploads"),
-		queue:   newQueue(),
+		queue:   newQueue(cfg.Workers),
+		claims:  newClaims(),
 		locker:  memorylocker.New(),
 		toSync:  make(chan struct{}),
-		active:  make(map[string]map[string]int64),
+		workers: make(chan *worker, cfg.Workers),
+
+		checkers: make(chan *ostree.Verifier, cfg.Workers),
+	}
+	for range cfg.Workers {
+		s.checkers <- ostree.NewVerifier(0)
 	}
 	if err := os.MkdirAll(s.uploads, 0o700); err != nil {
 		return nil, err
@@ -108,6 +113,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // start brings what the process before left to where this one goes on.
 func (s *Store) start(ctx context.Context) (err error) {
+	if err := s.try(); err != nil {
+		return err
+	}
 	if s.clean, err = s.takeMark(); err != nil {
 		return err
 	}
@@ -122,16 +130,15 @@ func (s *Store) start(ctx context.Context) (err error) {
 	return s.recoverUploads()
 }
 
-// Run ingests complete uploads until ctx ends; an upload being ingested then
-// is finished first. An error means that the disk cannot be trusted.
+// Run ingests complete uploads until ctx ends. An upload that is being ingested
+// then stays complete, and the next process ingests it. An error means that the
+// disk cannot be trusted.
 func (s *Store) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for range s.cfg.Workers {
-		g.Go(func() error {
-			s.work(ctx)
-			return nil
-		})
-	}
+	g.Go(func() error {
+		s.work(ctx)
+		return nil
+	})
 	g.Go(func() error { return s.syncEarly(ctx) })
 	return g.Wait()
 }
@@ -189,49 +196,9 @@ func (s *Store) Has(n ostree.Name) (bool, error) { return s.staged.has(n) }
 // Locker is the lock of each upload, for the tus server.
 func (s *Store) Locker() *memorylocker.MemoryLocker { return s.locker }
 
-// Uploads lists the uploads of a session that are not done.
-func (s *Store) Uploads(session string) []wire.Upload {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]wire.Upload, 0, len(s.active[session]))
-	for name, size := range s.active[session] {
-		offset := int64(0)
-		// Never through HEAD: that would cut a writer off.
-		if st, err := os.Stat(s.dataPath(session, name)); err == nil {
-			offset = st.Size()
-		}
-		list = append(list, wire.Upload{Name: name, Offset: offset, Size: size})
-	}
-	slices.SortFunc(list, func(a, b wire.Upload) int { return strings.Compare(a.Name, b.Name) })
-	return list
-}
-
-// Free is how many bytes are left for others than root on the file system of
-// the store, or that of the repository if it has fewer, less those that the
-// uploads under way will still take.
-func (s *Store) Free() (int64, error) {
-	free := int64(math.MaxInt64)
-	for _, path := range []string{s.uploads, s.cfg.Repo} {
-		var st unix.Statfs_t
-		if err := unix.Statfs(path, &st); err != nil {
-			return 0, fmt.Errorf("statfs %s: %w", path, err)
-		}
-		free = min(free, int64(st.Bavail)*st.Bsize)
-	}
-	for _, session := range s.sessions() {
-		for _, u := range s.Uploads(session) {
-			free -= u.Size - u.Offset
-		}
-	}
-	return free, nil
-}
-
-// sessions lists those with uploads under way.
-func (s *Store) sessions() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.active))
-}
+// Uploads lists the uploads of a session that are not done. It does not look at
+// the files, and never goes through HEAD, which would cut a writer off.
+func (s *Store) Uploads(session string) []wire.Upload { return s.claims.list(session) }
 
 // Drop forgets all uploads of a session that has ended. It cuts off those who
 // are still sending.
@@ -243,9 +210,7 @@ func (s *Store) Drop(session string) error {
 			unlock()
 		} // else its bytes go on into a file without a name
 	}
-	s.mu.Lock()
-	delete(s.active, session)
-	s.mu.Unlock()
+	s.claims.removeAll(session)
 	s.queue.forget(session)
 	return os.RemoveAll(filepath.Join(s.uploads, session))
 }
@@ -265,22 +230,9 @@ func (s *Store) lock(ctx context.Context, session, name string) (unlock func(), 
 	return func() { _ = l.Unlock() }, nil // the memory locker's never fails
 }
 
-func (s *Store) setActive(session, name string, size int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.active[session] == nil {
-		s.active[session] = make(map[string]int64)
-	}
-	s.active[session][name] = size
-}
-
-func (s *Store) setDone(session, name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.active[session], name)
-	if len(s.active[session]) == 0 {
-		delete(s.active, session)
-	}
+// push hands a complete upload to the workers.
+func (s *Store) push(session, name string) {
+	s.queue.push(s.claims.token(session), job{session, name})
 }
 
 // recoverUploads puts the uploads that the process before left behind where
@@ -298,7 +250,7 @@ func (s *Store) recoverUploads() error {
 			s.cfg.Log.Info("dropping uploads of a session that has ended", "session", dir.Name())
 			err = s.Drop(dir.Name())
 		case err == nil:
-			err = s.recoverSession(dir.Name())
+			err = s.recoverSession(dir.Name(), session.Token)
 		}
 		if err != nil {
 			return fmt.Errorf("recover uploads of session %s: %w", dir.Name(), err)
@@ -307,14 +259,14 @@ func (s *Store) recoverUploads() error {
 	return nil
 }
 
-func (s *Store) recoverSession(session string) error {
+func (s *Store) recoverSession(session, token string) error {
 	files, err := os.ReadDir(filepath.Join(s.uploads, session))
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
 		if name, ok := uploadOfInfo(f.Name()); ok {
-			if err := s.recoverUpload(session, name); err != nil {
+			if err := s.recoverUpload(session, token, name); err != nil {
 				return err
 			}
 		}
@@ -344,7 +296,7 @@ func strays(files []fs.DirEntry) (names []string) {
 	return names
 }
 
-func (s *Store) recoverUpload(session, name string) error {
+func (s *Store) recoverUpload(session, token, name string) error {
 	u, err := s.upload(session, name)
 	if err != nil {
 		s.cfg.Log.Warn("dropping an upload whose .info cannot be read", "session", session, "upload", name, "err", err)
@@ -356,31 +308,37 @@ func (s *Store) recoverUpload(session, name string) error {
 	if u.info.Done {
 		return removeIfThere(s.dataPath(session, name))
 	}
-	if err := uncache(s.dataPath(session, name)); err != nil {
+	s.claims.set(session, token, name, progress{size: u.info.Size})
+	if err := s.recoverData(u); err != nil {
 		return err
 	}
-	s.setActive(session, name, u.info.Size)
 	if u.offset == u.info.Size {
-		s.queue.push(job{session, name})
+		s.push(session, name)
 	}
 	return nil
 }
 
-// uncache has what is there of an upload verified as the disk has it.
-func uncache(path string) error {
-	f, err := os.Open(path)
+// recoverData notes what is there of an upload, and has it verified as the disk
+// has it.
+func (s *Store) recoverData(u *upload) error {
+	f, err := os.Open(s.dataPath(u.session, u.name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(durable.Uncache(f), f.Close())
+	st, err := f.Stat()
+	if err == nil {
+		s.claims.arrived(u.session, u.name, st.Size(), st.ModTime())
+		err = durable.Uncache(f)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // remove forgets one upload.
 func (s *Store) remove(session, name string) error {
-	s.setDone(session, name)
+	s.claims.remove(session, name)
 	// The data first: an .info without data is an upload at offset 0, data
 	// without an .info is a file that nobody asks for.
 	return errors.Join(removeIfThere(s.dataPath(session, name)), removeIfThere(s.infoPath(session, name)))

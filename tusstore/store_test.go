@@ -169,7 +169,7 @@ func TestIngestPack(t *testing.T) {
 	defer unix.Umask(old)
 	for _, noTmpfile := range []bool{false, true} {
 		f := newFixture(t)
-		f.Store.staged.noTmpfs.Store(noTmpfile)
+		f.Store.staged.noUnnamed = noTmpfile
 		a, ab := dirmeta(t, 1)
 		b, bb := dirmeta(t, 2)
 		f.add(a, b)
@@ -385,7 +385,7 @@ func TestIngestFails(t *testing.T) {
 	_, err := f.NewUpload(t.Context(), handler.FileInfo{ID: ID(f.session, "p"), Size: int64(len(p))})
 	must.OK(t, err)
 	must.OK(t, os.Mkdir(f.dataPath(f.session, "p"), 0o700))
-	f.queue.push(job{f.session, "p"})
+	f.push(f.session, "p")
 	if err := f.Wait(t.Context(), f.session); err == nil || !strings.Contains(err.Error(), "upload p") {
 		t.Errorf("waiting for a failing ingest: %v", err)
 	}

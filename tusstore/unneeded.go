@@ -4,9 +4,7 @@ package tusstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,20 +68,8 @@ func (s *Store) cleanDir(i int) (deleted int, err error) {
 	return deleted, nil
 }
 
-// Active is when bytes last arrived for an upload of a session that is not
-// done; the zero time if there is none.
+// Active is when bytes last arrived for an upload of a session that is not done;
+// the zero time if none have.
 func (s *Store) Active(session string) (last time.Time, err error) {
-	for _, u := range s.Uploads(session) {
-		st, err := os.Stat(s.dataPath(session, u.Name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return last, err
-		}
-		if st.ModTime().After(last) {
-			last = st.ModTime()
-		}
-	}
-	return last, nil
+	return s.claims.active(session), nil
 }

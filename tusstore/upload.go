@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
 	"golang.org/x/sys/unix"
@@ -87,17 +88,37 @@ func (s *Store) NewUpload(_ context.Context, fi handler.FileInfo) (handler.Uploa
 		return nil, storageError(err)
 	}
 	u := &upload{store: s, session: session, name: name, info: info{FileInfo: fi}}
-	if err := u.writeInfo(os.Link); errors.Is(err, fs.ErrExist) {
-		return nil, ErrExists
-	} else if err != nil {
+	if err := u.create(); err != nil {
 		return nil, storageError(err)
 	}
-	s.setActive(session, name, fi.Size)
 	// The session may have ended, and been dropped, since the caller looked.
-	if now, err := s.cfg.Journal.Session(session); err != nil || now.State.Final() {
+	now, err := s.cfg.Journal.Session(session)
+	if err == nil {
+		s.claims.set(session, now.Token, name, progress{size: fi.Size})
+	}
+	if err != nil || now.State.Final() {
 		return nil, errors.Join(handler.ErrNotFound, s.Drop(session))
 	}
 	return u, nil
+}
+
+// create writes the .info file of a new upload; the error is ErrExists if it is
+// there. One process has the store, so that it need not ask the file system for
+// what some lack, a link or a rename that replaces nothing.
+func (u *upload) create() error {
+	s, j := u.store, job{u.session, u.name}
+	if _, other := s.creating.LoadOrStore(j, nil); other {
+		return ErrExists
+	}
+	defer s.creating.Delete(j)
+	there, err := exists(s.infoPath(u.session, u.name))
+	if err == nil && there {
+		return ErrExists
+	}
+	if err != nil {
+		return err
+	}
+	return u.writeInfo()
 }
 
 // GetUpload finds an upload. It implements handler.DataStore.
@@ -109,6 +130,10 @@ func (s *Store) GetUpload(_ context.Context, id string) (handler.Upload, error) 
 	u, err := s.upload(session, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, handler.ErrNotFound
+	}
+	if err != nil {
+		// The answer to HEAD has no body that could say so.
+		s.cfg.Log.Error("cannot look up an upload", "session", session, "upload", name, "err", err)
 	}
 	return u, err
 }
@@ -173,15 +198,14 @@ func (u *upload) object() (ostree.Name, bool) {
 	return n, err == nil
 }
 
-// writeInfo writes the .info file, which name gives its name: os.Link to create
-// it, os.Rename to replace it. A power cut may take it, and the upload with it,
-// which costs sending it again.
-func (u *upload) writeInfo(name func(temp, path string) error) error {
+// writeInfo writes or replaces the .info file. A power cut may take it, and the
+// upload with it, which costs sending it again.
+func (u *upload) writeInfo() error {
 	b, err := json.Marshal(u.info)
 	if err != nil {
 		return err
 	}
-	return durable.Write(u.store.infoPath(u.session, u.name), b, name)
+	return durable.Write(u.store.infoPath(u.session, u.name), b)
 }
 
 // GetInfo implements handler.Upload.
@@ -205,8 +229,22 @@ func (u *upload) WriteChunk(_ context.Context, offset int64, src io.Reader) (int
 	buf := copyBuffers.Get().(*[256 << 10]byte)
 	defer copyBuffers.Put(buf)
 	// Hiding the file's ReadFrom, which would bring a buffer of its own.
-	n, err := io.CopyBuffer(io.NewOffsetWriter(f, offset), src, buf[:])
+	n, err := io.CopyBuffer(&chunk{upload: u, file: f, offset: offset}, src, buf[:])
 	return n, storageError(errors.Join(err, f.Close()))
+}
+
+// chunk writes an upload's bytes from an offset on, and notes those that came.
+type chunk struct {
+	*upload
+	file   *os.File
+	offset int64
+}
+
+func (c *chunk) Write(p []byte) (int, error) {
+	n, err := c.file.WriteAt(p, c.offset)
+	c.offset += int64(n)
+	c.store.claims.arrived(c.session, c.name, c.offset, time.Now())
+	return n, err
 }
 
 // storageError gives a full disk its own status.
@@ -225,7 +263,7 @@ func (u *upload) GetReader(context.Context) (io.ReadCloser, error) {
 // FinishUpload hands a complete upload to the workers. It implements
 // handler.Upload and runs under the upload's lock, so it does not wait.
 func (u *upload) FinishUpload(context.Context) error {
-	u.store.queue.push(job{u.session, u.name})
+	u.store.push(u.session, u.name)
 	return nil
 }
 
@@ -272,9 +310,10 @@ func (s *Store) salvage(ctx context.Context, session, name string) error {
 		return s.remove(session, name)
 	}
 	u.info.Size, u.info.Salvaged = u.offset, true
-	if err := u.writeInfo(os.Rename); err != nil {
+	if err := u.writeInfo(); err != nil {
 		return err
 	}
-	s.queue.push(job{session, name})
+	s.claims.set(session, s.claims.token(session), name, progress{u.offset, u.offset})
+	s.push(session, name)
 	return nil
 }

@@ -56,6 +56,7 @@ type TLS struct {
 type Limits struct {
 	MaxObjectSize  units.Size // of one file, inflated
 	MaxSessionSize units.Size // of all that one session sends, inflated
+	MaxReserved    units.Size // of all that uploads of one token announced and did not send
 	MinFreeSpace   units.Size // what uploads must leave free on the file system
 }
 
@@ -70,6 +71,7 @@ func Default() *Config {
 		Grace:      units.Duration(30 * time.Second),
 		Limits: Limits{
 			MaxObjectSize: 8 << 30,
+			MaxReserved:   64 << 30,
 			MinFreeSpace:  1 << 30,
 		},
 	}

@@ -31,7 +31,7 @@ summary: never
 session-ttl: 24h
 history: 90d
 grace: 5s
-limits: {max-object-size: 2GiB, max-session-size: 10MB, min-free-space: 0}
+limits: {max-object-size: 2GiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0}
 tokens:
   - name: ci
     sha256: ` + hashA + `
@@ -53,7 +53,7 @@ tokens:
 		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
 		TLS: TLS{"/etc/cert.pem", "/etc/key.pem"}, Summary: SummaryNever,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
-		Limits: Limits{MaxObjectSize: 2 << 30, MaxSessionSize: 10e6},
+		Limits: Limits{MaxObjectSize: 2 << 30, MaxSessionSize: 10e6, MaxReserved: 3 << 30},
 		Tokens: []token.Token{
 			{Name: "ci", SHA256: hashA,
 				Created: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),

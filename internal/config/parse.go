@@ -37,6 +37,7 @@ type fileForm struct {
 	Limits     struct {
 		MaxObjectSize  yaml.Node `yaml:"max-object-size"`
 		MaxSessionSize yaml.Node `yaml:"max-session-size"`
+		MaxReserved    yaml.Node `yaml:"max-reserved"`
 		MinFreeSpace   yaml.Node `yaml:"min-free-space"`
 	} `yaml:"limits"`
 	Tokens []tokenForm `yaml:"tokens"`
@@ -89,6 +90,7 @@ func Parse(text []byte) (*Config, error) {
 	p.duration(&form.Grace, "grace", &c.Grace)
 	p.size(&form.Limits.MaxObjectSize, "limits.max-object-size", &c.Limits.MaxObjectSize)
 	p.size(&form.Limits.MaxSessionSize, "limits.max-session-size", &c.Limits.MaxSessionSize)
+	p.size(&form.Limits.MaxReserved, "limits.max-reserved", &c.Limits.MaxReserved)
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	c.Tokens = p.tokens(form.Tokens)
 	if len(p.faults) > 0 {

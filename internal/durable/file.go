@@ -90,18 +90,17 @@ func Overwrite(f *os.File, b []byte) error {
 	return syncFile(f)
 }
 
-// Write writes a file, mode 0600. A kill leaves all of it or none; a power cut may
-// also leave it empty. name gives it its name: os.Link if there must be no file of
-// that name yet, os.Rename to replace one. It does not sync, which would make the
-// file system write out all else that is under way.
+// Write writes or replaces a file, mode 0600. A kill leaves all of it or none; a
+// power cut may also leave it empty. It does not sync, which would make the file
+// system write out all else that is under way.
 //
-// System calls: open (O_CREAT, O_EXCL) a temporary name, write, close, those of
-// name, unlink the temporary name.
-func Write(path string, b []byte, name func(temp, path string) error) error {
+// System calls: open (O_CREAT, O_EXCL) a temporary name, write, close, rename it to
+// path, unlink and rmdir the temporary name (which find nothing).
+func Write(path string, b []byte) error {
 	return place(filepath.Dir(path), path, func(f *os.File) error {
 		_, err := f.Write(b)
 		return err
-	}, name)
+	}, os.Rename)
 }
 
 // Remove removes the file at path durably.
@@ -110,6 +109,16 @@ func Write(path string, b []byte, name func(temp, path string) error) error {
 func Remove(path string) error {
 	return inFolder(filepath.Dir(path), func() error {
 		return fault.Point("remove", func() error { return os.Remove(path) })
+	})
+}
+
+// Rename renames a file durably, within its folder. It takes no space: it succeeds on
+// a full disk.
+//
+// System calls: open the folder, rename, fsync the folder, close it.
+func Rename(old, new string) error {
+	return inFolder(filepath.Dir(new), func() error {
+		return fault.Point("rename", func() error { return os.Rename(old, new) })
 	})
 }
 

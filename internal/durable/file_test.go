@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/test/must"
 	"golang.org/x/sys/unix"
@@ -97,29 +98,27 @@ func TestOverwrite(t *testing.T) {
 	must.OK(t, f.Close())
 }
 
-// Write by os.Link makes a file once, by os.Rename again and again.
+// Write makes a file, and replaces it.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	must.OK(t, Write(path, []byte("first"), os.Link))
-	if err := Write(path, []byte("second"), os.Link); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("error %v", err)
+	for _, content := range []string{"first", "second"} {
+		must.OK(t, Write(path, []byte(content)))
+		holds(t, path, content, 0o600)
 	}
-	holds(t, path, "first", 0o600)
-	must.OK(t, Write(path, []byte("third"), os.Rename))
-	holds(t, path, "third", 0o600)
 }
 
-// Objects get their name and mode, whatever the umask, on each way into a
+// Objects get their name, time and mode, whatever the umask, on each way into a
 // folder; one that is there stays.
 func TestObjects(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077))
+	mtime := time.Unix(1_000_000_000, 123_456_700)
 	for name, put := range map[string]func(dir int, b string) error{
-		"WriteUnnamed": func(dir int, b string) error { return WriteUnnamed(dir, "object", 0o644, []byte(b)) },
-		"WriteNamed":   func(dir int, b string) error { return WriteNamed(dir, "temp", "object", 0o644, []byte(b)) },
+		"WriteUnnamed": func(dir int, b string) error { return WriteUnnamed(dir, "object", 0o644, mtime, []byte(b)) },
+		"WriteNamed":   func(dir int, b string) error { return WriteNamed(dir, "temp", "object", 0o644, mtime, []byte(b)) },
 		"Move": func(dir int, b string) error {
 			path := filepath.Join(t.TempDir(), "upload")
 			must.OK(t, os.WriteFile(path, []byte(b), 0o600))
-			return Move(path, 0o644, dir, "object")
+			return Move(path, 0o644, mtime, dir, "object")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +129,11 @@ func TestObjects(t *testing.T) {
 			must.OK(t, put(int(dir.Fd()), "other"))
 			must.OK(t, dir.Close())
 			holds(t, path, "bytes", 0o644)
+			st, err := os.Stat(path)
+			must.OK(t, err)
+			if !st.ModTime().Equal(mtime) {
+				t.Errorf("modified %v, want %v", st.ModTime(), mtime)
+			}
 		})
 	}
 }

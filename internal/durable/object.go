@@ -4,7 +4,10 @@ package durable
 
 import (
 	"errors"
+	"os"
 	"strconv"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -13,42 +16,44 @@ import (
 
 // WriteUnnamed writes a file without a name and links it as name into the
 // folder with the descriptor dir, whole or not at all: a kill in the middle
-// leaves nothing. A file that is there stays. It does not sync. The error is
-// EOPNOTSUPP or EISDIR where the file system has no O_TMPFILE.
+// leaves nothing. Mtime is its time of modification. A file that is there stays.
+// It does not sync. Not every file system can do this: CanLinkUnnamed tells.
 //
-// System calls: openat (O_TMPFILE), write, fstat, linkat, close.
-func WriteUnnamed(dir int, name string, mode uint32, b []byte) (err error) {
+// System calls: openat (O_TMPFILE), write, fstat, utimensat, linkat, close.
+func WriteUnnamed(dir int, name string, mode uint32, mtime time.Time, b []byte) (err error) {
 	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	if err := fill(fd, mode, b); err != nil {
+	if err := fill(fd, mode, mtime, b); err != nil {
 		return err
 	}
-	err = fault.Point("link an object", func() error {
-		err := unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
-		if errors.Is(err, unix.ENOENT) { // older kernels allow it to root only
-			err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
-		}
-		return err
-	})
+	err = fault.Point("link an object", func() error { return linkUnnamed(fd, dir, name) })
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
 	return err
 }
 
+func linkUnnamed(fd, dir int, name string) error {
+	err := unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.ENOENT) { // older kernels allow it to root only
+		err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
+	}
+	return err
+}
+
 // WriteNamed does the same with the temporary name temp, which a kill may leave.
 //
-// System calls: openat (O_CREAT, O_EXCL), write, fstat, close, renameat2
+// System calls: openat (O_CREAT, O_EXCL), write, fstat, utimensat, close, renameat2
 // (RENAME_NOREPLACE).
-func WriteNamed(dir int, temp, name string, mode uint32, b []byte) error {
+func WriteNamed(dir int, temp, name string, mode uint32, mtime time.Time, b []byte) error {
 	fd, err := unix.Openat(dir, temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fill(fd, mode, b), unix.Close(fd))
+	err = errors.Join(fill(fd, mode, mtime, b), unix.Close(fd))
 	if err == nil {
 		err = fault.Point("rename an object", func() error { return rename(dir, temp, dir, name) })
 	}
@@ -58,8 +63,8 @@ func WriteNamed(dir int, temp, name string, mode uint32, b []byte) error {
 	return nil
 }
 
-// fill writes all of b and sets the mode, whatever the umask says.
-func fill(fd int, mode uint32, b []byte) error {
+// fill writes all of b, and sets the time and the mode, whatever the umask says.
+func fill(fd int, mode uint32, mtime time.Time, b []byte) error {
 	for len(b) > 0 {
 		n, err := unix.Write(fd, b)
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -68,10 +73,36 @@ func fill(fd int, mode uint32, b []byte) error {
 		b = b[max(n, 0):]
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == mode {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	return unix.Fchmod(fd, mode) // the umask took something
+	if st.Mode&0o7777 != mode { // the umask took something
+		if err := unix.Fchmod(fd, mode); err != nil {
+			return err
+		}
+	}
+	return setTime(fd, mtime)
+}
+
+// SetTime sets a file's time of modification, to the nanosecond if the file system
+// keeps that: KeepsTime tells.
+//
+// System calls: utimensat.
+func SetTime(f *os.File, mtime time.Time) error {
+	if err := setTime(int(f.Fd()), mtime); err != nil {
+		return &os.PathError{Op: "utimensat", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// setTime is futimens, which package unix lacks.
+func setTime(fd int, mtime time.Time) error {
+	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // rename gives a file another name. A file that has that name stays, since it may
@@ -88,13 +119,18 @@ func rename(oldDir int, old string, newDir int, name string) error {
 	return err
 }
 
-// Move gives the file at path its mode and then the name in the folder with
-// the descriptor dir. A file that is there stays. It does not sync.
+// Move gives the file at path its mode and time of modification, and then the name
+// in the folder with the descriptor dir. A file that is there stays. It does not
+// sync.
 //
-// System calls: chmod, renameat2 (RENAME_NOREPLACE).
-func Move(path string, mode uint32, dir int, name string) error {
+// System calls: chmod, utimensat, renameat2 (RENAME_NOREPLACE).
+func Move(path string, mode uint32, mtime time.Time, dir int, name string) error {
 	return fault.Point("move an object", func() error {
 		if err := unix.Chmod(path, mode); err != nil {
+			return err
+		}
+		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
 		return rename(unix.AT_FDCWD, path, dir, name)

@@ -35,6 +35,10 @@ var traced = map[string]struct {
 		func(dir string) error { return Remove(dir + "/old") },
 		[]string{"openat .", "unlinkat old", "fsync .", "close ."},
 	},
+	"Rename": {
+		func(dir string) error { return Rename(dir+"/old", dir+"/file") },
+		[]string{"openat .", "renameat old file", "fsync .", "close ."},
+	},
 	"MakeFolder": {
 		func(dir string) error { return MakeFolder(dir+"/a/b", 0o700) },
 		[]string{"openat ..", "fsync ..", "close ..", "openat .", "mkdirat a", "fsync .", "close .", "openat a", "mkdirat a/b", "fsync a", "close a"},

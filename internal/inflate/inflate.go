@@ -22,7 +22,7 @@ package inflate
 import (
 	"encoding/binary"
 	"errors"
-	"hash"
+	"io"
 )
 
 // An Inflater inflates streams one after the other, each into a hash. The zero
@@ -35,7 +35,7 @@ type Inflater struct {
 	out     [windowSize + 64<<10]byte // the window, and room to write
 	n       int                       // end of what is written in out
 	flushed int                       // end of what was hashed in out
-	sum     hash.Hash
+	sum     io.Writer
 	count   int64 // bytes hashed
 	size    int64 // bytes to expect
 
@@ -58,11 +58,12 @@ var (
 	errDamaged = errors.New("its deflate stream is damaged")
 )
 
-// Inflate inflates one stream, of at most size bytes, into sum. Input must end
-// with the stream. It returns how many bytes it inflated. ErrTooLong comes at most
-// 96 KiB after the first byte too many. When in's reader fails, its bytes just end
-// here: ask in.Err before you believe the verdict.
-func (z *Inflater) Inflate(in *Input, sum hash.Hash, size int64) (int64, error) {
+// Inflate inflates one stream, of at most size bytes, into sum, which gets at most
+// 96 KiB at a time; an error of it ends the inflating. Input must end with the
+// stream. It returns how many bytes it inflated. ErrTooLong comes at most 96 KiB
+// after the first byte too many. When in's reader fails, its bytes just end here:
+// ask in.Err before you believe the verdict.
+func (z *Inflater) Inflate(in *Input, sum io.Writer, size int64) (int64, error) {
 	z.in, z.bits, z.nbits = in, 0, 0
 	z.n, z.flushed = 0, 0
 	z.sum, z.count, z.size = sum, 0, size
@@ -111,7 +112,9 @@ func (z *Inflater) flush() error {
 	if z.count > z.size {
 		return ErrTooLong
 	}
-	z.sum.Write(fresh)
+	if _, err := z.sum.Write(fresh); err != nil {
+		return err
+	}
 	if z.n > windowSize {
 		copy(z.out[:windowSize], z.out[z.n-windowSize:z.n])
 		z.n = windowSize

@@ -138,7 +138,7 @@ func allXattrs(path string) ([]Xattr, error) {
 func xattr(path, name string) ([]byte, error) {
 	b, err := withBuffer(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
 	if err != nil {
-		return nil, fmt.Errorf("reading xattr %s: %w", name, err)
+		return nil, fmt.Errorf("read xattr %s: %w", name, err)
 	}
 	return b, nil
 }

@@ -16,7 +16,7 @@ type config map[string]string
 func readConfig(path string) (config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading its config: %w", err)
+		return nil, fmt.Errorf("read its config: %w", err)
 	}
 	c, group := config{}, ""
 	for i, line := range strings.Split(string(b), "\n") {

@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Verifier struct {
 	in      inflate.Input
 	limit   int64
 	sum     hash.Hash
+	step    func() error
+	stopped error  // what step returned
 	meta    []byte // a metadata object that did not come in memory
 	header  []byte // a filez header
 	content []byte // the content header made from it
@@ -42,6 +45,11 @@ func NewVerifier(maxObjectSize int64) *Verifier {
 // Limit changes the size limit, for the objects verified from now on.
 func (v *Verifier) Limit(maxObjectSize int64) { v.limit = maxObjectSize }
 
+// Step has f called again and again while an object is verified, about once for
+// 64 KiB of it, stored or inflated. An error of f ends the verification, which
+// returns it.
+func (v *Verifier) Step(f func() error) { v.step = f }
+
 // Verify reads r to its end and checks that it is object n, whole and nothing
 // else: its checksum, and what no checksum covers (the filez header's size and
 // form, the end of the deflate stream, the rules of each type). Detached
@@ -53,6 +61,10 @@ func (v *Verifier) Verify(n Name, r io.Reader) (inflated int64, err error) {
 	if !n.Type.Valid() {
 		return 0, &BadObjectError{Object: n, Reason: "its type is unknown"}
 	}
+	v.stopped = nil
+	if _, inMemory := r.(*bytes.Reader); !inMemory && v.step != nil {
+		r = steppedReader{v, r}
+	}
 	v.in.Open(r)
 	defer v.in.Close()
 	if n.Type == File {
@@ -60,13 +72,56 @@ func (v *Verifier) Verify(n Name, r io.Reader) (inflated int64, err error) {
 	} else {
 		inflated, err = v.verifyMetadata(n)
 	}
+	if v.stopped != nil {
+		return inflated, v.stopped
+	}
 	if failed := v.in.Err(); failed != nil {
-		return inflated, fmt.Errorf("reading object %s: %w", n, failed)
+		return inflated, fmt.Errorf("read object %s: %w", n, failed)
 	}
 	if err != nil {
 		return inflated, &BadObjectError{Object: n, Reason: err.Error()}
 	}
 	return inflated, nil
+}
+
+// takeStep calls step, until that wants to stop, and notes why.
+func (v *Verifier) takeStep() error {
+	if v.stopped == nil {
+		v.stopped = v.step()
+	}
+	return v.stopped
+}
+
+// steppedReader takes a step before each piece that is read.
+type steppedReader struct {
+	v *Verifier
+	r io.Reader
+}
+
+func (s steppedReader) Read(p []byte) (int, error) {
+	if err := s.v.takeStep(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(p)
+}
+
+// output is where inflated content goes.
+func (v *Verifier) output() io.Writer {
+	if v.step == nil {
+		return v.sum
+	}
+	return (*steppedSum)(v)
+}
+
+// steppedSum takes a step before each piece that is hashed.
+type steppedSum Verifier
+
+func (s *steppedSum) Write(p []byte) (int, error) {
+	v := (*Verifier)(s)
+	if err := v.takeStep(); err != nil {
+		return 0, err
+	}
+	return v.sum.Write(p)
 }
 
 func (v *Verifier) verifyMetadata(n Name) (int64, error) {
@@ -179,7 +234,7 @@ func (v *Verifier) readContent(h *FileHeader) (int64, error) {
 	case h.Size == 0:
 		return 0, v.readEmpty()
 	}
-	got, err := v.inflate.Inflate(&v.in, v.sum, int64(h.Size))
+	got, err := v.inflate.Inflate(&v.in, v.output(), int64(h.Size))
 	switch {
 	case err == inflate.ErrTooLong:
 		return got, fmt.Errorf("size says %d, its content is longer", h.Size)

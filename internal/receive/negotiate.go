@@ -91,6 +91,12 @@ func (s *Server) look(session string, names []ostree.Name) (entries []journal.En
 		}
 		entries[i] = journal.Entry{Name: n, Status: status}
 		if status == journal.Missing {
+			if known[i] != 0 && n.Type != ostree.CommitMeta {
+				// It may have been staged, and proved bad or missing since.
+				if err := s.cfg.Store.Forget(session, n); err != nil {
+					return nil, nil, err
+				}
+			}
 			lacking = append(lacking, n)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -60,9 +61,9 @@ func TestCreatedAgain(t *testing.T) {
 func resolve(t *testing.T, base, location string) string {
 	t.Helper()
 	b, err := url.Parse(base)
-	ts.Must(t, err)
+	must.OK(t, err)
 	u, err := b.Parse(location)
-	ts.Must(t, err)
+	must.OK(t, err)
 	return u.String()
 }
 
@@ -103,18 +104,18 @@ func TestTooLongPatchIsAnsweredAtOnce(t *testing.T) {
 				t.Fatalf("%d", a.Status)
 			}
 			conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
-			ts.Must(t, err)
+			must.OK(t, err)
 			defer conn.Close()
-			ts.Must(t, conn.SetDeadline(time.Now().Add(20*time.Second))) // net/http would wait for a minute
+			must.OK(t, conn.SetDeadline(time.Now().Add(20*time.Second))) // net/http would wait for a minute
 			body := strings.Repeat("x", 200)
 			if name == "chunked" {
 				body = "c8\r\n" + body + "\r\n"
 			}
 			_, err = fmt.Fprintf(conn, "PATCH /files/%s/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTus-Resumable: 1.0.0\r\n"+
 				"Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\n%s\r\n\r\n%s", session.ID, name, s.Token, length, body)
-			ts.Must(t, err)
+			must.OK(t, err)
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			ts.Must(t, err)
+			must.OK(t, err)
 			b, err := io.ReadAll(res.Body)
 			if err != nil || res.StatusCode != 413 || !strings.Contains(string(b), strconv.Itoa(413)) || !res.Close {
 				t.Errorf("%s %v %s, %v", res.Status, res.Header, b, err)

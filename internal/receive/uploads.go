@@ -34,6 +34,11 @@ func (s *Server) writeUpload(w http.ResponseWriter, r *request) error {
 	if r.session.State != journal.Open {
 		return closed(r.session)
 	}
+	if r.Method == http.MethodPatch {
+		if err := s.checkFree(r); err != nil {
+			return err
+		}
+	}
 	if err := s.touch(r.session.ID); err != nil {
 		return err
 	}
@@ -78,7 +83,7 @@ func (s *Server) createUpload(w http.ResponseWriter, r *request) error {
 	if err := s.checkSpace(r, session); err != nil {
 		return err
 	}
-	s.cfg.Store.Throttle(r.Context())
+	s.cfg.Store.Throttle(r.Context(), session.Token)
 	if err := s.touch(session.ID); err != nil {
 		return err
 	}
@@ -89,8 +94,8 @@ func (s *Server) createUpload(w http.ResponseWriter, r *request) error {
 // its size on the disk.
 const maxUploads = 256
 
-// checkSpace refuses an upload for which there is no room: in the session's
-// share, or on the disk, before it is full.
+// checkSpace refuses an upload for which there is no room: in the session's share,
+// in its token's, or on the disk, before it is full.
 func (s *Server) checkSpace(r *request, session *journal.Session) error {
 	length, err := strconv.ParseInt(r.Header.Get("Upload-Length"), 10, 64)
 	if err != nil {
@@ -109,15 +114,62 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 	if limit := int64(limits.MaxSessionSize); limit > 0 && total > limit {
 		return wire.Errorf(wire.TooLarge, "session %s may have %d bytes in all (max-session-size), with this upload it would have %d", session.ID, limit, total)
 	}
-	free, err := s.cfg.Store.Free()
+	room, err := s.cfg.Store.Room(session.Token)
 	if err != nil {
 		return err
 	}
-	if free-length < int64(limits.MinFreeSpace) {
-		return wire.Errorf(wire.InsufficientStorage, "the upload has %d bytes and %d are to stay free (min-free-space), but only %d are free on the server", length, int64(limits.MinFreeSpace), max(free, 0)).
-			WithHint("free some on the server, then resume session %s", session.ID)
+	if err := checkReserved(session.Token, &room, length, int64(limits.MaxReserved)); err != nil {
+		return err
+	}
+	return checkRoom(session.ID, &room, length, int64(limits.MinFreeSpace))
+}
+
+// checkReserved refuses an upload beyond what the uploads of a token may have
+// claimed without having sent it.
+func checkReserved(token string, room *tusstore.Room, length, limit int64) error {
+	switch {
+	case limit == 0 || room.Own+length <= limit:
+		return nil
+	case length > limit:
+		return wire.Errorf(wire.TooLarge, "the upload has %d bytes, more than the %d that token %s may have announced and not sent (max-reserved)", length, limit, token)
+	}
+	return wire.Errorf(wire.Quota, "uploads of token %s have announced %d bytes that have not come, and with this one of %d they would be more than %d (max-reserved)", token, room.Own, length, limit).
+		WithHint("send or terminate those uploads, or abort their sessions: ostree-upload sessions --status open")
+}
+
+// minInodes is how many inodes uploads leave free: the repository needs some to
+// publish what has come.
+const minInodes = 1000
+
+// checkRoom refuses an upload for which the disk has no room. What is on its way for
+// other tokens takes half of it at most: claims must lock nobody out.
+func checkRoom(session string, room *tusstore.Room, length, minFree int64) error {
+	if minFree > 0 && room.Inodes < minInodes {
+		return noRoom(session, "only %d inodes are free on the server, and %d are to stay free (min-free-space: 0 lifts this)", room.Inodes, minInodes)
+	}
+	free := room.Bytes - minFree
+	free -= min(room.Others, max(free, 0)/2) + room.Own
+	if length > free {
+		return noRoom(session, "the upload has %d bytes and %d are to stay free (min-free-space), but only %d are free on the server, of which other uploads under way will take %d",
+			length, minFree, room.Bytes, room.Bytes-minFree-free)
 	}
 	return nil
+}
+
+func noRoom(session, format string, args ...any) error {
+	return wire.Errorf(wire.InsufficientStorage, format, args...).
+		WithHint("free some on the server, then resume session %s", session)
+}
+
+// checkFree refuses bytes of an upload once the disk has no room for them: others may
+// have filled it since the upload was created.
+func (s *Server) checkFree(r *request) error {
+	room, err := s.cfg.Store.Room(r.session.Token)
+	if err != nil {
+		return err
+	}
+	room.Own, room.Others = 0, 0 // they had their turn when they were created
+	return checkRoom(r.session.ID, &room, max(r.ContentLength, 0), int64(s.cfg.Settings().Limits.MinFreeSpace))
 }
 
 func isDigest(s string) bool {

@@ -147,6 +147,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.tryRepo(); err != nil {
+		return err
+	}
 	s.warnOfSummary()
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,

@@ -182,6 +182,7 @@ var settings = map[string]setting{
 		return fmt.Sprint(rejected)
 	}},
 	"limits.max-session-size": {"limits", "{max-session-size: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
+	"limits.max-reserved":     {"limits", "{max-reserved: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
 	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.create()) }},
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
