@@ -31,7 +31,7 @@ type PushCmd struct {
 	Repo      string          `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
 	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
 	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string          `placeholder:"FILE" help:"File that holds the token."`
+	TokenFile string          `placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
 	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
@@ -96,7 +96,7 @@ func (c *PushCmd) options() (push.Options, error) {
 		return push.Options{}, err
 	}
 	opt := push.Options{
-		Repo: c.Repo, Address: cmp.Or(c.Address, defaultAddress), Token: token,
+		Repo: c.Repo, Address: cmp.Or(c.Address, defaultAddress), Token: token, RenewToken: renewal(c.TokenFile),
 		Refs: append(c.Branch, c.Refs...), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(),
 		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,

@@ -144,7 +144,11 @@ func (opt *SessionsCmd) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(cmp.Or(opt.Address, defaultAddress), token)
+	c, err := client.New(cmp.Or(opt.Address, defaultAddress), token)
+	if err == nil {
+		c.RenewToken(renewal(opt.TokenFile))
+	}
+	return c, err
 }
 
 // interruptedOr is err, or errInterrupted if a signal is the cause.
