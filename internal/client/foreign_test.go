@@ -3,6 +3,7 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -211,15 +212,19 @@ func TestTakenOver(t *testing.T) {
 			other.Body = io.NopCloser(strings.NewReader("0123456789"))
 			f.Tus(w, other)
 		},
-		"salvaged": func(f *fake.Server, w http.ResponseWriter, r *http.Request) {
-			clear(f.Uploads)
+		"cut off": func(_ *fake.Server, w http.ResponseWriter, r *http.Request) {
+			fake.Refuse(w, wire.Errorf(wire.BadRequest, "ERR_UPLOAD_INTERRUPTED: upload has been interrupted by another request"))
+		},
+		"salvaged": func(_ *fake.Server, w http.ResponseWriter, r *http.Request) {
 			fake.Refuse(w, wire.Errorf(wire.NotFound, "no such upload"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := fake.Start(t)
 			f.Fault = fake.Once("PATCH", 2, func(w http.ResponseWriter, r *http.Request) { theirs(f, w, r) })
-			if err := uploadObject(t.Context(), newTestUploader(t, f.URL), bigObject()); !errors.Is(err, ErrTakenOver) {
+			b := bigObject()
+			err := newTestUploader(t, f.URL).Pack(t.Context(), testSession, "pack-1", bytes.NewReader(b), int64(len(b)))
+			if !errors.Is(err, ErrTakenOver) {
 				t.Errorf("%v", err)
 			}
 		})

@@ -111,12 +111,14 @@ func newRun(opt Options) (*run, error) {
 	}
 	traffic := &opt.Progress.Traffic
 	retrier := client.NewRetrier(opt.RetryFor, opt.FirstContact, &traffic.Retries, opt.Log)
-	return &run{
+	r := &run{
 		opt: opt, repo: repo, client: c, retrier: retrier, progress: opt.Progress,
 		uploader:   client.NewUploader(c, retrier, traffic, opt.ChunkSize),
 		refs:       []wire.Ref{},
 		packPrefix: strings.ToLower(rand.Text()[:6]),
-	}, nil
+	}
+	r.uploader.CheckRival, r.uploader.QuietTime = r.checkRival, glance
+	return r, nil
 }
 
 func (o *Options) fill() {
