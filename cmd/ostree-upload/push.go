@@ -5,15 +5,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -28,7 +25,7 @@ type PushCmd struct {
 	Repo      string          `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
 	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
 	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string          `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token."`
+	TokenFile string          `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
 	Branch    []string        `short:"b" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
@@ -46,7 +43,7 @@ type PushCmd struct {
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
 	opt, err := c.options()
 	if err == nil && c.Prune {
-		err = c.prune(ctx, app)
+		err = push.Prune(ctx, c.Repo, c.DryRun, app.Stderr)
 	}
 	var result *push.Result
 	if err == nil {
@@ -94,7 +91,7 @@ func (c *PushCmd) options() (push.Options, error) {
 		return push.Options{}, err
 	}
 	opt := push.Options{
-		Repo: c.Repo, Address: c.Address, Token: token,
+		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: renewal(c.TokenFile),
 		Refs: append(c.Branch, c.Refs...), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(),
 		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
@@ -152,27 +149,6 @@ func value(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// prune deletes from the build repository what its refs do not reach.
-func (c *PushCmd) prune(ctx context.Context, app *App) error {
-	args := []string{"prune", "--refs-only", "--repo=" + c.Repo}
-	if c.DryRun {
-		args = append(args, "--no-prune")
-	}
-	cmd := exec.CommandContext(ctx, "ostree", args...)
-	cmd.Stdout, cmd.Stderr = app.Stderr, app.Stderr
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return errInterrupted
-	}
-	if errors.Is(err, exec.ErrNotFound) {
-		return hint.Add(err, "--prune needs the ostree command; install it, or leave --prune out")
-	}
-	if err != nil {
-		return fmt.Errorf("prune repository %s: %w", c.Repo, err)
-	}
-	return nil
 }
 
 // announce prints the session's ID as soon as there is one: --resume needs it if

@@ -146,7 +146,11 @@ func (opt *SessionsCmd) client() (*client.Client, error) {
 	if opt.Address == "" {
 		return nil, errNoAddress
 	}
-	return client.New(opt.Address, token)
+	c, err := client.New(opt.Address, token)
+	if err == nil {
+		c.RenewToken(renewal(opt.TokenFile))
+	}
+	return c, err
 }
 
 // interruptedOr is err, or errInterrupted if a signal is the cause.

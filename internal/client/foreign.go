@@ -42,7 +42,7 @@ func (t *transport) explainForeign(e *answerError, req *http.Request, res *http.
 	status, reached := res.StatusCode, t.reached.Load()
 	p := bareProblem(status)
 	e.problem = p
-	p.Detail = fmt.Sprintf("%s answers %q to %s %s", t.answers(res.Header), res.Status, req.Method, req.URL.Path)
+	p.Detail = fmt.Sprintf("%s answers %q to %s %s", t.answers(res), res.Status, req.Method, req.URL.Path)
 	switch {
 	case status < 400:
 		e.passing = t.explainRedirect(p, req, res)
@@ -72,12 +72,15 @@ func bareProblem(status int) *wire.Problem {
 const proxyLoginHint = "the proxy wants a login: give it in the proxy's URL, as in HTTPS_PROXY=http://user:password@proxy.example.org:3128"
 
 // answers names who gave an answer that is not our server's, as far as it says so.
-func (t *transport) answers(h http.Header) string {
-	name := cmp.Or(h.Get("Via"), h.Get("Server"))
-	switch {
-	case name != "":
+func (t *transport) answers(res *http.Response) string {
+	if name := cmp.Or(res.Header.Get("Via"), res.Header.Get("Server")); name != "" {
 		return fmt.Sprintf("a proxy (%.80s) in front of %s", name, t.base.Host)
-	case t.reached.Load():
+	}
+	switch res.StatusCode {
+	case http.StatusProxyAuthRequired, http.StatusBadGateway, http.StatusGatewayTimeout:
+		return "a proxy in front of " + t.base.Host
+	}
+	if t.reached.Load() {
 		return "a proxy in front of " + t.base.Host
 	}
 	return t.base.Host
@@ -99,7 +102,7 @@ func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *htt
 		p.WithHint("if you trust it, use --address %s", to.Redacted())
 		return false
 	}
-	p.Detail = fmt.Sprintf("%s redirects %s %s to %s (%s)", t.answers(res.Header), req.Method, req.URL.Path, to.Redacted(), res.Status)
+	p.Detail = fmt.Sprintf("%s redirects %s %s to %s (%s)", t.answers(res), req.Method, req.URL.Path, to.Redacted(), res.Status)
 	p.HintIs = pageHint
 	return true
 }
@@ -112,6 +115,6 @@ func (t *transport) pageError(req *http.Request, res *http.Response) error {
 	if page != "text/html" && page != "application/xhtml+xml" {
 		return nil
 	}
-	err := fmt.Errorf("%s answers %s %s with %s: %w", t.answers(res.Header), req.Method, req.URL.Path, page, ErrBadAnswer)
+	err := fmt.Errorf("%s answers %s %s with %s: %w", t.answers(res), req.Method, req.URL.Path, page, ErrBadAnswer)
 	return hint.Add(err, pageHint)
 }

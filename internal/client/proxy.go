@@ -55,7 +55,7 @@ func onConnect(_ context.Context, proxy *url.URL, req *http.Request, res *http.R
 		return nil
 	}
 	p := &answerError{header: res.Header, problem: bareProblem(res.StatusCode)}
-	p.problem.Detail = fmt.Sprintf("proxy %s answers %q to CONNECT %s", proxy.Redacted(), res.Status, req.URL.Host)
+	p.problem.Detail = fmt.Sprintf("proxy %s answers %q to CONNECT %s", proxy.Redacted(), res.Status, req.Host)
 	p.problem.HintIs = "does the proxy allow that address?"
 	if res.StatusCode == http.StatusProxyAuthRequired {
 		p.problem.HintIs = proxyLoginHint

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/eventials/go-tus"
 
@@ -67,6 +68,12 @@ type Uploader struct {
 	traffic *Traffic
 	pace    *pace
 	noHead  atomic.Bool // something on the way does not let HEAD through
+
+	// CheckRival, if set, is asked before an upload goes on that stood still for
+	// longer than QuietTime: its error ends the upload. HEAD would cut off whoever
+	// sends now.
+	CheckRival func(context.Context) error
+	QuietTime  time.Duration
 }
 
 // NewUploader returns one whose requests carry at most chunk bytes.
@@ -115,6 +122,7 @@ type upload struct {
 	created bool
 	whole   bool          // the server has all of it
 	live    *tus.Uploader // knows the offset; nil: ask the server
+	moved   time.Time     // when the server took something last, or zero
 	counted int64         // offset up to which Acknowledged has been counted; -1: unknown
 	reached int64         // offset up to which bytes have gone out
 }
@@ -165,6 +173,11 @@ func (u *upload) try() (progress bool, err error) {
 func (u *upload) locate() error {
 	if u.live != nil {
 		return nil
+	}
+	if check := u.uploader.CheckRival; check != nil && !u.moved.IsZero() && time.Since(u.moved) > u.uploader.QuietTime {
+		if err := check(u.ctx); err != nil {
+			return err
+		}
 	}
 	noHead := u.uploader.noHead.Load()
 	if !u.created || noHead {
@@ -304,6 +317,11 @@ func (u *upload) chunkFailed(err error, sent int64) error {
 		if Code(err) != wire.SessionClosed {
 			return retryableError{err}
 		}
+	case http.StatusBadRequest:
+		// By another request, and this upload has only one under way.
+		if Code(err) != "" && strings.Contains(err.Error(), "ERR_UPLOAD_INTERRUPTED") {
+			return u.takenOver()
+		}
 	case http.StatusRequestEntityTooLarge:
 		// From a proxy; our server's own limit says too-large.
 		if Code(err) != wire.TooLarge && u.uploader.pace.refused(sent) {
@@ -319,10 +337,11 @@ var ErrTakenOver = errors.New("another push has taken over")
 
 func (u *upload) takenOver() error { return fmt.Errorf("upload %s: %w", u.name, ErrTakenOver) }
 
-// recreateIfGone has the next try create an upload that the server does not know. If
-// it knew it in part before, someone has salvaged it.
+// recreateIfGone has the next try create an upload that the server does not know. A
+// pack of which it knew a part before was salvaged by someone else; an object of
+// other bytes than its name says is gone once it was verified.
 func (u *upload) recreateIfGone(err error) error {
-	if Code(err) == wire.NotFound && u.reached > 0 && u.reached < u.size {
+	if Code(err) == wire.NotFound && u.reached > 0 && u.meta["pack"] != "" {
 		return u.takenOver()
 	}
 	if Status(err) == http.StatusNotFound || Status(err) == http.StatusGone {
@@ -361,6 +380,7 @@ func (u *upload) acknowledge(offset int64) {
 		u.uploader.traffic.Acknowledged.Add(offset - u.counted)
 	}
 	u.counted = max(u.counted, offset)
+	u.moved = time.Now()
 }
 
 // headDigest is the digest in an answer's Upload-Metadata, or "".

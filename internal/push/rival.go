@@ -4,8 +4,10 @@ package push
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
@@ -30,6 +32,21 @@ func (r *run) takeOver(ctx context.Context, silence time.Duration) error {
 		return err
 	}
 	return r.salvage(ctx)
+}
+
+// checkRival is an error that wraps client.ErrTakenOver if a rival has packs under way
+// for the session. It has salvaged those of this push before.
+func (r *run) checkRival(ctx context.Context) error {
+	s, err := r.client.Session(ctx, r.session.ID, 0)
+	if err != nil {
+		return err
+	}
+	for _, u := range s.Uploads {
+		if wire.IsPackName(u.Name) && !strings.HasPrefix(u.Name, r.packPrefix+"-") {
+			return fmt.Errorf("session %s has a pack %s: %w", s.ID, u.Name, client.ErrTakenOver)
+		}
+	}
+	return nil
 }
 
 // giveWay is for a push that finds that a rival has taken its place.

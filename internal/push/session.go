@@ -107,6 +107,16 @@ func (r *run) resume(ctx context.Context, id string) error {
 	return r.takeOver(ctx, glance)
 }
 
+// explainToken says how a push goes on whose token ended: another token of the same
+// name finds the session and what has arrived.
+func (r *run) explainToken(err error) error {
+	if client.Code(err) != wire.Unauthorized || r.session.ID == "" {
+		return err
+	}
+	return hint.Add(err, "session %s belongs to the token's name, not to the token: renew it on the server with ostree-upload gentoken --replace --name %s, then go on with: %s",
+		r.session.ID, r.session.Token, r.resumeCommand())
+}
+
 // useSession makes s the session of this push; it may be repeated.
 func (r *run) useSession(s wire.Session, resumed bool) error {
 	r.session, r.refs, r.resumed = s, s.Refs, resumed
