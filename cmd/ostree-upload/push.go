@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
@@ -26,7 +27,7 @@ type PushCmd struct {
 	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
 	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
 	TokenFile string          `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
-	Branch    []string        `short:"b" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
+	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
 	Depth     int             `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
@@ -92,7 +93,7 @@ func (c *PushCmd) options() (push.Options, error) {
 	}
 	opt := push.Options{
 		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: renewal(c.TokenFile),
-		Refs: append(c.Branch, c.Refs...), Resume: value(c.Resume),
+		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(),
 		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
@@ -105,6 +106,14 @@ func (c *PushCmd) options() (push.Options, error) {
 	return opt, nil
 }
 
+// refs are those of the flags, where a comma is between two, and of the arguments.
+func (c *PushCmd) refs() (refs []string) {
+	for _, b := range c.Branch {
+		refs = append(refs, strings.Split(b, ",")...)
+	}
+	return append(refs, c.Refs...)
+}
+
 func (c *PushCmd) check() error {
 	switch {
 	case c.Address == "":
@@ -115,12 +124,12 @@ func (c *PushCmd) check() error {
 		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes that much memory", c.ChunkSize)
 	case c.Resume != nil && *c.Resume == "":
 		return usage("--resume needs a session")
-	case slices.Contains(append(c.Branch, c.Refs...), ""):
+	case slices.Contains(c.refs(), ""):
 		return usage("the name of a ref is empty")
 	case c.Depth < -1:
 		return usage("--depth %d: give 0 or more, or -1 for all", c.Depth)
 	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
-		return usage("--resume takes the refs from the session: leave out %s", append(c.Branch, c.Refs...)[0])
+		return usage("--resume takes the refs from the session: leave out %s", c.refs()[0])
 	case c.Resume != nil && c.DryRun:
 		return usage("--resume and --dry-run do not go together")
 	}

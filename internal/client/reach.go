@@ -3,11 +3,17 @@
 package client
 
 import (
+	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"syscall"
+	"time"
 )
 
 // serverHint is the next step when a server does not answer.
@@ -23,6 +29,8 @@ func networkHint(err error) (text string, lasting bool) {
 	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	switch {
+	case errors.Is(err, errWantsHTTPS):
+		return "use the --address with https://", true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "have the server's certificate renewed; or is the clock of this machine wrong?", true
 	case errors.As(err, &name):
@@ -35,6 +43,28 @@ func networkHint(err error) (text string, lasting bool) {
 		return "is the address right? this machine finds no host of that name", false
 	}
 	return serverHint, false
+}
+
+// errWantsHTTPS says that a server of an http:// address takes HTTPS only.
+var errWantsHTTPS = errors.New("the server speaks https, and was asked with http")
+
+// checkScheme finds out whether a connection that was cut without an answer was to a
+// server of HTTPS. Those of Go answer plain HTTP and close at once, so that the answer
+// is often lost. No request is sent over the connection that it tries.
+func (c *Client) checkScheme(ctx context.Context, err error) error {
+	cut := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	if !cut || c.base.Scheme != "http" || c.transport.reached.Load() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // only whether it speaks TLS matters
+	conn, failed := d.DialContext(ctx, "tcp", net.JoinHostPort(c.base.Hostname(), cmp.Or(c.base.Port(), "80")))
+	if failed != nil {
+		return err
+	}
+	conn.Close()
+	return fmt.Errorf("%w (%w)", errWantsHTTPS, err)
 }
 
 // tokenHint is the next step of a client that has no token.

@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -85,7 +86,12 @@ func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unwrapped(err)
+		err = c.unwrapped(err)
+		var network *networkError
+		if errors.As(err, &network) {
+			network.err = c.checkScheme(ctx, network.err)
+		}
+		return nil, err
 	}
 	defer res.Body.Close()
 	limit := r.max

@@ -124,11 +124,14 @@ func (p *Progress) TotalBytes() int64 {
 func (r *run) result(e *Error) *Result {
 	p := r.progress
 	result := &Result{
-		Session: r.session, Refs: r.refs,
+		Session: r.session, Refs: append([]wire.Ref{}, r.refs...), // [] and not null
 		NothingToDo: r.nothingToDo, DryRun: r.opt.DryRun, Resumed: r.resumed,
 		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
+	}
+	if r.session.ID != "" && r.session.Problems == nil {
+		result.Session.Problems = []wire.ObjectProblem{}
 	}
 	if e != nil {
 		result.Error, result.ErrorCode, result.ExitCode = e.Error(), e.Code, e.Exit

@@ -119,7 +119,7 @@ func inTest(block string) string {
 // granted is what a page takes for granted. A page that starts no server has one.
 const granted = `set -eu
 export OSTREE_UPLOAD_ADDRESS=http://127.0.0.1:$PORT
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
 opened() {
 	curl -sSf -H "Authorization: Bearer $OSTREE_UPLOAD_TOKEN" -d '{"refs":[{"ref":"os/open","new":"'$(printf 'a%.0s' {1..64})'"}]}' \
 		$OSTREE_UPLOAD_ADDRESS/api/v1/sessions | sed 's/^{"id":"\([a-z2-7]*\)".*/\1/'
