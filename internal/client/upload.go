@@ -29,10 +29,11 @@ type Traffic struct {
 	Retries      atomic.Int64 // requests that were repeated
 
 	mu       sync.Mutex
-	underway map[*atomic.Int64]bool // what went out of each request that has no answer yet
+	underway map[*atomic.Int64]bool // what went out of each request whose fate is not known
 }
 
-// Underway is how many bytes went out in requests that have no answer yet.
+// Underway is how many bytes went out in requests of which it is not known yet what
+// the server took.
 func (t *Traffic) Underway() (n int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,6 +101,7 @@ func (u *Uploader) send(ctx context.Context, session, name string, body io.ReadS
 		return err
 	}
 	defer up.body.detach()
+	defer func() { up.settle() }()
 	return u.retrier.do(ctx, "upload "+name, up.try)
 }
 
@@ -125,12 +127,13 @@ type upload struct {
 	moved   time.Time     // when the server took something last, or zero
 	counted int64         // offset up to which Acknowledged has been counted; -1: unknown
 	reached int64         // offset up to which bytes have gone out
+	settle  func()        // ends the count of the last request as under way, once its fate is known
 }
 
 func (u *Uploader) newUpload(ctx context.Context, session, name string, body *detachable, size int64, meta tus.Metadata) (*upload, error) {
 	up := &upload{
 		uploader: u, ctx: ctx, session: session, name: name, url: u.client.url(uploadPath(session, name)),
-		body: body, meta: meta, size: size, counted: -1,
+		body: body, meta: meta, size: size, counted: -1, settle: func() {},
 		binding: &binding{ctx: ctx, next: u.client.transport},
 	}
 	// A config and a client of its own: go-tus allocates ChunkSize bytes for each
@@ -285,9 +288,9 @@ func (u *upload) patch() error {
 	u.config.ChunkSize = min(u.uploader.pace.next(), u.size-from)
 	sent := u.config.ChunkSize
 	u.binding.out = new(atomic.Int64)
-	end := u.uploader.traffic.start(u.binding.out)
+	u.settle()
+	u.settle = u.uploader.traffic.start(u.binding.out)
 	err := u.live.UploadChunck()
-	end()
 	u.countSent(from, u.binding.out.Load())
 	if err == nil && u.live.Offset() != from+sent {
 		err = retryableError{fmt.Errorf("sent %d bytes from offset %d, but the server's offset is now %d", sent, from, u.live.Offset())}
@@ -373,6 +376,7 @@ func (u *upload) cause(err error) error {
 // acknowledge counts the bytes that the server has beyond those counted before.
 // What it had before this run is skipped.
 func (u *upload) acknowledge(offset int64) {
+	u.settle()
 	switch {
 	case u.counted < 0:
 		u.uploader.traffic.Skipped.Add(min(offset, u.size))
