@@ -25,6 +25,7 @@ type Result struct {
 	Size       int64  // bytes as stored
 	Inflated   int64  // bytes that verification inflated
 	Reason     string // why it was rejected; "" if it is staged
+	Unfit      bool   // rejected since no file system can hold it: policy, not bad-objects
 	CommitMeta []byte // the bytes of a commitmeta
 }
 
@@ -84,7 +85,11 @@ func (e *edit) reject(r Result, ord uint32, old Status) error {
 		return nil
 	}
 	e.set.change(ord, Rejected)
-	return e.problems.add(wire.ObjectProblem{Object: r.Name.String(), Code: wire.BadObjects, Reason: r.Reason})
+	code := wire.BadObjects
+	if r.Unfit {
+		code = wire.Policy
+	}
+	return e.problems.add(wire.ObjectProblem{Object: r.Name.String(), Code: code, Reason: r.Reason})
 }
 
 // count adds up an upload's own bytes, and remembers that they are counted.

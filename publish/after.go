@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -22,9 +21,13 @@ const workSummary = "summary"
 // follow tries the works that follow this publish, while it has the lock, and
 // notes those that are to be repeated.
 func (a *apply) follow() {
-	if err := writeSummary(a.cfg, a.target.dst); err != nil {
+	why, err := a.summary.write(a.target.dst)
+	if err != nil {
 		a.due = append(a.due, workSummary)
 		a.warn("the summary could not be written, which will be tried again: %v", err)
+	}
+	if why != "" {
+		a.warn("the repository's summary was left as it is, and clients that read it do not see this push until it is updated: %s", why)
 	}
 }
 
@@ -60,20 +63,10 @@ func (p *Publisher) do(w journal.Work) error {
 			return err
 		}
 		defer repo.Close()
-		if err := writeSummary(p.cfg, repo); err != nil {
+		if _, err := p.summary.write(repo); err != nil {
 			return err
 		}
 		return durable.SyncFS(p.cfg.Repo)
 	}
 	return fmt.Errorf("this build knows no work %q", w.Kind)
-}
-
-// writeSummary writes the summary if that is ours to do: at one rename, so that
-// clients that read it see all refs of a session change at once.
-func writeSummary(cfg Config, repo *libostree.Repo) error {
-	write, _, err := SummaryOf(cfg.Repo, cfg.Summary())
-	if err != nil || !write {
-		return err
-	}
-	return fault.Point("write the summary", repo.RegenerateSummary)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer r.close()
-	a := &apply{cfg: p.cfg, target: r, plan: pl}
+	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
 	return a, a.run(early, ctx)
 }
 
@@ -71,6 +72,7 @@ func (p *Publisher) whileVerifying(ctx context.Context, s *journal.Session) (ear
 // apply is one publish of one session.
 type apply struct {
 	cfg      Config
+	summary  *summary
 	target   *repository
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
@@ -240,8 +242,35 @@ func (a *apply) closure(ctx context.Context) (*closure, error) {
 	if len(c.missing) == 0 {
 		return c, nil
 	}
+	if err := a.unfit(ctx, c); err != nil {
+		return nil, err
+	}
 	o := outcomef(wire.MissingObjects, "%d objects are missing or bad, one of them %s", len(c.missing), c.missing[0].Object)
 	return nil, withProblems(a.cfg.Journal, o, a.plan, c.missing)
+}
+
+// unfit refuses a session for good that needs an object which no file system can
+// hold: ingest rejected it, and it is missing for that.
+func (a *apply) unfit(ctx context.Context, c *closure) error {
+	now, err := a.cfg.Journal.Session(a.plan.session.ID) // what was ingested since it was finalized counts
+	if err != nil {
+		return err
+	}
+	for _, p := range now.Problems {
+		if p.Code != wire.Policy || !slices.ContainsFunc(c.missing, func(m wire.ObjectProblem) bool { return m.Object == p.Object }) {
+			continue
+		}
+		n, err := ostree.ParseName(p.Object)
+		if err != nil {
+			return err
+		}
+		where, err := c.locate(ctx, n, a.plan.commits...)
+		if err != nil {
+			return err
+		}
+		return outcomef(wire.Policy, "%s, object %s: %s", where, n, p.Reason)
+	}
+	return nil
 }
 
 // lackingMeta notes the detached metadata that was announced and did not

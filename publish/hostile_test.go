@@ -112,6 +112,24 @@ func TestUnfitTrees(t *testing.T) {
 	}
 }
 
+// An xattr that no file system takes refuses the session for good, by the object and
+// its path, be it a file's or a directory's.
+func TestUnfitXattrs(t *testing.T) {
+	large := strings.Repeat("v", 64<<10+1)
+	file := objects.SoundFile("with xattr")
+	file.Xattrs = objects.Xattrs("user.large\x00", large)
+	for what, o := range map[string]objects.Object{
+		"/file": file.Object(),
+		"/dir":  objects.Metadata("dirmeta", objects.DirMeta(0o40755, "user.large\x00", large)),
+	} {
+		s := ts.Start(t, "archive")
+		commit, others := objects.CommitOf(o, what)
+		client := s.Client(s.Token)
+		session := sending(t, client, append(others, o), wire.Ref{Ref: "x", New: object32(commit)})
+		want(t, client.Finalize(session.ID), wire.Failed, wire.Policy, what+", object "+o.Name()+": its xattr")
+	}
+}
+
 // signatures is detached metadata with one signature of so many random bytes.
 func signatures(t *testing.T, commit string, size int) objects.Object {
 	t.Helper()
@@ -152,12 +170,19 @@ func TestMetadataOfOthers(t *testing.T) {
 			t.Errorf("commit %s got %d bytes of detached metadata from another token", commit, n)
 		}
 	}
-	// Both refs name the head now: only who may push both signs it.
-	all := s.Client(s.Token)
-	session := sending(t, all, []objects.Object{signatures(t, head, 64<<10)}, wire.Ref{Ref: "os/b/x", Old: head, New: head})
-	want(t, all.Finalize(session.ID), wire.Published, "", "")
-	if meta(t, s, head) < 64<<10 {
-		t.Error("the owner's signature is not there")
+	// Both refs name the head now: still only its owners sign it, and whoever may
+	// push both.
+	session := sending(t, mine, []objects.Object{signatures(t, head, 1000<<10)}, wire.Ref{Ref: "os/a/0", Old: head, New: head})
+	want(t, mine.Finalize(session.ID), wire.Published, "", "was left out")
+	for i, owner := range []*ts.Client{theirs, s.Client(s.Token)} {
+		before := meta(t, s, head)
+		session := sending(t, owner, []objects.Object{signatures(t, head, 64<<10)}, wire.Ref{Ref: "os/b/x", Old: head, New: head})
+		if got := owner.Finalize(session.ID); got.State != wire.Published || got.Detail != "" {
+			t.Errorf("owner %d: %+v", i, got)
+		}
+		if meta(t, s, head) < before+64<<10 {
+			t.Errorf("the signature of owner %d is not there", i)
+		}
 	}
 }
 

@@ -38,11 +38,15 @@ func (p *Publisher) dropTransactions() error {
 }
 
 // dropTransaction deletes one, unless a program works on it: that holds the lock
-// beside it, which libostree takes (glnx_make_lock_file).
+// beside it, which libostree takes (glnx_make_lock_file). One of another user, whose
+// lock is closed to this one, stays: libostree passes it by.
 func dropTransaction(path string) error {
 	lock, err := os.OpenFile(path+"-lock", os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.RemoveAll(path)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
 	}
 	if err != nil {
 		return err

@@ -4,9 +4,11 @@ package publish
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
 )
 
 // checkMetas decides which detached metadata of the session will be merged, before
@@ -27,7 +29,11 @@ func (a *apply) checkMetas() error {
 	}
 	a.metas = make(map[ostree.Checksum][]byte)
 	for c, meta := range metas {
-		if why := a.notTheirs(c, named[c]); why != "" {
+		why, err := a.notTheirs(c, named[c])
+		if err != nil {
+			return err
+		}
+		if why != "" {
 			a.warn("detached metadata of commit %s was left out: %s", c, why)
 			continue
 		}
@@ -40,23 +46,48 @@ func (a *apply) checkMetas() error {
 }
 
 // notTheirs tells why a session may not change a commit's detached metadata, which
-// refs name: whoever could would take the room that its owners need to sign it.
-func (a *apply) notTheirs(c ostree.Checksum, refs []string) string {
+// refs name: whoever could would take the room that its owners need to sign it. Its
+// owners are those who may push every ref that names it, and those who may push the
+// refs that it was first published under: others may have put theirs there since.
+func (a *apply) notTheirs(c ostree.Checksum, refs []string) (why string, err error) {
 	sent, known := a.plan.sent[c]
 	if !known {
-		return "no ref of this session leads to it"
+		return "no ref of this session leads to it", nil
 	}
 	name := a.plan.session.Token
 	t := a.cfg.Token(name)
-	for _, ref := range refs {
-		if t == nil || !t.MayPush(ref) {
-			return fmt.Sprintf("ref %s names it too, which token %s may not push", ref, name)
+	may := func(ref string) bool { return t != nil && t.MayPush(ref) }
+	other := slices.IndexFunc(refs, func(ref string) bool { return !may(ref) })
+	if other < 0 && (len(refs) > 0 || sent || t != nil && t.Refs == nil) {
+		return "", nil
+	}
+	first, err := a.firstRefs(c)
+	if err != nil || len(first) > 0 && !slices.ContainsFunc(first, func(ref string) bool { return !may(ref) }) {
+		return "", err
+	}
+	if other >= 0 {
+		return fmt.Sprintf("ref %s names it too, which token %s may not push", refs[other], name), nil
+	}
+	return fmt.Sprintf("it was here before, and no ref that token %s may push names it", name), nil
+}
+
+// firstRefs gives the refs that the first session in the history that published a
+// commit moved to it.
+func (a *apply) firstRefs(c ostree.Checksum) (refs []string, err error) {
+	sum := c.String()
+	moved := func(r wire.Ref) bool { return r.New == sum && r.Old != sum }
+	list, err := a.cfg.Journal.Sessions(func(s *journal.Session) bool {
+		return s.State == journal.Published && slices.ContainsFunc(s.Refs, moved)
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	for _, r := range list[len(list)-1].Refs {
+		if moved(r) {
+			refs = append(refs, r.Ref)
 		}
 	}
-	if len(refs) == 0 && !sent && (t == nil || t.Refs != nil) {
-		return fmt.Sprintf("it was here before, and no ref that token %s may push names it", name)
-	}
-	return ""
+	return refs, nil
 }
 
 // mergeMetas merges what checkMetas has let through. What somebody else has made

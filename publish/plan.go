@@ -75,14 +75,26 @@ func checkRefs(v *view, s *journal.Session) error {
 	return nil
 }
 
-// checkMoved refuses a ref that someone else moved. While publishing, a ref
-// may have been moved by this session itself.
+// checkMoved refuses a ref that someone else moved, or made an alias. While
+// publishing, a ref may have been moved by this session itself.
 func checkMoved(v *view, s *journal.Session, r wire.Ref) error {
+	if err := checkAlias(v, r.Ref); err != nil {
+		return err
+	}
 	is, err := v.ref(r.Ref)
 	if err != nil || is == r.Old || s.State == journal.Publishing && is == r.New {
 		return err
 	}
 	return outcomef(wire.RefMoved, "ref %s is at %s, this push expected %s", r.Ref, orNone(is), orNone(r.Old))
+}
+
+// checkAlias refuses an alias: to write it would make it a ref of its own.
+func checkAlias(v *view, ref string) error {
+	target, is, err := v.repo.Alias(ref)
+	if err != nil || !is {
+		return err
+	}
+	return outcomef(wire.Policy, "ref %s is an alias of %s in the repository", ref, target)
 }
 
 func orNone(commit string) string {

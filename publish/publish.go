@@ -58,14 +58,18 @@ type Config struct {
 
 // Publisher publishes sessions one after the other.
 type Publisher struct {
-	cfg  Config
-	kick chan struct{}
-	wait time.Duration // before what could not be finished is tried again
+	cfg     Config
+	summary *summary
+	kick    chan struct{}
+	wait    time.Duration // before what could not be finished is tried again
 }
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
-	return &Publisher{cfg: cfg, kick: make(chan struct{}, 1), wait: retryAfter}
+	return &Publisher{
+		cfg: cfg, summary: &summary{repo: cfg.Repo, setting: cfg.Summary},
+		kick: make(chan struct{}, 1), wait: retryAfter,
+	}
 }
 
 // A publish that could not be finished, for a lock not got or an error of the
@@ -90,6 +94,7 @@ func (p *Publisher) Recover() error {
 	if err := p.dropTransactions(); err != nil {
 		return err
 	}
+	p.summary.warn(p.cfg.Log)
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err

@@ -100,36 +100,6 @@ func TestSeveralRefs(t *testing.T) {
 	}
 }
 
-// A summary that somebody signed or added to is left alone.
-func TestForeignSummary(t *testing.T) {
-	s := ts.Start(t, "archive")
-	for name, prepare := range map[string]func(){
-		"signed": func() {
-			must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
-			must.OK(t, os.WriteFile(filepath.Join(s.Repo, "summary.sig"), []byte("x"), 0o644))
-		},
-		"foreign key": func() {
-			must.OK(t, os.RemoveAll(filepath.Join(s.Repo, "summary.sig")))
-			must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u", "--add-metadata=os.name='x'")
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			prepare()
-			before, err := os.ReadFile(filepath.Join(s.Repo, "summary"))
-			must.OK(t, err)
-			repo, c := build(t, name)
-			ref := strings.ReplaceAll(name, " ", "-")
-			want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: ref, New: c[0].String()}), wire.Published, "", "")
-			after, err := os.ReadFile(filepath.Join(s.Repo, "summary"))
-			must.OK(t, err)
-			if string(before) != string(after) {
-				t.Error("the summary was written")
-			}
-		})
-	}
-	must.OK(t, os.RemoveAll(filepath.Join(s.Repo, "summary.sig")))
-}
-
 // A commit bound to other refs, or to another collection, is refused.
 func TestBindings(t *testing.T) {
 	repo, _ := build(t, "one")

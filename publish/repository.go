@@ -194,7 +194,7 @@ func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, change
 // not sync it, so that a power cut could take what was there before.
 func (r *repository) writeMeta(c ostree.Checksum, meta []byte) error {
 	path := filepath.Join(r.path, "objects", ostree.Name{Checksum: c, Type: ostree.CommitMeta}.Path())
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil { // as libostree does
 		return err
 	}
 	return durable.ReplaceFrom(filepath.Join(r.path, "tmp"), path, func(f *os.File) error {

@@ -5,17 +5,22 @@ package publish
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
 // Summary tells when a publish writes the repository's summary anew.
 type Summary string
 
-// Auto keeps up a summary that exists and that nobody else has a hand in.
+// Auto keeps up a summary that exists and that nobody else has a hand in, or that
+// the repository's own settings ask for. Always also writes the first one, and one
+// with keys of others, but neither takes a signature away.
 const (
 	Auto   Summary = "auto"
 	Always Summary = "always"
@@ -34,26 +39,113 @@ var ours = []string{
 	"ostree.summary.tombstone-commits",
 }
 
-// SummaryOf tells whether publishing into a repository writes its summary,
-// and if not although there is one, why.
-func SummaryOf(repo string, s Summary) (write bool, why string, err error) {
-	if s != Auto {
-		return s == Always, "the configuration says never", nil
-	}
-	b, err := os.ReadFile(filepath.Join(repo, "summary"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, "", nil
-	}
+// summary decides for each publish whether the repository's summary is ours to
+// write. One goroutine uses it.
+type summary struct {
+	repo    string
+	setting func() Summary
+	// kept is why it was left to another program once. One that signs takes the
+	// signature away for a moment, in which nobody else may write.
+	kept string
+}
+
+// look tells whether to write the summary, and if not although clients read it,
+// why.
+func (s *summary) look() (write bool, why string, err error) {
+	setting := s.setting()
+	there, err := exists(s.repo, "summary")
 	if err != nil {
 		return false, "", err
 	}
-	if _, err := os.Lstat(filepath.Join(repo, "summary.sig")); !errors.Is(err, fs.ErrNotExist) {
-		return false, "it is signed, and the key is not here", err
+	kept, err := keptByOthers(s.repo)
+	if err != nil {
+		return false, "", err
+	}
+	if kept != "" {
+		s.kept = kept
+	}
+	switch {
+	case setting == Never && (there || kept != ""):
+		return false, "the server's configuration says never", nil
+	case s.kept != "" && setting != Never:
+		return false, s.kept, nil
+	case setting != Auto:
+		return setting == Always, "", nil
+	case !there:
+		repo, err := ostree.OpenRepo(s.repo)
+		return err == nil && repo.AutoUpdateSummary(), "", err
+	}
+	foreign, err := foreignKey(s.repo)
+	if err != nil || foreign != "" {
+		return false, foreign, err
+	}
+	return true, "", nil
+}
+
+// others are the files that say that another program keeps the summary, and why
+// it is left to that. Writing the summary removes the first, and leaves the second
+// as it was, which Flatpak's clients read instead of the summary.
+var others = []struct{ file, why string }{
+	{"summary.sig", "it is signed (summary.sig), and the key is not here"},
+	{"summary.idx", "it has an index for Flatpak (summary.idx), which can only be written together with it"},
+}
+
+// keptByOthers tells why the summary has to be left to another program, "" if it
+// has not.
+func keptByOthers(repo string) (why string, err error) {
+	for _, o := range others {
+		there, err := exists(repo, o.file)
+		if err != nil {
+			return "", err
+		}
+		if there {
+			return o.why, nil
+		}
+	}
+	return "", nil
+}
+
+// foreignKey tells of a key in the summary that another program has put there.
+func foreignKey(repo string) (why string, err error) {
+	b, err := os.ReadFile(filepath.Join(repo, "summary"))
+	if err != nil {
+		return "", err
 	}
 	for _, key := range libostree.SummaryKeys(b) {
 		if !slices.Contains(ours, key) {
-			return false, "it holds the foreign key " + key, nil
+			return "it holds the foreign key " + key, nil
 		}
 	}
-	return true, "", nil
+	return "", nil
+}
+
+func exists(repo, name string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(repo, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// write writes the summary if that is ours to do: at one rename, so that clients
+// that read it see all refs of a session change at once. If it is left as it is
+// although clients read it, it tells why.
+func (s *summary) write(repo *libostree.Repo) (why string, err error) {
+	write, why, err := s.look()
+	if err != nil || !write {
+		return why, err
+	}
+	return "", fault.Point("write the summary", repo.RegenerateSummary)
+}
+
+// warn tells in the log, before there is a publish, that clients of the summary
+// will not see it.
+func (s *summary) warn(log *slog.Logger) {
+	_, why, err := s.look()
+	if err != nil {
+		log.Warn("cannot look at the repository's summary", "err", err)
+	}
+	if why != "" {
+		log.Warn("the repository's summary is left as it is; clients that read it will not see new commits until it is updated", "reason", why)
+	}
 }

@@ -3,7 +3,9 @@
 package publish
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -110,4 +112,49 @@ func (c *closure) unfit(n ostree.Name, format string, args ...any) error {
 		where = where[:200] + "…"
 	}
 	return outcomef(wire.Policy, "directory %s, object %s: "+format, append([]any{where, n}, args...)...)
+}
+
+// locate finds a path to an object in the trees of commits that were walked.
+func (c *closure) locate(ctx context.Context, target ostree.Name, commits ...ostree.Checksum) (path string, err error) {
+	type place struct {
+		n    ostree.Name
+		path string
+	}
+	var todo []place
+	for _, sum := range commits {
+		todo = append(todo, place{n: ostree.Name{Checksum: sum, Type: ostree.CommitObject}})
+	}
+	seen := make(map[ostree.Name]bool)
+	for len(todo) > 0 && path == "" {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		b, err := c.metadata(at.n)
+		if errors.Is(err, errAbsent) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		err = ostree.Entries(at.n, b, func(name []byte, child ostree.Name) error {
+			within := at.path
+			if name != nil {
+				within += "/" + string(name)
+			}
+			if child == target {
+				path = cmp.Or(within, "/")
+			}
+			if child.Type == ostree.DirTree && !seen[child] {
+				seen[child] = true
+				todo = append(todo, place{child, within})
+			}
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return cmp.Or(path, "somewhere in the tree"), nil
 }

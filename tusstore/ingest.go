@@ -154,7 +154,7 @@ func (w *worker) verify(result *journal.Result, r io.Reader) (err error) {
 	result.Inflated, err = w.verifier.Verify(result.Name, r)
 	w.room -= result.Inflated
 	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {
-		result.Reason, err = bad.Reason, nil
+		result.Reason, result.Unfit, err = bad.Reason, bad.Unfit, nil
 	}
 	return err
 }

@@ -89,12 +89,12 @@ func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
 		}
 		return c.found(r)
 	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(app.Stdout, "note: %s\n", n)
+	}
 	if !r.Used {
 		fmt.Fprintf(app.Stdout, "there is no journal in %s: nothing was ever received here\n", s.StateFolder())
 		return nil
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(app.Stdout, "note: %s\n", n)
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(app.Stdout, "finding: %s\n", f)

@@ -38,6 +38,16 @@ summary_keys (const void *data, gsize size)
   return (char **) g_ptr_array_free (keys, FALSE);
 }
 
+// Turns off what has libostree write the summary whenever it commits a
+// transaction, in memory alone: no call of libostree reads the file again.
+static void
+keep_summary (OstreeRepo *repo)
+{
+  GKeyFile *config = ostree_repo_get_config (repo);
+  g_key_file_set_boolean (config, "core", "auto-update-summary", FALSE);
+  g_key_file_set_boolean (config, "core", "commit-update-summary", FALSE);
+}
+
 static gboolean would_block (GError *e) { return g_error_matches (e, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK); }
 static gboolean no_space (GError *e) { return g_error_matches (e, G_IO_ERROR, G_IO_ERROR_NO_SPACE); }
 */
@@ -82,11 +92,15 @@ func Init(path, mode string) error {
 	return nil
 }
 
-// Open opens the repository in the folder path. The caller closes it. What is
-// written through it is synced before it gets its name, whatever the
-// repository's core.fsync says: a ref that is renamed before its bytes are on
-// the disk is full of zeros after a power cut, and no command reads the
-// repository then.
+// Open opens the repository in the folder path. The caller closes it. Two of the
+// repository's settings do not count for what is done through it:
+//
+//   - core.fsync: what is written is synced before it gets its name. A ref that is
+//     renamed before its bytes are on the disk is full of zeros after a power cut,
+//     and no command reads the repository then.
+//   - core.auto-update-summary: only RegenerateSummary writes the summary. A
+//     transaction that did would remove a signature that nobody here can renew
+//     (_ostree_repo_maybe_regenerate_summary).
 func Open(path string) (*Repo, error) {
 	ot, err := otbuiltin.OpenRepo(path)
 	if err != nil {
@@ -94,6 +108,7 @@ func Open(path string) (*Repo, error) {
 	}
 	r := &Repo{ot: ot, c: *(**C.OstreeRepo)(unsafe.Pointer(ot))}
 	C.ostree_repo_set_disable_fsync(r.c, 0)
+	C.keep_summary(r.c)
 	return r, nil
 }
 

@@ -116,3 +116,39 @@ func TestOpenNoRepository(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A transaction that moves a ref leaves the summary and its signature alone, also
+// where the repository's own settings have libostree write it anew; the settings
+// in the file stay.
+func TestCommitKeepsSummary(t *testing.T) {
+	for _, key := range []string{"auto-update-summary", "commit-update-summary"} {
+		t.Run(key, func(t *testing.T) {
+			repo, commit := source(t)
+			must.Run(t, "ostree", "summary", "--repo="+repo, "-u")
+			must.Run(t, "ostree", "config", "--repo="+repo, "set", "core."+key, "true")
+			must.OK(t, os.WriteFile(filepath.Join(repo, "summary.sig"), []byte("signature"), 0o644))
+			before := read(t, repo, "summary", "summary.sig", "config")
+			r := open(t, repo)
+			must.OK(t, r.Begin())
+			r.SetRef("another", commit)
+			must.OK(t, r.Commit())
+			if got := must.Run(t, "ostree", "rev-parse", "--repo="+repo, "another"); got != commit.String() {
+				t.Errorf("the ref is at %s", got)
+			}
+			if after := read(t, repo, "summary", "summary.sig", "config"); after != before {
+				t.Errorf("the transaction changed them from\n%q to\n%q", before, after)
+			}
+		})
+	}
+}
+
+// read joins the contents of files of a repository.
+func read(t *testing.T, repo string, names ...string) (all string) {
+	t.Helper()
+	for _, name := range names {
+		b, err := os.ReadFile(filepath.Join(repo, name))
+		must.OK(t, err)
+		all += string(b) + "\n"
+	}
+	return all
+}

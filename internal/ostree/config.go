@@ -37,5 +37,11 @@ func readConfig(path string) (config, error) {
 	return c, nil
 }
 
+// isSet tells whether a boolean is true, as GKeyFile spells that.
+func (c config) isSet(key string) bool { return c[key] == "true" || c[key] == "1" }
+
+// isUnset tells whether a boolean is there and false.
+func (c config) isUnset(key string) bool { return c[key] == "false" || c[key] == "0" }
+
 // unescape undoes GKeyFile's escapes.
 var unescape = strings.NewReplacer(`\s`, " ", `\t`, "\t", `\n`, "\n", `\r`, "\r", `\\`, `\`)

@@ -24,6 +24,18 @@ const (
 // (XATTR_LIST_MAX): a hostile header cannot fill memory with millions of names.
 const maxXattrNames = 64 << 10
 
+// What Linux takes of one xattr (XATTR_NAME_MAX, XATTR_SIZE_MAX): nobody can check
+// out a file or directory that has more.
+const (
+	maxXattrName  = 255
+	maxXattrValue = 64 << 10
+)
+
+// unfitError says of an object that no file system can hold it.
+type unfitError string
+
+func (e unfitError) Error() string { return string(e) }
+
 // Xattr is one extended attribute; Name is without its NUL.
 type Xattr struct{ Name, Value []byte }
 
@@ -86,6 +98,9 @@ func readXattrs(b []byte) ([]Xattr, error) {
 		if room -= len(m[0]); room < 0 {
 			return nil, fmt.Errorf("the names of its xattrs take more than %d bytes", maxXattrNames)
 		}
+		if err := checkXattrSize(name, m[1]); err != nil {
+			return nil, err
+		}
 		if seen[string(name)] {
 			return nil, fmt.Errorf("duplicate xattr %q", clip(string(name)))
 		}
@@ -93,6 +108,16 @@ func readXattrs(b []byte) ([]Xattr, error) {
 		list = append(list, Xattr{Name: name, Value: m[1]})
 	}
 	return list, nil
+}
+
+func checkXattrSize(name, value []byte) error {
+	if len(name) > maxXattrName {
+		return unfitError(fmt.Sprintf("the name of its xattr %q has %d bytes, and a file system takes %d", clip(string(name)), len(name), maxXattrName))
+	}
+	if len(value) > maxXattrValue {
+		return unfitError(fmt.Sprintf("its xattr %q has %d bytes, and a file system takes %d", clip(string(name)), len(value), maxXattrValue))
+	}
+	return nil
 }
 
 func xattrName(b []byte) ([]byte, error) {

@@ -168,6 +168,7 @@ func clip(s string) string {
 type BadObjectError struct {
 	Object Name
 	Reason string // in words, such as "size says 10, content has 12 bytes"
+	Unfit  bool   // it has its form, but no file system can hold it
 }
 
 func (e *BadObjectError) Error() string {

@@ -93,6 +93,43 @@ func (r *Repo) Ref(name string) (Checksum, error) {
 	return Checksum{}, fmt.Errorf("ref %s is not in repository %s: %w", name, r.path, fs.ErrNotExist)
 }
 
+// Alias returns what a local ref stands for if its name, or a folder of its name,
+// is a symlink: a commit written to it would replace an alias (ostree refs
+// --alias), or get another name than asked for. The target is a ref's name where
+// the link stays below refs/heads, whether or not there is one, and else a path.
+func (r *Repo) Alias(name string) (target string, is bool, err error) {
+	heads := r.refPath("")
+	for end := range len(name) + 1 {
+		if end < len(name) && name[end] != '/' {
+			continue
+		}
+		path := r.refPath(name[:end])
+		info, err := os.Lstat(path)
+		if isMissing(err) {
+			return "", false, nil
+		}
+		if err != nil {
+			return "", false, fmt.Errorf("ref %s of repository %s: %w", name, r.path, err)
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			return "", false, fmt.Errorf("ref %s of repository %s: %w", name, r.path, err)
+		}
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(filepath.Dir(path), link)
+		}
+		link = filepath.Join(link, filepath.FromSlash(name[end:]))
+		if ref, err := filepath.Rel(heads, link); err == nil && filepath.IsLocal(ref) {
+			return filepath.ToSlash(ref), true, nil
+		}
+		return link, true, nil
+	}
+	return "", false, nil
+}
+
 // isMissing also knows "a/b" where "a" is a ref, and a name too long to exist.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)

@@ -33,8 +33,9 @@ type Repo struct {
 	path          string
 	mode          string
 	collectionID  string
-	disableXattrs bool  // core.disable-xattrs: content was stored without any
-	parent        *Repo // core.parent, nil if none
+	config        config // as it was when the repository was opened
+	disableXattrs bool   // core.disable-xattrs: content was stored without any
+	parent        *Repo  // core.parent, nil if none
 
 	converters sync.Pool // of *converter
 }
@@ -103,7 +104,8 @@ func (r *Repo) configure(c config, depth int) error {
 		return fmt.Errorf("repository %s: its mode %q is not supported", r.path, mode)
 	}
 	r.collectionID = c["core.collection-id"]
-	r.disableXattrs = c["core.disable-xattrs"] == "true" || c["core.disable-xattrs"] == "1"
+	r.disableXattrs = c.isSet("core.disable-xattrs")
+	r.config = c
 	if p := c["core.parent"]; p != "" {
 		var err error
 		if r.parent, err = openRepo(p, depth+1); err != nil {
@@ -121,6 +123,16 @@ func (r *Repo) Path() string { return r.path }
 
 // CollectionID is core.collection-id, "" if there is none.
 func (r *Repo) CollectionID() string { return r.collectionID }
+
+// AutoUpdateSummary tells whether the owner wants the summary written whenever a
+// ref moves: core.auto-update-summary, or its older name.
+func (r *Repo) AutoUpdateSummary() bool {
+	return r.config.isSet("core.auto-update-summary") || r.config.isSet("core.commit-update-summary")
+}
+
+// Locks tells whether libostree's lock of the repository works: nobody takes it if
+// core.locking is false.
+func (r *Repo) Locks() bool { return !r.config.isUnset("core.locking") }
 
 // objectPath is where this repository would keep an object.
 func (r *Repo) objectPath(n Name) string {

@@ -234,10 +234,61 @@ func TestOpenRepoRefuses(t *testing.T) {
 func TestConfig(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "objects/x"), nil)
-	writeFile(t, filepath.Join(dir, "config"), []byte("# a comment\n[other]\nmode=bare\n\n[core]\nrepo_version=1\nmode = archive\ncollection-id=org.example.A\n[remote \"x\"]\nurl=http://x/?a=b\n"))
+	writeFile(t, filepath.Join(dir, "config"), []byte("# a comment\n[other]\nmode=bare\n\n[core]\nrepo_version=1\nmode = archive\ncollection-id=org.example.A\nlocking=false\nauto-update-summary=1\n[remote \"x\"]\nurl=http://x/?a=b\n"))
 	r := openedRepo(t, dir)
-	if r.Mode() != ModeArchive || r.CollectionID() != "org.example.A" || r.Path() != dir {
-		t.Errorf("%s %s %s", r.Mode(), r.CollectionID(), r.Path())
+	if r.Mode() != ModeArchive || r.CollectionID() != "org.example.A" || r.Path() != dir || r.Locks() || !r.AutoUpdateSummary() {
+		t.Errorf("%s %s %s %v %v", r.Mode(), r.CollectionID(), r.Path(), r.Locks(), r.AutoUpdateSummary())
+	}
+}
+
+// checkAliases pins that a ref is told from an alias: one that ostree made, also
+// of a ref that is gone, a folder that is a symlink, and one that leads away.
+func checkAliases(t *testing.T, r *Repo) {
+	t.Helper()
+	heads := filepath.Join(r.Path(), "refs/heads")
+	must.OK(t, os.Symlink("gone", filepath.Join(heads, "os/dangling")))
+	must.OK(t, os.Symlink("os/x86_64", filepath.Join(heads, "folder")))
+	must.OK(t, os.Symlink("/elsewhere", filepath.Join(heads, "away")))
+	for ref, want := range map[string]string{
+		"os/test": "", "top": "", "os/none": "", "none/below": "", "top/below": "",
+		"os/latest": "os/test", "os/dangling": "os/gone", "folder/a.b-c": "os/x86_64/a.b-c", "away/x": "/elsewhere/x",
+	} {
+		if target, is, err := r.Alias(ref); target != want || is != (want != "") || err != nil {
+			t.Errorf("ref %s: alias of %q, %v, %v; want %q", ref, target, is, err, want)
+		}
+	}
+}
+
+// TestMinFree pins what libostree makes of the settings for free space.
+func TestMinFree(t *testing.T) {
+	const total = 1 << 50
+	for settings, want := range map[string]uint64{
+		"":                                  total / 100 * 3,
+		"min-free-space-percent=0":          0,
+		"min-free-space-percent=50":         total / 2,
+		"min-free-space-percent=100":        1,
+		"min-free-space-size=0MB":           0,
+		"min-free-space-size=500MB":         500 << 20,
+		"min-free-space-size=2TB":           2 << 40,
+		"min-free-space-size=99999999999TB": 1,
+		"min-free-space-size=500":           1,
+		"min-free-space-size=1GB\nmin-free-space-percent=50": 1 << 30,
+		"min-free-space-size=0GB\nmin-free-space-percent=50": total / 2,
+	} {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, "objects/x"), nil)
+		writeFile(t, filepath.Join(dir, "config"), []byte("[core]\nmode=archive\n"+settings+"\n"))
+		r := openedRepo(t, dir)
+		got, setting, err := r.minFree(total)
+		if want == 1 { // libostree does not open such a repository
+			if _, spaceErr := r.Space(); err == nil || spaceErr == nil {
+				t.Errorf("%q is taken", settings)
+			}
+			continue
+		}
+		if got < want || got > want+100 || err != nil || (setting != "") != (got > 0) {
+			t.Errorf("%q: %d, %q, %v; want %d", settings, got, setting, err, want)
+		}
 	}
 }
 
@@ -299,6 +350,7 @@ func TestRefs(t *testing.T) {
 			t.Errorf("ref %q: %v", ref, err)
 		}
 	}
+	checkAliases(t, r)
 	writeFile(t, filepath.Join(r.Path(), "refs/heads/broken"), []byte("not a checksum\n"))
 	if _, err := r.Refs(); err == nil || !strings.Contains(err.Error(), "ref broken") {
 		t.Error(err)

@@ -79,7 +79,8 @@ func (v *Verifier) Verify(n Name, r io.Reader) (inflated int64, err error) {
 		return inflated, fmt.Errorf("read object %s: %w", n, failed)
 	}
 	if err != nil {
-		return inflated, &BadObjectError{Object: n, Reason: err.Error()}
+		var unfit unfitError
+		return inflated, &BadObjectError{Object: n, Reason: err.Error(), Unfit: errors.As(err, &unfit)}
 	}
 	return inflated, nil
 }

@@ -20,21 +20,20 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// localRefs returns the refs to push: those asked for, or all.
+// localRefs returns the refs to push: those asked for, or all but aliases.
 func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 	if len(r.opt.Refs) == 0 {
-		refs, err := r.repo.Refs()
-		if err != nil {
-			return nil, err
-		}
-		if len(refs) == 0 {
-			return nil, hint.Add(fmt.Errorf("repository %s has no refs", r.opt.Repo),
-				"commit something first: ostree commit --repo=%s --branch=REF FOLDER", quoted(r.opt.Repo))
-		}
-		return refs, nil
+		return r.allRefs()
 	}
 	refs := make(map[string]ostree.Checksum, len(r.opt.Refs))
 	for _, name := range r.opt.Refs {
+		if target, is, err := r.repo.Alias(name); err != nil {
+			return nil, err
+		} else if is {
+			return nil, &Error{Exit: ExitRefused, Code: wire.Policy,
+				Err:      fmt.Errorf("ref %s is an alias of %s here, and would be a ref of its own on the server", name, target),
+				HintText: "push " + target + ", and make the alias on the server: ostree refs --alias"}
+		}
 		commit, err := r.repo.Ref(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, hint.Add(fmt.Errorf("repository %s has no ref %s", r.opt.Repo, name),
@@ -44,6 +43,30 @@ func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 			return nil, fmt.Errorf("ref %s: %w", name, err)
 		}
 		refs[name] = commit
+	}
+	return refs, nil
+}
+
+// allRefs returns all refs but aliases, which would be refs of their own on the
+// server.
+func (r *run) allRefs() (map[string]ostree.Checksum, error) {
+	refs, err := r.repo.Refs()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(refs)) {
+		target, is, err := r.repo.Alias(name)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			delete(refs, name)
+			r.opt.Log.Warn("leaving out an alias, which would be a ref of its own on the server", "ref", name, "target", target)
+		}
+	}
+	if len(refs) == 0 {
+		return nil, hint.Add(fmt.Errorf("repository %s has no refs", r.opt.Repo),
+			"commit something first: ostree commit --repo=%s --branch=REF FOLDER", quoted(r.opt.Repo))
 	}
 	return refs, nil
 }

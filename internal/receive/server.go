@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -72,6 +73,10 @@ func (s *Server) healthz(w http.ResponseWriter, r *request) error {
 // moved away would look like one without refs.
 func (s *Server) repoThere() error {
 	_, err := os.Stat(filepath.Join(s.cfg.Repo.Path(), "refs", "heads"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.Errorf(wire.Internal, "the server's repository has no refs/heads").
+			WithHint("on the server: put the repository back; if only empty folders are gone, a restart makes them")
+	}
 	return err
 }
 

@@ -71,7 +71,26 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 	if err := t.CheckPush(req.Force, (&journal.Session{Refs: req.Refs}).RefNames()); err != nil {
 		return err
 	}
+	if err := s.checkAliases(req.Refs); err != nil {
+		return err
+	}
 	return s.checkConflicts(req.Refs)
+}
+
+// checkAliases refuses to push to what is only another name of a ref, or of one of
+// its folders.
+func (s *Server) checkAliases(refs []wire.Ref) error {
+	for _, ref := range refs {
+		target, is, err := s.cfg.Repo.Alias(ref.Ref)
+		if err != nil {
+			return err
+		}
+		if is {
+			return wire.Errorf(wire.Policy, "ref %s is an alias of %s in the repository", ref.Ref, target).
+				WithHint("push to %s, or have the alias removed on the server: ostree refs --delete %s", target, ref.Ref)
+		}
+	}
+	return nil
 }
 
 func checkRef(ref wire.Ref) error {

@@ -121,7 +121,10 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 	if err := checkReserved(session.Token, &room, length, int64(limits.MaxReserved)); err != nil {
 		return err
 	}
-	return checkRoom(session.ID, &room, length, int64(limits.MinFreeSpace))
+	if err := checkRoom(session.ID, &room, length, int64(limits.MinFreeSpace)); err != nil {
+		return err
+	}
+	return s.checkMinFree(session.ID, length+room.Own)
 }
 
 // checkReserved refuses an upload beyond what the uploads of a token may have
@@ -169,7 +172,11 @@ func (s *Server) checkFree(r *request) error {
 		return err
 	}
 	room.Own, room.Others = 0, 0 // they had their turn when they were created
-	return checkRoom(r.session.ID, &room, max(r.ContentLength, 0), int64(s.cfg.Settings().Limits.MinFreeSpace))
+	length := max(r.ContentLength, 0)
+	if err := checkRoom(r.session.ID, &room, length, int64(s.cfg.Settings().Limits.MinFreeSpace)); err != nil {
+		return err
+	}
+	return s.checkMinFree(r.session.ID, length)
 }
 
 func isDigest(s string) bool {

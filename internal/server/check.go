@@ -33,18 +33,29 @@ func Check(ctx context.Context, opt Options, repair bool) (*Report, error) {
 	if _, err := ostree.OpenRepo(opt.Repo); err != nil {
 		return nil, hint.Add(err, "name the repository with --repo")
 	}
+	takeUmask(opt.Repo)
 	if err := becomeOwner(opt); err != nil {
 		return nil, err
 	}
-	if missing(databasePath(opt.State)) {
-		return &Report{}, nil
-	}
-	if repair {
-		if err := repairAll(ctx, opt); err != nil {
-			return nil, err
+	if !missing(databasePath(opt.State)) {
+		if repair {
+			if err := repairAll(ctx, opt); err != nil {
+				return nil, err
+			}
 		}
+		return inspect(ctx, opt)
 	}
-	return inspect(ctx, opt)
+	r := &Report{}
+	return r, r.addFolders(opt.Repo)
+}
+
+// addFolders notes the folders that the repository lacks.
+func (r *Report) addFolders(repo string) error {
+	lacking, err := lackingFolders(repo)
+	for _, name := range lacking {
+		r.Notes = append(r.Notes, fmt.Sprintf("the repository has no folder %s; the next start makes it", name))
+	}
+	return err
 }
 
 // inspect looks at everything and changes nothing.
@@ -60,6 +71,9 @@ func inspect(ctx context.Context, opt Options) (r *Report, err error) {
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 	r = &Report{Used: true}
+	if err := r.addFolders(opt.Repo); err != nil {
+		return nil, err
+	}
 	if err := j.Check(); err != nil {
 		r.Findings = append(r.Findings, err.Error())
 	}

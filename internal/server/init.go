@@ -40,7 +40,7 @@ func initOnce(path string) error {
 	if len(used) > 0 {
 		return durable.Remove(mark)
 	}
-	if err := errors.Join(os.MkdirAll(path, 0o755), durable.RemoveTemporary(mark)); err != nil {
+	if err := errors.Join(os.MkdirAll(path, 0o777), durable.RemoveTemporary(mark)); err != nil {
 		return err
 	}
 	if err := durable.Create(mark, func(string) error { return nil }); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -31,7 +32,7 @@ func becomeOwner(opt Options) error {
 		return hint.Add(fmt.Errorf("the repository %s belongs to user %d, and this is user %d", opt.Repo, uid, me),
 			"run as user %d, or as root, which becomes that user", uid)
 	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+	if err := errors.Join(syscall.Setgroups(groupsOf(opt.Repo)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
 		return fmt.Errorf("become user %d: %w", uid, err)
 	}
 	opt.Log.Info("running as the owner of the repository", "uid", uid, "gid", gid)
@@ -45,6 +46,17 @@ func becomeOwner(opt Options) error {
 			"chgrp %d %s && chmod 640 %s", gid, opt.Configuration, opt.Configuration)
 	}
 	return f.Close()
+}
+
+// groupsOf are the groups of the repository's folders, in which the process has to
+// be to give them to what it makes.
+func groupsOf(repo string) (gids []int) {
+	for _, name := range []string{"objects", "refs/heads"} {
+		if _, gid, err := ownerOf(filepath.Join(repo, name)); err == nil {
+			gids = append(gids, gid)
+		}
+	}
+	return gids
 }
 
 func ownerOf(path string) (uid, gid int, err error) {

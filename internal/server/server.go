@@ -28,7 +28,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
@@ -75,8 +74,7 @@ type Server struct {
 // Serve listens, becomes the owner of the repository, and serves it until ctx
 // ends.
 func Serve(ctx context.Context, opt Options) error {
-	// What must be secret has its own mode; a web server reads the rest.
-	unix.Umask(0o022)
+	takeUmask(opt.Repo)
 	// A port below 1024 and a private key need root's privileges.
 	listener, err := listen(opt.Address, opt.TLS)
 	if err != nil {
@@ -119,6 +117,12 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := repo.Space(); err != nil { // libostree will not open it either
+		return nil, err
+	}
+	if !repo.Locks() {
+		opt.Log.Warn("core.locking is false in the repository: ostree prune can delete what a push under way relies on")
+	}
 	s := &Server{opt: opt, repo: repo}
 	if err := s.open(ctx); err != nil {
 		// If the stop before was unclean, what is staged may not be verified yet;
@@ -132,6 +136,9 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 func (s *Server) open(ctx context.Context) (err error) {
 	opt := s.opt
 	if s.lock, err = lockRepo(opt.Repo); err != nil {
+		return err
+	}
+	if err := errors.Join(makeFolders(opt), shareLock(opt.Repo)); err != nil {
 		return err
 	}
 	if err := openState(opt); err != nil {
@@ -150,7 +157,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
-	s.warnOfSummary()
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
@@ -247,15 +253,6 @@ func lockRepo(repo string) (*os.File, error) {
 			"one server serves a repository; stop the other one first")
 	}
 	return f, err
-}
-
-// warnOfSummary tells in the log that clients of a summary will not see what is
-// published.
-func (s *Server) warnOfSummary() {
-	write, why, err := publish.SummaryOf(s.opt.Repo, s.summary())
-	if !write && (why != "" || err != nil) {
-		s.opt.Log.Warn("the repository's summary is left as it is; clients that read it will not see new commits", "reason", why, "err", err)
-	}
 }
 
 func missing(path string) bool {

@@ -4,6 +4,7 @@ package server
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -28,7 +29,12 @@ func openState(opt Options) error {
 		return hint.Add(fmt.Errorf("the state folder %s is a symbolic link, no folder, or belongs to user %d", dir, sys.Uid),
 			"name a folder of user %d with --state", os.Geteuid())
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if st.Mode().Perm() != 0o700 {
+		if err := os.Chmod(dir, 0o700|st.Mode()&fs.ModeSetgid); err != nil {
+			return err
+		}
+	}
+	if err := shareGroup(opt); err != nil {
 		return err
 	}
 	repoStat, err := os.Stat(opt.Repo)
