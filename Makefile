@@ -20,24 +20,25 @@ TEST = $(GO) run ./hack/gotest
 # The packages whose tests take seconds: not those that run the whole program.
 quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
 
-.PHONY: build build-client help deps demo bench check lint test race race-quick crash fuzz changelog install clean
+.PHONY: build build-client help deps demo bench check lint test race race-quick crash fuzz changelog install install-client clean
 
-build: deps          ## bin/ostree-upload; what plain `make` does
+build:               ## bin/ostree-upload; what plain `make` does
+	@hack/deps.sh build
 	$(BUILD)
 
 build-client:        ## bin/ostree-upload-client, without libostree: push, sessions, gentoken
 	CGO_ENABLED=0 $(BUILD:bin/ostree-upload=bin/ostree-upload-client)
 
 help:                ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-deps:                ## install what is missing: libostree, ostree, pkg-config, gcc
+deps:                ## install what is missing for tests: libostree, ostree, pkg-config, gcc
 	@hack/deps.sh
 
-demo: build          ## push, kill, resume and pull real files of this machine
+demo: deps build     ## push, kill, resume and pull real files of this machine
 	$(GO) run ./tools/demo bin/ostree-upload
 
-bench: build         ## measure pushes beside rsync, ostree pull and others; docs/performance.md
+bench: deps build    ## measure pushes beside rsync, ostree pull and others; docs/performance.md
 	@hack/bench-deps.sh
 	$(GO) run ./tools/bench $(BENCHFLAGS) bin/ostree-upload
 
@@ -69,9 +70,21 @@ changelog:           ## make the files of changelog/unreleased the release VERSI
 	@test '$(origin VERSION)' != file || { echo 'usage: make changelog VERSION=v1.2.3' >&2; exit 2; }
 	hack/changelog.sh release '$(VERSION)'
 
-install:             ## to DESTDIR/PREFIX/bin
-	test -x bin/ostree-upload || $(MAKE) build
+install: bin/ostree-upload ## to DESTDIR/PREFIX/bin
 	install -D -m 0755 bin/ostree-upload '$(DESTDIR)$(PREFIX)/bin/ostree-upload'
+
+install-client: bin/ostree-upload-client ## the same for ostree-upload-client
+	install -D -m 0755 bin/ostree-upload-client '$(DESTDIR)$(PREFIX)/bin/ostree-upload-client'
+
+# Root may have no Go, and needs none if what is built is not older than anything
+# that it is made of. A file that is gone shows in its folder's time.
+sources = $(shell find cmd internal journal publish tusstore go.mod go.sum Makefile $(wildcard .git/logs/HEAD))
+
+bin/ostree-upload: $(sources)
+	$(MAKE) build
+
+bin/ostree-upload-client: $(sources)
+	$(MAKE) build-client
 
 clean:               ## remove what make made
 	rm -rf bin

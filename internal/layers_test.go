@@ -40,13 +40,14 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/wire":      {"internal/ostree"},
 		"internal/server":    {"internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/token"},
 		"internal/client":    {"internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
-		"internal/push":      {"internal/client", "internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
+		"internal/push":      {"internal/client", "internal/wire", "internal/ostree", "internal/fault", "internal/hint", "internal/units"},
+		"internal/page":      {"internal/units", "internal/wire"},
 		"internal/receive":   {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/token"},
 		"internal/libostree": {"internal/durable", "internal/ostree"},
 		"journal":            {"internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
 		"tusstore":           {"journal", "internal/durable", "internal/fault", "internal/hint", "internal/ostree", "internal/wire"},
 		"publish":            {"journal", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
-		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/push", "internal/config", "internal/hint", "internal/token", "internal/units", "internal/wire"},
+		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/push", "internal/config", "internal/hint", "internal/page", "internal/token", "internal/units", "internal/wire"},
 	}
 	for pkg := range packages(t) {
 		if _, listed := only[pkg]; !listed && !outside(pkg) {

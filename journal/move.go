@@ -9,7 +9,7 @@ import (
 )
 
 // Move records that a session is now in state to, and wakes who waits for that
-// (Changed). What change sets in Error, Detail and Expires is recorded with it;
+// (Changed). What change sets in Error, Detail, Remote and Expires is recorded with it;
 // change may be nil. So are the works of the kinds due, which are to follow. A
 // session that comes back to Open expires as after activity. Recording the state
 // that the session is in only applies change. *StateError if the session may not
@@ -50,12 +50,13 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	if change != nil {
 		shown := s
 		change(&shown)
-		s.Error, s.Detail, s.Expires = shown.Error, shown.Detail, shown.Expires.UTC().Round(0)
+		s.Error, s.Detail, s.Remote, s.Expires = shown.Error, shown.Detail, shown.Remote, shown.Expires.UTC().Round(0)
 	}
-	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Expires.Equal(r.Expires) {
+	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Expires.Equal(r.Expires) {
 		return s, false, errUnchanged
 	}
-	r.State, r.Updated, r.Expires, r.Error, r.Detail = s.State, s.Updated, s.Expires, s.Error, s.Detail
+	r.State, r.Updated, r.Expires = s.State, s.Updated, s.Expires
+	r.Error, r.Detail, r.Remote = s.Error, s.Detail, s.Remote
 	if err := r.write(tx, id); err != nil {
 		return s, false, err
 	}

@@ -24,10 +24,11 @@ const freshness = time.Minute
 // Session is a push session as it was when it was read; changing it changes
 // nothing.
 type Session struct {
-	ID    string
-	State State
-	Force bool
-	Token string // name of the token that opened it
+	ID     string
+	State  State
+	Force  bool
+	Token  string // name of the token that opened it
+	Remote string // address that opened it or, later, asked to finalize it; for the log
 	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
 	// and from lists.
 	// Of a session that ended unpublished, and of one published long ago, those
@@ -126,6 +127,7 @@ type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
 	Token   string        `json:"token"`
+	Remote  string        `json:"remote,omitempty"`
 	Refs    []wire.Ref    `json:"refs"`  // the first FewRefs
 	Count   int           `json:"count"` // of all refs
 	Moves   string        `json:"moves"`
@@ -170,7 +172,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -186,13 +188,13 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return r.session(id, c), err
 }
 
-// Create opens a session for the Refs, Token and Force of s, which expires ttl
+// Create opens a session for the Refs, Token, Remote and Force of s, which expires ttl
 // after the last activity, and returns it with its ID, State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token,
+		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote,
 		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
@@ -290,3 +292,19 @@ func (j *Journal) Touch(id string, ttl time.Duration) error {
 
 // clock is the time as records hold it.
 func (j *Journal) clock() time.Time { return j.now().UTC().Round(0) }
+
+// maxRefList is how many refs RefList lists.
+const maxRefList = 10
+
+// RefList lists the session's refs in one line, and counts those that are too many.
+func (s *Session) RefList() string {
+	var names []string
+	for _, r := range s.Refs[:min(len(s.Refs), maxRefList)] {
+		names = append(names, r.Ref)
+	}
+	text := strings.Join(names, ",")
+	if more := len(s.Refs) - maxRefList; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}

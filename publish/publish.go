@@ -211,7 +211,7 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 }
 
 func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
-	log := p.cfg.Log.With("session", s.ID)
+	log := p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote)
 	start := time.Now()
 	done, err := p.publish(ctx, s)
 	if err == nil {
@@ -223,21 +223,35 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	var closed *journal.StateError
 	switch {
 	case err == nil:
-		log.Info("published", "refs", len(s.Refs), "took", time.Since(start))
+		logPublished(log, done.plan.session, time.Since(start))
 		return false, nil
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
-		log.Warn("not published", "code", outcome.Code, "err", outcome)
+		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code, "took", time.Since(start), "err", outcome)
 		return p.settle(s.ID, outcome)
 	case errors.Is(err, libostree.ErrLocked):
-		log.Info("the repository is locked, trying again", "err", err)
+		log.Info("the repository is locked, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
 		return true, nil
 	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
 	}
-	log.Error("cannot publish", "err", err)
+	log.Error("cannot publish", "ref", s.RefList(), "took", time.Since(start), "err", err)
 	return p.settle(s.ID, internal(err))
+}
+
+// maxPublished is how many refs of a session have a line of their own in the log.
+const maxPublished = 100
+
+// logPublished tells which refs moved from where to where, and by whom.
+func logPublished(log *slog.Logger, s *journal.Session, took time.Duration) {
+	for _, r := range s.Refs[:min(len(s.Refs), maxPublished)] {
+		log.Info("published", "ref", r.Ref, "old", r.Old, "new", r.New,
+			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", took)
+	}
+	if more := len(s.Refs) - maxPublished; more > 0 {
+		log.Info("published more", "refs", more, "took", took)
+	}
 }
 
 // Outcome is why a session is not published: one of wire's codes, in words,

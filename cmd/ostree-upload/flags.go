@@ -3,9 +3,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/push"
 )
 
@@ -19,6 +21,10 @@ func usage(format string, args ...any) error {
 	return badUsage{fmt.Errorf(format, args...)}
 }
 
+// errNoAddress is what an empty OSTREE_UPLOAD_ADDRESS means, in a script most likely
+// whose variable was not set: the default would be another server than it meant.
+var errNoAddress = badUsage{hint.Add(errors.New("the address of the server is empty"), "give it in OSTREE_UPLOAD_ADDRESS or by --address, such as https://updates.example.org")}
+
 // tokenOf is the token of a flag, or of the environment as kong puts it there, or
 // of a file.
 func tokenOf(flag, file string) (string, error) {
@@ -26,11 +32,27 @@ func tokenOf(flag, file string) (string, error) {
 		return flag, nil
 	}
 	if flag != "" && flag != os.Getenv("OSTREE_UPLOAD_TOKEN") {
+		if file == os.Getenv("OSTREE_UPLOAD_TOKEN_FILE") {
+			return flag, nil
+		}
 		return "", usage("--token and --token-file do not go together")
 	}
+	return readToken(file)
+}
+
+func readToken(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	return string(b), nil
+}
+
+// renewal reads the token again from the file that it came from, which may have
+// another by then; nil if it came from elsewhere.
+func renewal(file string) func() (string, error) {
+	if file == "" {
+		return nil
+	}
+	return func() (string, error) { return readToken(file) }
 }

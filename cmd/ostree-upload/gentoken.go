@@ -4,7 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -16,11 +19,12 @@ import (
 // GentokenCmd makes a token, adds its hash to the configuration file and
 // prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
 type GentokenCmd struct {
-	Config  string          `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
+	Config  string          `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
 	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
 	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
 	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
 	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: without end)."`
+	Replace bool            `help:"Give the token --name another secret: it keeps its sessions and, unless given, refs, scopes and time of validity."`
 }
 
 // Run makes the token.
@@ -34,6 +38,9 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 	if c.Scope != nil && len(c.Scope) == 0 {
 		return usage("--scope needs a scope: push, force, sessions or admin")
 	}
+	if c.Replace && c.Name == "" {
+		return usage("--replace needs the --name of the token")
+	}
 	plaintext, token := token.Generate(token.Options{
 		Name:    c.Name,
 		Refs:    c.Ref,
@@ -43,15 +50,35 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 	if err := token.Check(); err != nil {
 		return badUsage{err}
 	}
-	if err := config.AddToken(c.Config, token); err != nil {
+	_, missing := os.Stat(c.Config)
+	if err := c.write(&token); err != nil {
 		return err
+	}
+	did := "added token %s to"
+	if c.Replace {
+		did = "replaced token %s in"
 	}
 	if _, err := fmt.Fprintln(app.Stdout, plaintext); err != nil {
 		return fmt.Errorf("print the token: %w", err)
 	}
-	fmt.Fprintf(app.Stderr, "added token %s to %s (%s); it cannot be shown again\n",
-		token.Name, c.Config, inWords(token))
-	return nil
+	fmt.Fprintf(app.Stderr, did+" %s (%s); it cannot be shown again\n", token.Name, c.Config, inWords(token))
+	warning, err := config.Entrust(c.Config, errors.Is(missing, fs.ErrNotExist))
+	if warning != "" {
+		fmt.Fprintf(app.Stderr, "warning: %s\n", warning)
+	}
+	return err
+}
+
+// write adds t to the file, or puts it in the place of the one of its name.
+func (c *GentokenCmd) write(t *token.Token) (err error) {
+	if !c.Replace {
+		return config.AddToken(c.Config, *t)
+	}
+	if c.Scope == nil {
+		t.Scopes = nil
+	}
+	*t, err = config.ReplaceToken(c.Config, *t)
+	return err
 }
 
 // inWords says what a token may do and for how long.

@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 )
 
@@ -32,10 +33,9 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Gentoken GentokenCmd `cmd:"" help:"Make a token for pushing."`
-	Receive  ReceiveCmd  `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
 	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
-	Check    CheckCmd    `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	serverCommands
 }
 
 // App is what every command gets: Stdout is for results, the rest is for all else.
@@ -55,6 +55,9 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1
+	unsetEmpty()
+	out := &counter{Writer: stdout}
+	stdout = out
 	parser := kong.Must(&c,
 		kong.Name("ostree-upload"),
 		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
@@ -62,20 +65,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
 	)
-	command, err := parser.Parse(joined(args))
+	command, err := parser.Parse(helped(joined(args)))
 	if exited >= 0 {
 		return exited // --help or --version
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "ostree-upload: %v\nhint: ostree-upload --help\n", err)
-		return 2
+		err = badUsage{hint.Add(err, "ostree-upload --help")}
+		out.failed(args, err)
+		return report(stderr, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills
 	app := &App{Stdout: stdout, Stderr: stderr, Log: logger(stderr, command.Command(), c.Verbose)}
 	command.BindTo(ctx, (*context.Context)(nil))
-	return report(stderr, command.Run(app))
+	err = command.Run(app)
+	out.failed(args, err)
+	return report(stderr, err)
 }
 
 // logger logs to stderr: the server from level info on, other commands from warn on.
@@ -120,7 +126,7 @@ func exitCode(err error) int {
 func readable(text string) string {
 	parts := strings.Split(text, "\n")
 	for i, p := range parts {
-		parts[i] = printable(p)
+		parts[i] = page.Printable(p)
 	}
 	return strings.Join(parts, "\n")
 }
@@ -132,6 +138,23 @@ func joined(args []string) []string {
 		return args
 	}
 	return slices.Concat(args[:i], []string{"--depth=" + args[i+1]}, args[i+2:])
+}
+
+// helped writes help COMMAND as COMMAND --help.
+func helped(args []string) []string {
+	if len(args) == 0 || args[0] != "help" {
+		return args
+	}
+	return append(slices.Clone(args[1:]), "--help")
+}
+
+// unsetEmpty takes away variables that are empty, and so say nothing.
+func unsetEmpty() {
+	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE"} {
+		if name = "OSTREE_UPLOAD_" + name; os.Getenv(name) == "" {
+			os.Unsetenv(name)
+		}
+	}
 }
 
 func versionOf() string {

@@ -5,15 +5,14 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -23,16 +22,13 @@ import (
 // --retry-for is given: a mistyped address should not take minutes.
 const firstContact = 20 * time.Second
 
-// defaultAddress is also what an empty OSTREE_UPLOAD_ADDRESS means.
-const defaultAddress = "http://localhost:8080"
-
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
-	Repo      string          `short:"r" default:"repo" placeholder:"REPO" help:"Build repository (${default})."`
+	Repo      string          `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
 	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
 	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string          `placeholder:"FILE" help:"File that holds the token."`
-	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push; repeatable (default: all refs)."`
+	TokenFile string          `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
+	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
 	Depth     int             `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
@@ -49,7 +45,7 @@ type PushCmd struct {
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
 	opt, err := c.options()
 	if err == nil && c.Prune {
-		err = c.prune(ctx, app)
+		err = push.Prune(ctx, c.Repo, c.DryRun, app.Stderr)
 	}
 	var result *push.Result
 	if err == nil {
@@ -59,10 +55,11 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		if result == nil {
 			result = failedResult(err)
 		}
-		if failed := printJSON(app, result); failed != nil && err == nil {
-			err = failed
+		text, failed := document(result)
+		if failed == nil {
+			_, failed = io.WriteString(app.Stdout, text)
 		}
-		return err
+		return cmp.Or(err, failed)
 	}
 	if err == nil {
 		c.print(app, result)
@@ -96,8 +93,8 @@ func (c *PushCmd) options() (push.Options, error) {
 		return push.Options{}, err
 	}
 	opt := push.Options{
-		Repo: c.Repo, Address: cmp.Or(c.Address, defaultAddress), Token: token,
-		Refs: append(c.Branch, c.Refs...), Resume: value(c.Resume),
+		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: renewal(c.TokenFile),
+		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(),
 		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
@@ -110,20 +107,30 @@ func (c *PushCmd) options() (push.Options, error) {
 	return opt, nil
 }
 
+// refs are those of the flags, where a comma is between two, and of the arguments.
+func (c *PushCmd) refs() (refs []string) {
+	for _, b := range c.Branch {
+		refs = append(refs, strings.Split(b, ",")...)
+	}
+	return append(refs, c.Refs...)
+}
+
 func (c *PushCmd) check() error {
 	switch {
+	case c.Address == "":
+		return errNoAddress
 	case c.Jobs < 1 || c.Jobs > 64:
 		return usage("--jobs %d: give 1 to 64", c.Jobs)
 	case c.ChunkSize < 64<<10 || c.ChunkSize > 64<<20:
 		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes that much memory", c.ChunkSize)
 	case c.Resume != nil && *c.Resume == "":
 		return usage("--resume needs a session")
-	case slices.Contains(append(c.Branch, c.Refs...), ""):
+	case slices.Contains(c.refs(), ""):
 		return usage("the name of a ref is empty")
 	case c.Depth < -1:
 		return usage("--depth %d: give 0 or more, or -1 for all", c.Depth)
 	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
-		return usage("--resume takes the refs from the session: leave out %s", append(c.Branch, c.Refs...)[0])
+		return usage("--resume takes the refs from the session: leave out %s", c.refs()[0])
 	case c.Resume != nil && c.DryRun:
 		return usage("--resume and --dry-run do not go together")
 	}
@@ -154,27 +161,6 @@ func value(s *string) string {
 	return *s
 }
 
-// prune deletes from the build repository what its refs do not reach.
-func (c *PushCmd) prune(ctx context.Context, app *App) error {
-	args := []string{"prune", "--refs-only", "--repo=" + c.Repo}
-	if c.DryRun {
-		args = append(args, "--no-prune")
-	}
-	cmd := exec.CommandContext(ctx, "ostree", args...)
-	cmd.Stdout, cmd.Stderr = app.Stderr, app.Stderr
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return errInterrupted
-	}
-	if errors.Is(err, exec.ErrNotFound) {
-		return hint.Add(err, "--prune needs the ostree command; install it, or leave --prune out")
-	}
-	if err != nil {
-		return fmt.Errorf("prune repository %s: %w", c.Repo, err)
-	}
-	return nil
-}
-
 // announce prints the session's ID as soon as there is one: --resume needs it if
 // this process dies.
 func announce(app *App, s wire.Session, resumed bool) {
@@ -182,15 +168,8 @@ func announce(app *App, s wire.Session, resumed bool) {
 		fmt.Fprintf(app.Stderr, "session %s opened\n", s.ID)
 		return
 	}
-	fmt.Fprintf(app.Stderr, "session %s resumed: it is %s and has %s of its %s objects\n",
-		s.ID, printable(s.State), thousands(s.Objects.Known-s.Objects.Missing), thousands(s.Objects.Known))
-}
-
-func printJSON(app *App, result *push.Result) error {
-	out := json.NewEncoder(app.Stdout)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out.Encode(result)
+	fmt.Fprintf(app.Stderr, "session %s resumed: it is %s and has %s of its %s objects, %s\n",
+		page.Printable(s.ID), page.Printable(s.State), units.Thousands(s.Objects.Known-s.Objects.Missing), units.Thousands(s.Objects.Known), units.Amount(s.Bytes.Received))
 }
 
 // print prints a line for each ref.
@@ -203,36 +182,21 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 		for _, ref := range r.Refs {
 			fmt.Fprintf(app.Stdout, "would push %s %s\n", ref.Ref, ref.New)
 		}
-		fmt.Fprintf(app.Stdout, "%s objects, %s, less what the server has already\n", thousands(r.Objects), amount(r.BytesWalked))
+		fmt.Fprintf(app.Stdout, "%s objects, %s, less what the server has already\n", units.Thousands(r.Objects), units.Amount(r.BytesWalked))
 		return
 	}
-	session := "session " + printable(r.Session.ID)
+	session := "session " + page.Printable(r.Session.ID)
 	if len(r.Sessions) > 1 {
 		session = fmt.Sprintf("%d sessions", len(r.Sessions))
 	}
+	sent := fmt.Sprintf("%s, %s sent, %s",
+		units.Count(r.ObjectsSent, "object", "objects"), units.Amount(r.BytesSent), session)
+	if len(r.Refs) == 1 {
+		fmt.Fprintf(app.Stdout, "published %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
+		return
+	}
 	for _, ref := range r.Refs {
-		fmt.Fprintf(app.Stdout, "published %s %s (%s objects, %s sent, %s)\n",
-			printable(ref.Ref), printable(ref.New), thousands(r.ObjectsSent), amount(r.BytesSent), session)
+		fmt.Fprintf(app.Stdout, "published %s %s\n", page.Printable(ref.Ref), page.Printable(ref.New))
 	}
-}
-
-// thousands is n with commas between groups of three digits.
-func thousands(n int64) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
-}
-
-// amount is a number of bytes as people say it.
-func amount(n int64) string {
-	for _, unit := range []struct {
-		name string
-		size int64
-	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
-		if n >= 10*unit.size {
-			return fmt.Sprintf("%s %s", thousands(n/unit.size), unit.name)
-		}
-	}
-	return fmt.Sprintf("%s bytes", thousands(n))
+	fmt.Fprintf(app.Stdout, "%d refs: %s\n", len(r.Refs), sent)
 }

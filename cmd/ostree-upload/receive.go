@@ -8,8 +8,8 @@ import (
 
 // ReceiveCmd is the server. Flags win over the configuration file.
 type ReceiveCmd struct {
-	Config  string `short:"c" default:"ostree-upload.yaml" placeholder:"FILE" help:"Configuration file (${default})."`
-	Repo    string `short:"r" placeholder:"REPO" help:"Repository to publish into."`
+	Config  string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
+	Repo    string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository to publish into."`
 	State   string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
 	Address string `short:"a" placeholder:"ADDR" help:"Where to listen (:8080)."`
 	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Certificate, for HTTPS."`

@@ -11,6 +11,12 @@ import (
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
+// serverCommands are not in the help of a build that cannot run them.
+type serverCommands struct {
+	Receive ReceiveCmd `cmd:"" hidden:"" help:"Not in this build."`
+	Check   CheckCmd   `cmd:"" hidden:"" help:"Not in this build."`
+}
+
 func (c *ReceiveCmd) serve(context.Context, *App) error { return errNoLibostree }
 
 func (c *CheckCmd) check(context.Context, *App) error { return errNoLibostree }

@@ -9,12 +9,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/server"
 )
+
+// serverCommands are those that need libostree.
+type serverCommands struct {
+	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
+	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+}
 
 func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	file, err := config.OpenFile(c.Config, app.Log)
@@ -25,6 +32,9 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
 	settings.Address = cmp.Or(c.Address, settings.Address)
 	settings.TLS.Cert, settings.TLS.Key = cmp.Or(c.TLSCert, settings.TLS.Cert), cmp.Or(c.TLSKey, settings.TLS.Key)
+	if err := config.CheckAddress(settings.Address); err != nil {
+		return usage("--address: %w", err)
+	}
 	if (settings.TLS.Cert == "") != (settings.TLS.Key == "") {
 		return badUsage{errors.New("--tls-cert and --tls-key belong together")}
 	}
@@ -69,6 +79,16 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 }
 
 func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
+	if c.JSON {
+		text, err := document(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
+		if err == nil {
+			_, err = io.WriteString(app.Stdout, text)
+		}
+		if err != nil {
+			return err
+		}
+		return c.found(r)
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(app.Stdout, "note: %s\n", n)
 	}
@@ -79,10 +99,18 @@ func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
 	for _, f := range r.Findings {
 		fmt.Fprintf(app.Stdout, "finding: %s\n", f)
 	}
+	err := c.found(r)
+	if err == nil {
+		fmt.Fprintln(app.Stdout, "journal, state folder and repository agree")
+	}
+	return err
+}
+
+// found is an error if there are findings.
+func (c *CheckCmd) found(r *server.Report) error {
 	if n := len(r.Findings); n > 0 {
 		return hint.Add(fmt.Errorf("%d findings", n),
 			"ostree-upload check --repair repairs what is safe to repair; for a damaged repository see ostree fsck")
 	}
-	fmt.Fprintln(app.Stdout, "journal, state folder and repository agree")
 	return nil
 }

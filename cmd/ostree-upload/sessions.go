@@ -3,24 +3,23 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // SessionsCmd lists, shows and aborts the sessions of a server.
 type SessionsCmd struct {
-	Address   string `short:"a" env:"OSTREE_UPLOAD_ADDRESS" default:"http://localhost:8080" placeholder:"URL" help:"Server to ask (${default})."`
+	Address   string `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to ask (${default})."`
 	Token     string `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string `placeholder:"FILE" help:"File that holds the token."`
+	TokenFile string `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token."`
 	Status    string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
-	JSON      bool   `name:"json" help:"Print the server's documents."`
+	JSON      bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
 	Watch     bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended."`
 
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
@@ -58,10 +57,10 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 			return "", false, err
 		}
 		if opt.JSON {
-			text, err := document(wire.SessionList{Sessions: orEmpty(list)})
+			text, err := document(whole(list...))
 			return text, false, err
 		}
-		return sessionTable(list), false, nil
+		return page.Sessions(list, time.Now()), false, nil
 	})
 }
 
@@ -78,10 +77,10 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 			return "", false, err
 		}
 		if opt.JSON {
-			text, err := document(s)
-			return text, finished(s), err
+			text, err := document(whole(s).Sessions[0])
+			return text, page.Ended(s), err
 		}
-		return sessionPage(s), finished(s), nil
+		return page.Session(s), page.Ended(s), nil
 	})
 }
 
@@ -96,9 +95,9 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 	if err != nil {
 		return interruptedOr(ctx, err)
 	}
-	text := fmt.Sprintf("aborted %s\n", printable(s.ID))
+	text := fmt.Sprintf("aborted %s\n", page.Printable(s.ID))
 	if opt.JSON {
-		if text, err = document(s); err != nil {
+		if text, err = document(whole(s).Sessions[0]); err != nil {
 			return err
 		}
 	}
@@ -144,7 +143,14 @@ func (opt *SessionsCmd) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(cmp.Or(opt.Address, defaultAddress), token)
+	if opt.Address == "" {
+		return nil, errNoAddress
+	}
+	c, err := client.New(opt.Address, token)
+	if err == nil {
+		c.RenewToken(renewal(opt.TokenFile))
+	}
+	return c, err
 }
 
 // interruptedOr is err, or errInterrupted if a signal is the cause.
@@ -155,24 +161,12 @@ func interruptedOr(ctx context.Context, err error) error {
 	return err
 }
 
-func finished(s wire.Session) bool {
-	switch s.State {
-	case wire.Open, wire.Verifying, wire.Publishing:
-		return false
+// whole is a list of sessions whose empty lists are [] in JSON, not null.
+func whole(list ...wire.Session) wire.SessionList {
+	all := wire.SessionList{Sessions: append([]wire.Session{}, list...)}
+	for i := range all.Sessions {
+		s := &all.Sessions[i]
+		s.Refs, s.Problems = append([]wire.Ref{}, s.Refs...), append([]wire.ObjectProblem{}, s.Problems...)
 	}
-	return true
-}
-
-// document is v as JSON, for people and programs.
-func document(v any) (string, error) {
-	text, err := json.MarshalIndent(v, "", "  ")
-	return string(text) + "\n", err
-}
-
-// orEmpty makes a list of none [] in JSON, not null.
-func orEmpty(list []wire.Session) []wire.Session {
-	if list == nil {
-		return []wire.Session{}
-	}
-	return list
+	return all
 }

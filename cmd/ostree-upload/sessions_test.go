@@ -89,15 +89,15 @@ func TestSessions(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{"-t secret", 0, "k3xq7mpl2wbz5aen  open (missing-objects)  os/x86_64/stable and 1 more  8102/8114  109 MB", ""},
+		{"-t secret", 0, "k3xq7mpl2wbz5aen  open   …/x86_64/stable +1  8102/8114  109 MB    ci     ", ""},
 		{"list -t secret", 0, "SESSION", ""},
 		{"--status open -t secret", 0, "k3xq7mpl2wbz5aen", ""},
 		{"-t secret --json", 0, `"sessions": [`, ""},
 		{"-t secret --json --status failed", 0, `"sessions": []`, ""},
 		{"--token-file " + tokenFile, 0, "k3xq7mpl2wbz5aen", ""},
 		{"-t secret show k3xq7mpl2wbz5aen", 0, "8114 known, 12 missing, 8101 staged, 1 rejected", ""},
-		{"-t secret show k3xq7mpl2wbz5aen", 0, "os/x86_64/stable  (new) -> 9f9f", ""},
-		{"-t secret show k3xq7mpl2wbz5aen", 0, "abcd.filez  bad-objects: name has ?[2J in it", ""},
+		{"-t secret show k3xq7mpl2wbz5aen", 0, "ref      os/x86_64/stable\n         from (new)\n         to   9f9f", ""},
+		{"-t secret show k3xq7mpl2wbz5aen", 0, "abcd.filez bad-objects: name has ?[2J in it", ""},
 		{"show k3xq7mpl2wbz5aen -t secret --json", 0, `"id": "k3xq7mpl2wbz5aen"`, ""},
 		{"-t secret --watch show published2222222", 0, "published", ""},
 		{"-t secret abort k3xq7mpl2wbz5aen", 0, "aborted k3xq7mpl2wbz5aen\n", ""},
@@ -105,7 +105,7 @@ func TestSessions(t *testing.T) {
 		{"-t secret abort published2222222", 1, "", "session is published"},
 		{"-t secret show aaaaaaaaaaaaaaaa", 1, "", "there is no session"},
 		{"-t wrong", 3, "", "not known here\nhint: make one"},
-		{"", 3, "", "not known here"},
+		{"", 3, "", "not known here\nhint: give it in OSTREE_UPLOAD_TOKEN, or by --token-file"},
 		{"-t secret -a http://127.0.0.1:1", 75, "", "cannot reach http://127.0.0.1:1"},
 		{"-t secret -a ftp://x", 2, "", "ftp"},
 		{"-t secret --status lost", 2, "", "must be one of"},

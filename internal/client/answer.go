@@ -5,7 +5,6 @@ package client
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -22,8 +21,10 @@ const maxProblem = 1 << 20
 // An answerError is an answer that is not a success.
 type answerError struct {
 	problem *wire.Problem
+	header  http.Header
 	after   time.Duration // of Retry-After, or 0
 	text    string        // the first of the body, in which tus names its errors
+	passing bool          // another answer may come although this one sounds final
 }
 
 func (e *answerError) Error() string { return e.problem.Error() }
@@ -32,25 +33,23 @@ func (e *answerError) Error() string { return e.problem.Error() }
 func (e *answerError) Unwrap() error { return e.problem }
 
 func (e *answerError) kind() Kind {
-	switch status := e.problem.Status; status {
-	case http.StatusInsufficientStorage:
-		return NoSpace
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return Refused
-	case http.StatusRequestTimeout, http.StatusLocked, http.StatusTooEarly, http.StatusTooManyRequests:
+	switch status := e.problem.Status; {
+	case e.passing, status == http.StatusBadRequest && e.interrupted():
 		return Temporary
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return Permanent
-	default:
-		if status >= 500 || status == http.StatusBadRequest && e.interrupted() {
-			return Temporary
-		}
-	}
-	if IsRefusal(e.problem.Code()) {
+	case e.foreign():
+		return foreignKind(status)
+	case status == http.StatusInsufficientStorage:
+		return NoSpace
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, IsRefusal(e.problem.Code()):
 		return Refused
+	case status == http.StatusLocked, status == http.StatusTooManyRequests, status >= 500:
+		return Temporary
 	}
 	return Permanent
 }
+
+// foreign reports whether the answer is not our server's.
+func (e *answerError) foreign() bool { return e.problem.Code() == "" }
 
 // interrupted reports whether the server saw this upload's request break off:
 // tus servers call that the client's fault (400).
@@ -67,51 +66,33 @@ func (e *answerError) interrupted() bool {
 }
 
 // answer makes the error of an answer that is not a success.
-func (t *transport) answer(req *http.Request, res *http.Response) error {
+func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 	b, _ := io.ReadAll(io.LimitReader(res.Body, maxProblem)) // what came of it is enough
-	e := &answerError{after: retryAfter(res.Header, time.Now()), text: string(b)}
-	contentType, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	if contentType == wire.ProblemType {
+	e := &answerError{header: res.Header, after: retryAfter(res.Header, time.Now()), text: string(b)}
+	if mediaType(res.Header) == wire.ProblemType {
 		var p wire.Problem
-		if err := json.Unmarshal(b, &p); err == nil {
+		err := json.Unmarshal(b, &p)
+		if req.Method == http.MethodHead { // which has no body
+			p.Title, err = http.StatusText(res.StatusCode), nil
+			p.Type = wire.TypePrefix + strings.ReplaceAll(strings.ToLower(p.Title), " ", "-")
+		}
+		if err == nil {
+			t.reached.Store(true)
 			p.Status = res.StatusCode
 			e.problem = &p
+			if p.Status == http.StatusUnauthorized && t.token.now() == "" {
+				p.HintIs = tokenHint
+			}
 			return e
 		}
 	}
-	e.problem = t.foreignProblem(req, res)
+	t.explainForeign(e, req, res)
 	return e
 }
 
-// foreignProblem describes an answer that is not a success and not our server's.
-func (t *transport) foreignProblem(req *http.Request, res *http.Response) *wire.Problem {
-	p := &wire.Problem{
-		Type: "about:blank", Title: http.StatusText(res.StatusCode), Status: res.StatusCode,
-		Detail: fmt.Sprintf("%s answers %q to %s %s", t.base.Host, res.Status, req.Method, req.URL.Path),
-	}
-	switch {
-	case res.StatusCode < 400:
-		t.explainRedirect(p, req, res)
-	case res.StatusCode >= 500:
-		p.HintIs = serverHint
-	}
-	return p
-}
-
-// explainRedirect explains an answer that points elsewhere. It is not followed:
-// the token was given for this address.
-func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *http.Response) {
-	p.Detail = fmt.Sprintf("%s redirects to another address (%s), and the token is not sent there", t.base, res.Status)
-	to, err := res.Location()
-	if err != nil {
-		return
-	}
-	to.RawQuery, to.Fragment = "", ""
-	path, whole := strings.CutSuffix(to.Path, strings.TrimPrefix(req.URL.Path, t.base.Path))
-	if whole {
-		to.Path = path
-	}
-	p.WithHint("if you trust it, use --address %s", to.Redacted())
+func mediaType(h http.Header) string {
+	t, _, _ := mime.ParseMediaType(h.Get("Content-Type")) // "" for what is none
+	return t
 }
 
 // retryAfter reads the header of that name: seconds, or a date.

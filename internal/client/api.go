@@ -125,7 +125,7 @@ func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) 
 	}
 	r := request{
 		method: http.MethodPost, path: sessionPath(id) + "/objects",
-		body: body, contentType: "text/plain", gzip: true, stall: workStall, max: wire.MaxBody,
+		body: body, contentType: "text/plain", gzip: true, answers: "text/plain", stall: workStall, max: wire.MaxBody,
 	}
 	answer, err := c.bytes(ctx, r)
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) 
 // Salvage has the server keep the whole objects of the session's unfinished
 // packs and drop the rest of those packs.
 func (c *Client) Salvage(ctx context.Context, id string) error {
-	_, err := c.bytes(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/salvage", stall: workStall})
+	_, err := c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/salvage", stall: workStall})
 	return err
 }
 

@@ -3,7 +3,6 @@
 package client
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -28,14 +27,16 @@ func New(address, token string) (*Client, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	// From a file or a shell it may come with a line's end or a BOM.
-	token = strings.TrimSpace(strings.TrimPrefix(token, "\ufeff"))
-	if strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return nil, usageError{errors.New("the token contains a space, a control character or a character that is not ASCII")}
+	if token, err = cleanToken(token); err != nil {
+		return nil, err
 	}
 	t := newTransport(base, token)
 	return &Client{base: base, transport: t, http: &http.Client{Transport: t}}, nil
 }
+
+// RenewToken sets how the token is read again when the server refuses it. It is
+// called before the first request.
+func (c *Client) RenewToken(read func() (string, error)) { c.transport.token.read = read }
 
 func parseAddress(address string) (*url.URL, error) {
 	u, err := url.Parse(address)

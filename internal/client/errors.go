@@ -3,11 +3,9 @@
 package client
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -93,16 +91,15 @@ func (e *networkError) Error() string {
 func (e *networkError) Unwrap() error { return e.err }
 
 // Hint says what a person can do next.
-func (e *networkError) Hint() string { return serverHint }
-
-// serverHint is the next step when a server does not answer.
-const serverHint = "is the server running, and is the address right?"
+func (e *networkError) Hint() string {
+	text, _ := networkHint(e.err)
+	return text
+}
 
 // kind is Permanent if the address is wrong or the server is not the one that it
 // should be: waiting does not help.
 func (e *networkError) kind() Kind {
-	var certificate *tls.CertificateVerificationError
-	if errors.As(e.err, &certificate) || errors.Is(e.err, http.ErrSchemeMismatch) {
+	if _, lasting := networkHint(e.err); lasting {
 		return Permanent
 	}
 	return Temporary
@@ -127,6 +124,8 @@ func (c *Client) unwrapped(err error) error {
 	switch {
 	case errors.As(err, &answer):
 		return answer
+	case errors.As(err, &request) && (errors.Is(err, ErrBadAnswer) || KindOf(err) == Usage):
+		return request.Err
 	case errors.As(err, &request):
 		return &networkError{c.Address(), request.Err}
 	}

@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -32,6 +33,7 @@ type request struct {
 	contentType string
 	gzip        bool // body is gzip
 	tus         bool
+	answers     string        // media type of the answer; empty: any but HTML
 	stall       time.Duration // silence to bear; 0: defaultStall
 	max         int64         // most bytes of the answer; 0: maxAnswer
 }
@@ -73,7 +75,7 @@ func (c *Client) badAnswer(r request, answer []byte, err error) error {
 	contentType, _, _ := mime.ParseMediaType(http.DetectContentType(answer)) // which are always valid
 	err = fmt.Errorf("%s answers %s %s/%s with %d bytes of %s: %w: %w",
 		c.base.Host, cmp.Or(r.method, http.MethodGet), c.base.Path, r.path, len(answer), contentType, ErrBadAnswer, err)
-	return hint.Add(err, "see that the address is right, and that no proxy or login page is in the way")
+	return hint.Add(err, pageHint)
 }
 
 // bytes sends r and reads the whole answer.
@@ -84,7 +86,12 @@ func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unwrapped(err)
+		err = c.unwrapped(err)
+		var network *networkError
+		if errors.As(err, &network) {
+			network.err = c.checkScheme(ctx, network.err)
+		}
+		return nil, err
 	}
 	defer res.Body.Close()
 	limit := r.max
@@ -97,6 +104,9 @@ func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
 	}
 	if int64(len(b)) > limit {
 		return nil, c.badAnswer(r, b, fmt.Errorf("it is longer than %d bytes", limit))
+	}
+	if got := mediaType(res.Header); r.answers != "" && got != r.answers {
+		return nil, c.badAnswer(r, b, fmt.Errorf("it is %q and not %s", got, r.answers))
 	}
 	return b, nil
 }

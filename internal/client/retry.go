@@ -69,7 +69,7 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 	for n := 0; ; n++ {
 		progress, err := try()
 		if err == nil {
-			r.progressed()
+			r.Progressed()
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -80,7 +80,7 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 		}
 		if progress {
 			n = 0
-			r.progressed()
+			r.Progressed()
 		}
 		left, took := r.failed()
 		if left <= 0 {
@@ -95,8 +95,8 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 	}
 }
 
-// progressed notes that the server took something or answered.
-func (r *Retrier) progressed() {
+// Progressed notes that the server took something or answered.
+func (r *Retrier) Progressed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answered, r.failing = true, time.Time{}

@@ -37,7 +37,7 @@ func TestRetrierGivesUpAfterTheLimit(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := testRetrier(c.limit, c.contact)
 				if c.answered {
-					r.progressed()
+					r.Progressed()
 				}
 				start := time.Now()
 				err := r.Do(t.Context(), "try", func() error { return broke(io.EOF) })

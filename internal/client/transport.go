@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -18,26 +19,28 @@ import (
 // and the API's calls see the same errors, with all that the answer said.
 type transport struct {
 	base  *url.URL
-	token string
+	token bearer
 	http  *http.Transport
 
-	noExpect atomic.Bool // something on the way refuses Expect
+	reached  atomic.Bool // the server has answered once
+	noExpect atomic.Bool // something on the way refuses Expect, or swallows what it asks for
 }
 
 func newTransport(base *url.URL, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	return &transport{
-		base: base, token: token,
+		base: base, token: bearer{token: token},
 		http: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           dial,
-			Protocols:             protocols,
-			TLSHandshakeTimeout:   15 * time.Second,
-			ExpectContinueTimeout: time.Second,
-			IdleConnTimeout:       time.Minute,
-			MaxIdleConnsPerHost:   64,
-			WriteBufferSize:       64 << 10,
+			Proxy:                  proxyOf(),
+			OnProxyConnectResponse: onConnect,
+			DialContext:            dial,
+			Protocols:              protocols,
+			TLSHandshakeTimeout:    15 * time.Second,
+			ExpectContinueTimeout:  time.Second,
+			IdleConnTimeout:        time.Minute,
+			MaxIdleConnsPerHost:    64,
+			WriteBufferSize:        64 << 10,
 		},
 	}
 }
@@ -54,31 +57,73 @@ func (t *transport) RoundTrip(req *http.Request) (res *http.Response, err error)
 	return res, err
 }
 
-// send sends req, again without Expect where a proxy does not know that: it
-// answers 417 (RFC 9110, 10.1.1), and no later request has it.
+// send sends req, and once more with the token that is in the place of one that is
+// refused.
 func (t *transport) send(req *http.Request) (*http.Response, error) {
-	expect := req.Method == http.MethodPatch && req.Body != nil && !t.noExpect.Load()
-	res, err := t.sendOnce(req, expect)
-	if !expect || Status(err) != http.StatusExpectationFailed || req.GetBody == nil {
+	token := t.token.now()
+	res, err := t.sendExpecting(req, token)
+	var answer *answerError
+	if !errors.As(err, &answer) || answer.foreign() || answer.problem.Status != http.StatusUnauthorized {
 		return res, err
 	}
-	t.noExpect.Store(true)
-	again := req.Clone(req.Context())
-	if again.Body, err = req.GetBody(); err != nil {
+	renewed, soon, failed := t.token.renew(token)
+	if failed != nil {
+		answer.problem.Detail += fmt.Sprintf("; reading the token again failed: %v", failed)
+	}
+	if answer.passing = soon; !renewed {
 		return nil, err
 	}
-	return t.sendOnce(again, false)
+	again, repeatable := repeated(req)
+	if !repeatable {
+		answer.passing = true // the next try has the new token
+		return nil, err
+	}
+	return t.sendExpecting(again, t.token.now())
+}
+
+// sendExpecting sends req, again without Expect where a proxy does not know that:
+// it answers 417 (RFC 9110, 10.1.1), and no later request has it.
+func (t *transport) sendExpecting(req *http.Request, token string) (*http.Response, error) {
+	expect := req.Method == http.MethodPatch && req.Body != nil && !t.noExpect.Load()
+	res, err := t.sendOnce(req, token, expect)
+	if !expect || Status(err) != http.StatusExpectationFailed {
+		return res, err
+	}
+	again, repeatable := repeated(req)
+	if !repeatable {
+		return nil, err
+	}
+	t.noExpect.Store(true)
+	return t.sendOnce(again, token, false)
+}
+
+// repeated is req to be sent again, if its body can be.
+func repeated(req *http.Request) (again *http.Request, ok bool) {
+	again = req.Clone(req.Context())
+	if req.Body == nil || req.Body == http.NoBody {
+		return again, true
+	}
+	if req.GetBody == nil {
+		return nil, false
+	}
+	var err error
+	again.Body, err = req.GetBody()
+	return again, err == nil
 }
 
 // sendOnce sends req, and its body only once that is asked for if expect is set.
-func (t *transport) sendOnce(req *http.Request, expect bool) (*http.Response, error) {
+func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*http.Response, error) {
 	if req.URL.Scheme != t.base.Scheme || req.URL.Host != t.base.Host {
 		closeBody(req)
 		return nil, fmt.Errorf("request not sent to %s: the server is at %s", req.URL.Redacted(), t.base.Host)
 	}
 	ctx, watch := watchStall(req.Context())
+	asked := new(atomic.Bool)
+	if expect {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
+	}
 	req = req.Clone(ctx)
-	t.setHeaders(req)
+	setHeaders(req, token)
 	if expect {
 		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
 	}
@@ -89,20 +134,35 @@ func (t *transport) sendOnce(req *http.Request, expect bool) (*http.Response, er
 		}
 		return nil, err
 	}
-	if res.StatusCode >= 300 {
-		defer res.Body.Close()
-		answer := t.answer(req, res)
+	if err := t.judge(req, res); err != nil {
+		res.Body.Close()
 		watch.end(nil)
-		return nil, answer
+		return nil, err
+	}
+	if expect && !asked.Load() {
+		t.noExpect.Store(true) // the body was held back for nothing
 	}
 	res.Body = &watchedBody{res.Body, watch}
 	return res, nil
 }
 
+// judge is the error of an answer that is not a success of our server's.
+func (t *transport) judge(req *http.Request, res *http.Response) error {
+	if res.StatusCode >= 300 {
+		return t.answer(req, res)
+	}
+	if err := t.pageError(req, res); err != nil {
+		return err
+	}
+	t.reached.Store(true)
+	t.token.taken()
+	return nil
+}
+
 // setHeaders adds what every request carries.
-func (t *transport) setHeaders(req *http.Request) {
-	if t.token != "" {
-		req.Header.Set("Authorization", "Bearer "+t.token)
+func setHeaders(req *http.Request, token string) {
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Header.Set("User-Agent", "ostree-upload")
 }

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/eventials/go-tus"
 
@@ -25,6 +27,35 @@ type Traffic struct {
 	Skipped      atomic.Int64 // upload bytes that the server had from earlier runs
 	Resent       atomic.Int64 // upload bytes that went out once more
 	Retries      atomic.Int64 // requests that were repeated
+
+	mu       sync.Mutex
+	underway map[*atomic.Int64]bool // what went out of each request whose fate is not known
+}
+
+// Underway is how many bytes went out in requests of which it is not known yet what
+// the server took.
+func (t *Traffic) Underway() (n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for out := range t.underway {
+		n += out.Load()
+	}
+	return n
+}
+
+// start counts out among the bytes under way, until end.
+func (t *Traffic) start(out *atomic.Int64) (end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.underway == nil {
+		t.underway = map[*atomic.Int64]bool{}
+	}
+	t.underway[out] = true
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.underway, out)
+	}
 }
 
 // An Uploader uploads bodies, each until the server has all of it.
@@ -37,6 +68,13 @@ type Uploader struct {
 	retrier *Retrier
 	traffic *Traffic
 	pace    *pace
+	noHead  atomic.Bool // something on the way does not let HEAD through
+
+	// CheckRival, if set, is asked before an upload goes on that stood still for
+	// longer than QuietTime: its error ends the upload. HEAD would cut off whoever
+	// sends now.
+	CheckRival func(context.Context) error
+	QuietTime  time.Duration
 }
 
 // NewUploader returns one whose requests carry at most chunk bytes.
@@ -63,6 +101,7 @@ func (u *Uploader) send(ctx context.Context, session, name string, body io.ReadS
 		return err
 	}
 	defer up.body.detach()
+	defer func() { up.settle() }()
 	return u.retrier.do(ctx, "upload "+name, up.try)
 }
 
@@ -85,14 +124,16 @@ type upload struct {
 	created bool
 	whole   bool          // the server has all of it
 	live    *tus.Uploader // knows the offset; nil: ask the server
+	moved   time.Time     // when the server took something last, or zero
 	counted int64         // offset up to which Acknowledged has been counted; -1: unknown
 	reached int64         // offset up to which bytes have gone out
+	settle  func()        // ends the count of the last request as under way, once its fate is known
 }
 
 func (u *Uploader) newUpload(ctx context.Context, session, name string, body *detachable, size int64, meta tus.Metadata) (*upload, error) {
 	up := &upload{
 		uploader: u, ctx: ctx, session: session, name: name, url: u.client.url(uploadPath(session, name)),
-		body: body, meta: meta, size: size, counted: -1,
+		body: body, meta: meta, size: size, counted: -1, settle: func() {},
 		binding: &binding{ctx: ctx, next: u.client.transport},
 	}
 	// A config and a client of its own: go-tus allocates ChunkSize bytes for each
@@ -118,7 +159,7 @@ func (u *upload) try() (progress bool, err error) {
 		if err := u.locate(); err != nil || u.whole {
 			return false, err
 		}
-		if u.live == nil { // terminated: other bytes were there
+		if u.live == nil { // terminated, as other bytes were there, or HEAD is not let through
 			continue
 		}
 		if u.live.Offset() >= u.size {
@@ -127,31 +168,42 @@ func (u *upload) try() (progress bool, err error) {
 		if err := u.patch(); err != nil {
 			return false, err
 		}
-		u.uploader.retrier.progressed()
+		u.uploader.retrier.Progressed()
 	}
 }
 
-// locate creates the upload if it does not exist, and asks for its offset.
+// locate creates the upload if it does not exist, and learns its offset.
 func (u *upload) locate() error {
 	if u.live != nil {
 		return nil
 	}
-	if !u.created {
-		if err := u.create(); err != nil || u.live != nil {
+	if check := u.uploader.CheckRival; check != nil && !u.moved.IsZero() && time.Since(u.moved) > u.uploader.QuietTime {
+		if err := check(u.ctx); err != nil {
 			return err
 		}
 	}
-	return u.resume()
+	noHead := u.uploader.noHead.Load()
+	if !u.created || noHead {
+		if err := u.create(); err != nil || u.live != nil || u.whole || !u.created {
+			return err
+		}
+	}
+	return u.resume(noHead)
 }
 
-// create creates the upload. It may exist already: resume asks for its offset then.
+// create creates the upload. If it exists already, the answer tells its offset, or
+// else resume asks for it.
 func (u *upload) create() error {
 	_, err := u.tus.CreateUpload(u.tusBody)
+	var answer *answerError
 	switch {
 	case err == nil:
 		// At our own URL: Location may name any host.
 		u.live, u.counted = tus.NewUploader(u.tus, u.url, u.tusBody, 0), 0
 	case Status(err) == http.StatusConflict && Code(err) != wire.SessionClosed:
+		if errors.As(err, &answer) && answer.header.Get("Upload-Offset") != "" {
+			return u.goOn(answer.header)
+		}
 	default:
 		return u.cause(err)
 	}
@@ -159,24 +211,64 @@ func (u *upload) create() error {
 	return nil
 }
 
-// resume asks the server for the offset, and terminates an upload of other bytes.
-func (u *upload) resume() error {
-	live, err := u.tus.ResumeUpload(u.tusBody)
-	if err != nil {
-		return u.recreateIfGone(u.cause(err))
+// resume asks the server for the offset. Where something on the way does not let
+// HEAD through, as a cache that makes a GET of it, the creation is asked for again
+// in its place, of this upload and of all others; that told nothing if noHead is
+// set.
+func (u *upload) resume(noHead bool) error {
+	_, err := u.tus.ResumeUpload(u.tusBody)
+	if err == nil {
+		return u.goOn(u.binding.head)
 	}
-	length, err := strconv.ParseInt(u.binding.head.Get("Upload-Length"), 10, 64)
-	if err == nil && live.Offset() >= length { // whole, and ingested or about to be
-		u.acknowledge(live.Offset())
+	err = u.cause(err)
+	if isOddHead(err) && !noHead {
+		u.uploader.noHead.Store(true)
+		return nil
+	}
+	return u.recreateIfGone(err)
+}
+
+// isOddHead reports whether err, of a HEAD, says that it did not come as one to the
+// server, or came back as none.
+func isOddHead(err error) bool {
+	var network *networkError
+	var answer *answerError
+	switch {
+	case errors.As(err, &network):
+		return false
+	case !errors.As(err, &answer):
+		return true // a success without an offset
+	}
+	switch answer.problem.Status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return answer.foreign() && answer.problem.Status == http.StatusForbidden
+}
+
+// goOn takes the offset from the header of an answer, and terminates an upload of
+// other bytes.
+func (u *upload) goOn(h http.Header) error {
+	offset, err := strconv.ParseInt(h.Get("Upload-Offset"), 10, 64)
+	if err != nil || offset < 0 {
+		return retryableError{fmt.Errorf("the server tells no offset of upload %s, but %q", u.name, h.Get("Upload-Offset"))}
+	}
+	u.created = true
+	if u.counted >= 0 && offset > max(u.counted, u.reached) {
+		return u.takenOver()
+	}
+	length, err := strconv.ParseInt(h.Get("Upload-Length"), 10, 64)
+	if err == nil && offset >= length { // whole, and ingested or about to be
+		u.acknowledge(offset)
 		u.whole = true
 		return nil
 	}
-	sum := headDigest(u.binding.head)
-	if err == nil && length != u.size || live.Offset() > u.size || sum != "" && sum != u.meta["digest"] {
+	sum := headDigest(h)
+	if err == nil && length != u.size || offset > u.size || sum != "" && sum != u.meta["digest"] {
 		return u.terminate()
 	}
-	u.acknowledge(live.Offset())
-	u.live = live
+	u.acknowledge(offset)
+	u.live = tus.NewUploader(u.tus, u.url, u.tusBody, offset)
 	return nil
 }
 
@@ -196,6 +288,8 @@ func (u *upload) patch() error {
 	u.config.ChunkSize = min(u.uploader.pace.next(), u.size-from)
 	sent := u.config.ChunkSize
 	u.binding.out = new(atomic.Int64)
+	u.settle()
+	u.settle = u.uploader.traffic.start(u.binding.out)
 	err := u.live.UploadChunck()
 	u.countSent(from, u.binding.out.Load())
 	if err == nil && u.live.Offset() != from+sent {
@@ -226,6 +320,11 @@ func (u *upload) chunkFailed(err error, sent int64) error {
 		if Code(err) != wire.SessionClosed {
 			return retryableError{err}
 		}
+	case http.StatusBadRequest:
+		// By another request, and this upload has only one under way.
+		if Code(err) != "" && strings.Contains(err.Error(), "ERR_UPLOAD_INTERRUPTED") {
+			return u.takenOver()
+		}
 	case http.StatusRequestEntityTooLarge:
 		// From a proxy; our server's own limit says too-large.
 		if Code(err) != wire.TooLarge && u.uploader.pace.refused(sent) {
@@ -235,11 +334,24 @@ func (u *upload) chunkFailed(err error, sent int64) error {
 	return u.recreateIfGone(err)
 }
 
-// recreateIfGone has the next try create an upload that the server does not know.
+// ErrTakenOver is in the error of an upload into which, or into whose session,
+// someone else has sent meanwhile.
+var ErrTakenOver = errors.New("another push has taken over")
+
+func (u *upload) takenOver() error { return fmt.Errorf("upload %s: %w", u.name, ErrTakenOver) }
+
+// recreateIfGone has the next try create an upload that the server does not know. A
+// pack of which it knew a part before was salvaged by someone else; an object of
+// other bytes than its name says is gone once it was verified.
 func (u *upload) recreateIfGone(err error) error {
-	if errors.Is(err, tus.ErrUploadNotFound) || Status(err) == http.StatusNotFound || Status(err) == http.StatusGone {
+	if Code(err) == wire.NotFound && u.reached > 0 && u.meta["pack"] != "" {
+		return u.takenOver()
+	}
+	if Status(err) == http.StatusNotFound || Status(err) == http.StatusGone {
 		u.created = false
-		u.counted = -1
+		if KindOf(err) != Temporary { // else it may be there, behind a proxy that has no server for the moment
+			u.counted = -1
+		}
 		return retryableError{err}
 	}
 	return err
@@ -264,6 +376,7 @@ func (u *upload) cause(err error) error {
 // acknowledge counts the bytes that the server has beyond those counted before.
 // What it had before this run is skipped.
 func (u *upload) acknowledge(offset int64) {
+	u.settle()
 	switch {
 	case u.counted < 0:
 		u.uploader.traffic.Skipped.Add(min(offset, u.size))
@@ -271,9 +384,10 @@ func (u *upload) acknowledge(offset int64) {
 		u.uploader.traffic.Acknowledged.Add(offset - u.counted)
 	}
 	u.counted = max(u.counted, offset)
+	u.moved = time.Now()
 }
 
-// headDigest is the digest in the Upload-Metadata of a HEAD's answer, or "".
+// headDigest is the digest in an answer's Upload-Metadata, or "".
 func headDigest(h http.Header) string {
 	for pair := range strings.SplitSeq(h.Get("Upload-Metadata"), ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(pair), " ")

@@ -38,6 +38,7 @@ func OpenFile(path string, log *slog.Logger) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	log.Info("configuration read", "file", path, "tokens", len(c.Tokens))
 	return &File{path: path, log: log, current: c, seen: seen}, nil
 }
 

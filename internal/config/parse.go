@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -127,6 +128,12 @@ func (p *parser) err() error {
 }
 
 func (p *parser) decode(text []byte, form *fileForm) {
+	var document yaml.Node
+	if yaml.Unmarshal(text, &document) == nil {
+		if p.tags(&document); p.broken {
+			return
+		}
+	}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	err := d.Decode(form)
@@ -139,11 +146,37 @@ func (p *parser) decode(text []byte, form *fileForm) {
 			p.faults = append(p.faults, fault{lineOf(f), errors.New(plainFault(f))})
 		}
 	case err != nil:
-		p.faults, p.broken = append(p.faults, fault{0, err}), true
+		p.faults, p.broken = append(p.faults, notYAML(err, text)), true
 		return
 	}
 	if d.Decode(new(yaml.Node)) != io.EOF {
 		p.faults = append(p.faults, fault{0, errors.New("more than one YAML document")})
+	}
+}
+
+// notYAML says where a text is no YAML, and why if it is a common slip.
+func notYAML(err error, text []byte) fault {
+	said := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := lineOf(said)
+	lines := strings.Split(string(text), "\n")
+	// yaml counts from 0 or 1, by the kind of fault.
+	for at := max(line, 1); at <= min(line+1, len(lines)); at++ {
+		if indent := lines[at-1]; strings.Contains(indent[:len(indent)-len(strings.TrimLeft(indent, " \t"))], "\t") {
+			return fault{at, fmt.Errorf("line %d: a tab at the start of the line; YAML is indented by spaces", at)}
+		}
+	}
+	return fault{line, fmt.Errorf("not YAML: %s", said)}
+}
+
+// tags reports what is marked with a type, such as !!binary: nothing in the file
+// has another than its own.
+func (p *parser) tags(n *yaml.Node) {
+	if n.Style&yaml.TaggedStyle != 0 {
+		err := fmt.Errorf("line %d: the tag %s does not belong in this file", n.Line, n.ShortTag())
+		p.faults, p.broken = append(p.faults, fault{n.Line, err}), true
+	}
+	for _, c := range n.Content {
+		p.tags(c)
 	}
 }
 
@@ -156,11 +189,16 @@ func lineOf(s string) (line int) {
 var unknownField = regexp.MustCompile(`field (.*) not found in type .*`)
 var wrongKind = regexp.MustCompile(`(?s)cannot unmarshal (\S+).* into .*`)
 
+// kinds are yaml's names of what a value can be, in words.
+var kinds = strings.NewReplacer("!!str", "a text", "!!map", "a mapping", "!!seq", "a list",
+	"!!int", "a number", "!!float", "a number", "!!bool", "true or false", "!!timestamp", "a time", "!!null", "nothing")
+
 // plainFault says in words of the file what yaml says in words of Go. Values
 // are left out: one of them may be a token.
 func plainFault(s string) string {
 	s = unknownField.ReplaceAllString(s, `unknown key "$1"`)
-	return wrongKind.ReplaceAllString(s, "$1 does not belong here")
+	s = wrongKind.ReplaceAllString(s, "$1 does not belong here")
+	return kinds.Replace(s)
 }
 
 func (p *parser) errorf(n *yaml.Node, key, format string, args ...any) {
@@ -240,12 +278,19 @@ func (p *parser) time(n *yaml.Node, key string, into *time.Time) {
 }
 
 func (p *parser) address(n *yaml.Node, key string, into *string) {
-	parsed(p, n, key, into, func(s string) (string, error) {
-		if _, _, err := net.SplitHostPort(s); err != nil {
-			return "", fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
-		}
-		return s, nil
-	})
+	parsed(p, n, key, into, func(s string) (string, error) { return s, CheckAddress(s) })
+}
+
+// CheckAddress refuses what no server can listen on.
+func CheckAddress(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
+	}
+	return nil
 }
 
 func (p *parser) summary(n *yaml.Node, key string, into *string) {

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/test/must"
 	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // holds checks that a folder has one file, of a content and mode.

@@ -9,8 +9,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/lirios/ostree-upload/test/must"
 	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // MakeFolder makes what is missing and leaves the rest as it is; a file in its

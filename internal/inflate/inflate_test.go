@@ -18,6 +18,7 @@ import (
 	"testing/iotest"
 
 	kflate "github.com/klauspost/compress/flate"
+
 	"github.com/lirios/ostree-upload/test/must"
 )
 

@@ -70,7 +70,7 @@ func TestProgressAtTheEnd(t *testing.T) {
 	opt := options(f, repo)
 	opt.Progress = new(Progress)
 	mustEnd(t, opt, 0, "")
-	if p := opt.Progress; p.Begun.Load() != p.Sent.Load() || p.BegunBytes.Load() != p.Traffic.Acknowledged.Load() || p.LeftBytes() != 0 || p.Stage() != Verifying {
+	if p := opt.Progress; p.Begun.Load() != p.Sent.Load() || p.BegunBytes.Load() != p.Traffic.Acknowledged.Load() || p.TotalBytes() != p.DoneBytes() || p.Stage() != Verifying {
 		t.Errorf("%d objects begun, %d sent; %d bytes begun, %d acknowledged; %s",
 			p.Begun.Load(), p.Sent.Load(), p.BegunBytes.Load(), p.Traffic.Acknowledged.Load(), p.Stage())
 	}

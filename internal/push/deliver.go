@@ -4,6 +4,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/lirios/ostree-upload/internal/client"
@@ -42,13 +43,21 @@ func (r *run) publish(ctx context.Context) error {
 
 // advance delivers an open session's objects and waits for its outcome.
 func (r *run) advance(ctx context.Context, have map[ostree.Checksum]bool) error {
-	if r.session.State == wire.Open {
-		if err := r.deliver(ctx, have); err != nil {
+	for r.session.State == wire.Open {
+		err := r.deliver(ctx, have)
+		if errors.Is(err, client.ErrTakenOver) {
+			if err := r.giveWay(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err == nil {
+			err = r.finalize(ctx)
+		}
+		if err != nil {
 			return err
 		}
-		if err := r.finalize(ctx); err != nil {
-			return err
-		}
+		break
 	}
 	return r.await(ctx)
 }

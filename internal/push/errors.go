@@ -85,6 +85,15 @@ const (
 	gaveUp    = "gave-up"
 )
 
+// Code is the code of an error that ends a command.
+func Code(err error) string {
+	var known *Error
+	if errors.As(err, &known) {
+		return known.Code
+	}
+	return endCode(err)
+}
+
 // endCode is the code of an error that is not an *Error yet.
 func endCode(err error) string {
 	var late *client.GaveUpError

@@ -5,6 +5,7 @@ package push
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
@@ -30,6 +31,9 @@ func (r *run) negotiateBatch(ctx context.Context, names []ostree.Name) (lacking 
 func (r *run) negotiate(ctx context.Context, what string, names []ostree.Name) (lacking []ostree.Name, err error) {
 	err = r.retrier.Do(ctx, what, func() (err error) {
 		lacking, err = r.client.Negotiate(ctx, r.session.ID, names)
+		if client.Status(err) >= 500 && r.ingesting(ctx) {
+			r.retrier.Progressed()
+		}
 		return err
 	})
 	if client.Status(err) != http.StatusRequestEntityTooLarge || client.Code(err) == wire.TooLarge || len(names) <= firstBatch {
@@ -41,6 +45,13 @@ func (r *run) negotiate(ctx context.Context, what string, names []ostree.Name) (
 	}
 	rest, err := r.negotiate(ctx, what, names[half:])
 	return append(lacking, rest...), err
+}
+
+// ingesting reports whether the server is verifying what arrived. Until that is done
+// it answers no question about objects, and a proxy may cut each.
+func (r *run) ingesting(ctx context.Context) bool {
+	s, err := r.client.Session(ctx, r.session.ID, 0)
+	return err == nil && slices.ContainsFunc(s.Uploads, func(u wire.Upload) bool { return u.Offset == u.Size })
 }
 
 // recheck asks once more for what src has: what is lacking now was rejected. It

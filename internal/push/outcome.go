@@ -14,8 +14,12 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// longestWait is the longest that one request waits for the outcome.
-const longestWait = 30 * time.Second
+// One request waits for the outcome for at most longestWait, and for no less than
+// shortestWait where a proxy has no patience.
+const (
+	longestWait  = 30 * time.Second
+	shortestWait = 250 * time.Millisecond
+)
 
 // finalize asks for verification and publishing.
 func (r *run) finalize(ctx context.Context) error {
@@ -31,6 +35,7 @@ func (r *run) finalize(ctx context.Context) error {
 // update keeps what the server says of the session.
 func (r *run) update(s wire.Session) {
 	r.session = s
+	r.progress.noted(s)
 	switch s.State {
 	case wire.Verifying:
 		r.progress.Set(Verifying)
@@ -40,22 +45,27 @@ func (r *run) update(s wire.Session) {
 }
 
 // await waits until the session is neither verifying nor publishing. The waits
-// grow: the outcome may fall between an answer and the next question.
+// grow: the outcome may fall between an answer and the next question. Where a proxy
+// cuts a wait, the session is asked for as it is now, and later waits are shorter:
+// as long as the server says that the session lives, the push waits for it.
 func (r *run) await(ctx context.Context) error {
 	if r.lastByte.IsZero() {
 		r.lastByte = time.Now()
 	}
 	defer func() { r.seconds.Finalize = since(r.lastByte) }()
 	r.update(r.session)
-	id := r.session.ID
-	for wait := time.Second; ; wait = min(2*wait, longestWait) {
+	id, longest := r.session.ID, longestWait
+	for wait := time.Second; ; wait = min(2*wait, longest) {
 		if st := r.session.State; st != wire.Verifying && st != wire.Publishing {
 			return r.refresh(ctx)
 		}
+		now := wait
 		err := r.retrier.Do(ctx, "wait for session "+id, func() error {
-			s, err := r.client.Session(ctx, id, wait)
+			s, err := r.client.Session(ctx, id, now)
 			if err == nil {
 				r.update(s)
+			} else if now > 0 {
+				longest, now = max(now/2, shortestWait), 0
 			}
 			return err
 		})

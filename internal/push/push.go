@@ -30,9 +30,10 @@ const (
 type Options struct {
 	Repo           string
 	Address, Token string
-	Refs           []string // none: all refs of the repository
-	Resume         string   // a session's ID; then Refs does not matter
-	Depth          int      // parents to send of each commit; -1: all that the server lacks
+	RenewToken     func() (string, error) // reads the token again when it is refused; nil: it does not change
+	Refs           []string               // none: all refs of the repository
+	Resume         string                 // a session's ID; then Refs does not matter
+	Depth          int                    // parents to send of each commit; -1: all that the server lacks
 	Force, DryRun  bool
 	Jobs           int   // uploads at once; 0: DefaultJobs
 	ChunkSize      int64 // most bytes of one request; 0: DefaultChunk
@@ -87,7 +88,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return e.Result(), e
 	}
 	defer r.client.Close()
-	err = r.explain(r.push(ctx))
+	err = r.explainToken(r.explain(r.push(ctx)))
 	r.seconds.Total = since(start)
 	if err == nil {
 		return r.result(nil), nil
@@ -102,6 +103,7 @@ func newRun(opt Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.RenewToken(opt.RenewToken)
 	repo, err := ostree.OpenRepo(opt.Repo)
 	if errors.Is(err, ostree.ErrNoRepo) {
 		err = hint.Add(err, "name the build repository with --repo")
@@ -111,12 +113,14 @@ func newRun(opt Options) (*run, error) {
 	}
 	traffic := &opt.Progress.Traffic
 	retrier := client.NewRetrier(opt.RetryFor, opt.FirstContact, &traffic.Retries, opt.Log)
-	return &run{
+	r := &run{
 		opt: opt, repo: repo, client: c, retrier: retrier, progress: opt.Progress,
 		uploader:   client.NewUploader(c, retrier, traffic, opt.ChunkSize),
 		refs:       []wire.Ref{},
 		packPrefix: strings.ToLower(rand.Text()[:6]),
-	}, nil
+	}
+	r.uploader.CheckRival, r.uploader.QuietTime = r.checkRival, glance
+	return r, nil
 }
 
 func (o *Options) fill() {

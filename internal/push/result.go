@@ -48,6 +48,8 @@ type Seconds struct {
 // Progress counts what a push has done so far. A reporter reads it from another
 // goroutine while Run works.
 type Progress struct {
+	There      atomic.Int64 // objects of the session that the server had before this run
+	ThereBytes atomic.Int64 // bytes of those
 	Walked     atomic.Int64 // objects found by the walk
 	Listed     atomic.Bool  // Lacking is the final count
 	Lacking    atomic.Int64 // objects that the server lacks, of those that it was asked about
@@ -57,6 +59,7 @@ type Progress struct {
 	Traffic    client.Traffic
 
 	stage atomic.Int32
+	note  atomic.Pointer[string] // what the server says it waits for; nil: nothing
 }
 
 // A Stage is the part of its work that a push is doing.
@@ -86,19 +89,37 @@ func (p *Progress) begin(c *content) {
 	p.Set(Uploading)
 }
 
-// LeftBytes estimates the upload bytes still to go: those of uploads begun, and
-// for each other object as much as one has on average. It is -1 until the number
-// of those is known.
-func (p *Progress) LeftBytes() int64 {
-	begun, bytes := p.Begun.Load(), p.BegunBytes.Load()-p.Traffic.Skipped.Load()
-	if !p.Listed.Load() {
-		return -1
+// resumed counts what the server has already of a session.
+func (p *Progress) resumed(s wire.Session) {
+	p.There.Store(s.Objects.Staged)
+	p.ThereBytes.Store(s.Bytes.Staged)
+}
+
+// noted keeps what the server says about a session that it works on.
+func (p *Progress) noted(s wire.Session) {
+	if s.Detail == "" {
+		p.note.Store(nil)
+		return
 	}
-	left := bytes - p.Traffic.Acknowledged.Load()
+	p.note.Store(&s.Detail)
+}
+
+// DoneBytes are the upload bytes that the server has, from this run and those
+// before, and those that are on their way.
+func (p *Progress) DoneBytes() int64 {
+	t := &p.Traffic
+	return p.ThereBytes.Load() + t.Skipped.Load() + t.Acknowledged.Load() + t.Underway()
+}
+
+// TotalBytes estimates the upload bytes of the whole session: those of uploads begun
+// and, for each other object that is known to be lacking, as much as one has on
+// average.
+func (p *Progress) TotalBytes() int64 {
+	begun, bytes := p.Begun.Load(), p.BegunBytes.Load()
 	if begun > 0 {
-		left += max(0, p.Lacking.Load()-begun) * (bytes / begun)
+		bytes += max(0, p.Lacking.Load()-begun) * (bytes / begun)
 	}
-	return max(0, left)
+	return max(p.ThereBytes.Load()+bytes, p.DoneBytes())
 }
 
 // result is what the push did, ended by e or, if that is nil, by success.
@@ -113,6 +134,9 @@ func (r *run) result(e *Error) *Result {
 	}
 	if len(r.sessions) > 1 || len(r.later) > 0 {
 		result.Sessions = r.sessions
+	}
+	if r.session.ID != "" && r.session.Problems == nil {
+		result.Session.Problems = []wire.ObjectProblem{}
 	}
 	if e != nil {
 		result.Error, result.ErrorCode, result.ExitCode = e.Error(), e.Code, e.Exit

@@ -8,17 +8,17 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
-// What is left is known of what was begun and estimated of the rest.
-func TestLeftBytes(t *testing.T) {
+// How much there is in all is known of what was begun and estimated of the rest.
+func TestTotalBytes(t *testing.T) {
 	var p Progress
-	if p.LeftBytes() != -1 || p.Stage() != Walking {
-		t.Errorf("%d left while %s", p.LeftBytes(), p.Stage())
+	if p.TotalBytes() != 0 || p.Stage() != Walking {
+		t.Errorf("%d in all while %s", p.TotalBytes(), p.Stage())
 	}
 	p.begin(newSingle(&ostree.Object{Size: 1000}))
 	p.Traffic.Acknowledged.Add(400)
 	p.Lacking.Add(3)
 	p.Listed.Store(true)
-	if left := p.LeftBytes(); left != 600+2*1000 || p.Stage() != Uploading {
-		t.Errorf("%d left while %s", left, p.Stage())
+	if p.DoneBytes() != 400 || p.TotalBytes() != 3*1000 || p.Stage() != Uploading {
+		t.Errorf("%d of %d while %s", p.DoneBytes(), p.TotalBytes(), p.Stage())
 	}
 }

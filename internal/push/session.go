@@ -23,24 +23,45 @@ var unfinished = []string{wire.Open, wire.Verifying, wire.Publishing}
 // one. The search is repeated with the rest: if the answer to an opening was lost,
 // it finds that session.
 func (r *run) openSession(ctx context.Context, open wire.OpenRequest, after time.Time) error {
-	return r.retrier.Do(ctx, "open a session", func() error {
-		found, err := r.findSession(ctx, open, after)
+	err := r.retrier.Do(ctx, "open a session", func() error {
+		found, err := r.findSessions(ctx, open, after)
 		if err != nil {
 			return err
 		}
-		if found != nil {
-			return r.useSession(ctx, *found, true)
+		if len(found) > 0 {
+			return r.useSession(found[0], true)
 		}
 		s, err := r.client.OpenSession(ctx, open)
 		if err != nil {
 			return err
 		}
-		return r.useSession(ctx, s, false)
+		return r.useOldest(ctx, s, after)
 	})
+	if err != nil || !r.resumed {
+		return err
+	}
+	return r.takeOver(ctx, glance)
 }
 
-// findSession looks for an unfinished session for the same refs and commits.
-func (r *run) findSession(ctx context.Context, open wire.OpenRequest, after time.Time) (*wire.Session, error) {
+// useOldest uses s, which was just opened, unless a rival opened one for the same at
+// the same time: of these all use the oldest.
+func (r *run) useOldest(ctx context.Context, s wire.Session, after time.Time) error {
+	all, err := r.findSessions(ctx, wire.OpenRequest{Refs: s.Refs, Force: s.Force}, after)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 || all[len(all)-1].ID == s.ID {
+		return r.useSession(s, false)
+	}
+	if _, err := r.client.Abort(ctx, s.ID); err != nil {
+		r.opt.Log.Warn("could not abort a session that is not needed", "session", s.ID, "err", err)
+	}
+	return r.useSession(all[len(all)-1], true)
+}
+
+// findSessions looks for unfinished sessions for the same refs and commits, the
+// newest first, in the first state that has any.
+func (r *run) findSessions(ctx context.Context, open wire.OpenRequest, after time.Time) (found []wire.Session, err error) {
 	moves := wire.MovesOf(open.Refs, open.Force)
 	for _, state := range unfinished {
 		sessions, err := r.client.OwnSessions(ctx, state, moves)
@@ -49,11 +70,20 @@ func (r *run) findSession(ctx context.Context, open wire.OpenRequest, after time
 		}
 		for _, s := range sessions {
 			if s.State == state && s.Created.After(after) && movesOf(s) == moves {
-				return r.whole(ctx, s)
+				w, err := r.whole(ctx, s)
+				if err != nil {
+					return nil, err
+				}
+				if w != nil {
+					found = append(found, *w)
+				}
 			}
 		}
+		if len(found) > 0 {
+			break
+		}
 	}
-	return nil, nil
+	return found, nil
 }
 
 // movesOf is what a session of a list is to do. Servers that list all refs do not
@@ -79,24 +109,40 @@ func (r *run) whole(ctx context.Context, s wire.Session) (*wire.Session, error) 
 
 // resume uses the session that the user named.
 func (r *run) resume(ctx context.Context, id string) error {
-	return r.retrier.Do(ctx, "resume session "+id, func() error {
+	err := r.retrier.Do(ctx, "resume session "+id, func() error {
 		s, err := r.client.Session(ctx, id, 0)
 		if client.Status(err) == http.StatusNotFound {
 			return &Error{
 				Exit: ExitFailed, Code: wire.NotFound, Err: fmt.Errorf("%s knows no session %s of this token", r.client.Address(), id),
-				HintText: "see which there are: ostree-upload sessions --address " + quoted(r.client.Address()),
+				HintText: "a session belongs to the name of its token: one that replaces it needs the same name (gentoken --replace);" +
+					" see which there are: ostree-upload sessions --address " + quoted(r.client.Address()),
 			}
 		}
 		if err != nil {
 			return err
 		}
-		return r.useSession(ctx, s, true)
+		return r.useSession(s, true)
 	})
+	if err != nil {
+		return err
+	}
+	return r.takeOver(ctx, glance)
+}
+
+// explainToken says how a push goes on whose token ended: another token of the same
+// name finds the session and what has arrived.
+func (r *run) explainToken(err error) error {
+	if client.Code(err) != wire.Unauthorized || r.session.ID == "" {
+		return err
+	}
+	return hint.Add(err, "session %s belongs to the token's name, not to the token: renew it on the server with ostree-upload gentoken --replace --name %s, then go on with: %s",
+		r.session.ID, r.session.Token, r.resumeCommand())
 }
 
 // useSession makes s the session of this push; it may be repeated.
-func (r *run) useSession(ctx context.Context, s wire.Session, resumed bool) error {
+func (r *run) useSession(s wire.Session, resumed bool) error {
 	r.session, r.refs, r.resumed = s, s.Refs, resumed
+	r.progress.resumed(s)
 	switch s.State {
 	case wire.Failed, wire.Aborted, wire.Expired:
 		return closedError(s)
@@ -109,14 +155,7 @@ func (r *run) useSession(ctx context.Context, s wire.Session, resumed bool) erro
 		}
 	}
 	r.announce(s, resumed)
-	if !resumed || s.State != wire.Open {
-		return nil
-	}
-	err := r.client.Salvage(ctx, s.ID)
-	if status := client.Status(err); status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
-		return nil // an older server: whole objects of packs that were cut off are sent again
-	}
-	return err
+	return nil
 }
 
 // announce tells the session's ID to the caller, once for each session.

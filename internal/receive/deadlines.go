@@ -47,8 +47,9 @@ func (w *timedWriter) renew() {
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTime))
 }
 
-// leaveBody has a request answered whose body nobody reads: whoever has no token
-// must not make the server wait for it.
+// leaveBody has a request answered whose body nobody reads, and the connection closed:
+// whoever has no token, or sends what is refused, must not make the server wait for
+// it. net/http would read on first.
 func leaveBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return

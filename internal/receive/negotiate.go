@@ -37,6 +37,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 	if err := s.cfg.Journal.Add(session.ID, entries); err != nil {
 		return err
 	}
+	s.log(r).Debug("objects announced", "objects", len(names), "lacking", len(lacking))
 	return writeNames(w, r, lacking)
 }
 

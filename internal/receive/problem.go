@@ -14,16 +14,11 @@ import (
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// fail sends an error as a Problem. What the client did wrong is not logged;
-// what went wrong here is.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+// fail sends an error as a Problem, and logs it.
+func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 	p := problemOf(err)
-	if r.Context().Err() != nil {
-		s.cfg.Log.Debug("request cut off", "method", r.Method, "path", r.URL.Path, "err", err)
-	} else if p.Status >= 500 {
-		s.cfg.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-	}
-	writeProblem(w, r, p)
+	s.logProblem(r, p, err)
+	writeProblem(w, r.Request, p)
 }
 
 func problemOf(err error) *wire.Problem {

@@ -62,6 +62,9 @@ func TestAuthentication(t *testing.T) {
 		for _, path := range []string{"/", "/api/v1/info", "/api/v1/refs", "/api/v1/sessions", "/files/", "/files/a/b",
 			"/nothing", "/healthz/", "//healthz", "/files/../healthz", "/api/../healthz"} {
 			for _, method := range []string{"GET", "POST", "HEAD", "PATCH", "DELETE", "OPTIONS", "PUT"} {
+				if method == "OPTIONS" && path == "/files/" {
+					continue // what tus can do is told to anyone
+				}
 				a := c.Do(method, path, nil, "Tus-Resumable", "1.0.0", "X-HTTP-Method-Override", "GET")
 				if a.Status != 401 || a.Header.Get("WWW-Authenticate") == "" {
 					t.Errorf("%s %s with token %q: %d", method, path, token, a.Status)

@@ -47,6 +47,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
 		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
+		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
 		{"POST /files/{$}", creator, s.createUpload},
 		{"HEAD /files/{id}/{name}", owner, s.upload},
@@ -153,7 +154,7 @@ func (s *Server) answer(route route) http.Handler {
 			err = revoked.problem
 		}
 		if err != nil {
-			s.fail(w, r, err)
+			s.fail(w, q, err)
 		}
 	})
 }
@@ -165,16 +166,21 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	}
 	if r.token, err = s.bearer(r); err != nil {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
-		return wire.Errorf(wire.Unauthorized, "%v", err).
-			WithHint("make a token on the server: ostree-upload gentoken")
+		p := wire.Errorf(wire.Unauthorized, "%v", err)
+		if errors.Is(err, errNoToken) {
+			return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
+		}
+		return p.WithHint("make a token on the server: ostree-upload gentoken")
 	}
 	return may(s, r)
 }
 
+var errNoToken = errors.New("no bearer token was sent")
+
 func (s *Server) bearer(r *request) (*token.Token, error) {
 	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, errors.New("no bearer token was sent")
+		return nil, errNoToken
 	}
 	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
 }
@@ -225,5 +231,6 @@ func notRouted(mux *http.ServeMux) handlerFunc {
 }
 
 func nothing(_ http.ResponseWriter, r *request) error {
-	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path)
+	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path).
+		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/")
 }

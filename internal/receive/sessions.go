@@ -34,11 +34,12 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Force: req.Force}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: remote(r.Request), Force: req.Force}, ttl)
 	if err != nil {
 		return err
 	}
-	s.cfg.Log.Info("session opened", "session", session.ID, "token", t.Name, "refs", len(req.Refs))
+	r.session = &session
+	s.log(r).Info("session opened", "ref", session.RefList(), "force", req.Force)
 	w.Header().Set("Location", "/api/v1/sessions/"+session.ID)
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
@@ -268,7 +269,7 @@ func (s *Server) abortSession(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	s.cfg.Log.Info("session aborted", "session", session.ID, "token", r.token.Name)
+	s.log(r).Info("session aborted", "opener", session.Token, "ref", session.RefList())
 	return s.answerWhole(w, http.StatusOK, session.ID)
 }
 
@@ -279,10 +280,13 @@ func (s *Server) finalize(w http.ResponseWriter, r *request) error {
 	case journal.Aborted, journal.Expired:
 		return closed(r.session)
 	case journal.Open:
-		_, err := s.cfg.Journal.Move(r.session.ID, journal.Verifying, func(s *journal.Session) { s.Error, s.Detail = "", "" })
+		session, err := s.cfg.Journal.Move(r.session.ID, journal.Verifying, func(s *journal.Session) {
+			s.Error, s.Detail, s.Remote = "", "", remote(r.Request)
+		})
 		if err != nil {
 			return err
 		}
+		s.log(r).Info("finalize asked", "ref", session.RefList(), "objects", session.Counts.Staged, "bytes", session.Counts.Received)
 		s.cfg.Publisher.Enqueue()
 	}
 	return s.answerWhole(w, http.StatusAccepted, r.session.ID)

@@ -5,8 +5,11 @@ package receive
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +19,9 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/tusstore"
 )
+
+// tusVersion is the only one of the protocol.
+const tusVersion = "1.0.0"
 
 // newTus makes the tus server over the store. Who may do what was decided
 // before a request gets there.
@@ -49,14 +55,57 @@ func uploadName(meta map[string]string) (session, name string) {
 	return meta["session"], meta["object"] + meta["pack"]
 }
 
+// location is where an upload is, relative to where it was created: this server
+// does not know by which scheme, host and path a client reaches it.
+func location(id string) string { return ".." + uploadsPath + id }
+
 // forwardToTus lets tusd answer, and gives its errors the form of all others.
 func (s *Server) forwardToTus(w http.ResponseWriter, r *request) error {
 	tw := &tusWriter{ResponseWriter: w}
 	s.tus.ServeHTTP(tw, r.Request)
 	if tw.status >= 400 {
+		leaveBody(w, r.Request)
 		return tw.problem()
 	}
 	return nil
+}
+
+// answerExisting answers the creation of an upload that exists, with all that HEAD
+// would tell. If it is the same creation again and nothing has arrived, it is 201,
+// as the first time: that answer was lost, most likely.
+func (s *Server) answerExisting(w http.ResponseWriter, r *request) (answered bool, err error) {
+	if r.Header.Get("Tus-Resumable") != tusVersion {
+		return false, nil // tusd says so
+	}
+	meta := handler.ParseMetadataHeader(r.Header.Get("Upload-Metadata"))
+	session, name := uploadName(meta)
+	id := tusstore.ID(session, name)
+	u, err := s.cfg.Store.GetUpload(r.Context(), id)
+	if errors.Is(err, handler.ErrNotFound) {
+		return false, nil
+	}
+	var there handler.FileInfo
+	if err == nil {
+		there, err = u.GetInfo(r.Context())
+	}
+	if err != nil {
+		return false, err
+	}
+	h := w.Header()
+	h.Set("Tus-Resumable", tusVersion)
+	h.Set("Location", location(id))
+	h.Set("Upload-Offset", strconv.FormatInt(there.Offset, 10))
+	h.Set("Upload-Length", strconv.FormatInt(there.Size, 10))
+	h.Set("Upload-Metadata", handler.SerializeMetadataHeader(there.MetaData))
+	if there.Offset > 0 || r.Header.Get("Upload-Length") != h.Get("Upload-Length") || !maps.Equal(meta, there.MetaData) {
+		p := wire.Errorf(wire.Exists, "upload %s exists, with %d of %d bytes", name, there.Offset, there.Size)
+		leaveBody(w, r.Request)
+		return true, p
+	}
+	h.Set("Cache-Control", "no-store")
+	leaveBody(w, r.Request)
+	w.WriteHeader(http.StatusCreated)
+	return true, nil
 }
 
 // tusWriter holds back an error of tusd, which is plain text, so that it can
@@ -72,6 +121,9 @@ func (w *tusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *tusWriter) WriteHeader(status int) {
 	w.status = status
+	if _, id, made := strings.Cut(w.Header().Get("Location"), uploadsPath); made {
+		w.Header().Set("Location", location(id))
+	}
 	if status < 400 {
 		w.ResponseWriter.WriteHeader(status)
 	}

@@ -75,10 +75,13 @@ func (s *Server) createUpload(w http.ResponseWriter, r *request) error {
 	} else {
 		err = s.checkObject(r, session.ID, meta["object"])
 	}
-	if err == nil {
-		err = s.checkSpace(r, session)
-	}
 	if err != nil {
+		return err
+	}
+	if answered, err := s.answerExisting(w, r); answered || err != nil {
+		return err
+	}
+	if err := s.checkSpace(r, session); err != nil {
 		return err
 	}
 	s.cfg.Store.Throttle(r.Context(), session.Token)

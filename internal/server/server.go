@@ -113,9 +113,17 @@ func Serve(ctx context.Context, opt Options) error {
 	}
 	opt.Log.Info("receiving", "address", listener.Addr().String(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)
 	stop := reloadOn(hup, opt, pair)
+	asked := make(chan time.Time, 1)
+	defer context.AfterFunc(ctx, func() {
+		asked <- time.Now()
+		opt.Log.Info("stopping", "grace", time.Duration(opt.Settings().Grace))
+	})()
 	err = s.Run(ctx, listener)
 	stop()
-	return errors.Join(err, s.Close(err == nil))
+	if err = errors.Join(err, s.Close(err == nil)); err == nil {
+		opt.Log.Info("stopped", "took", time.Since(<-asked))
+	}
+	return err
 }
 
 // reloadOn reads the configuration and the certificate again at each signal, until

@@ -171,9 +171,7 @@ func (f *Server) Tus(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method {
 	case "HEAD":
-		w.Header().Set("Upload-Offset", fmt.Sprint(len(u.bytes)))
-		w.Header().Set("Upload-Length", fmt.Sprint(u.size))
-		w.Header().Set("Upload-Metadata", u.meta)
+		u.tell(w)
 	case "DELETE":
 		delete(f.Uploads, name)
 		w.WriteHeader(204)
@@ -193,10 +191,18 @@ func (f *Server) Tus(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// tell puts what is known of an upload into the header of an answer.
+func (u *Upload) tell(w http.ResponseWriter) {
+	w.Header().Set("Upload-Offset", fmt.Sprint(len(u.bytes)))
+	w.Header().Set("Upload-Length", fmt.Sprint(u.size))
+	w.Header().Set("Upload-Metadata", u.meta)
+}
+
 func (f *Server) create(w http.ResponseWriter, r *http.Request) {
 	meta := r.Header.Get("Upload-Metadata")
 	name := cmp.Or(metaOf(meta, "pack"), metaOf(meta, "object"))
-	if f.Uploads[name] != nil {
+	if u := f.Uploads[name]; u != nil {
+		u.tell(w)
 		Refuse(w, wire.Errorf(wire.Exists, "upload %s exists", name))
 		return
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-package main
+package page
 
 import (
 	"reflect"
@@ -18,7 +18,7 @@ func TestServersTextIsPrintable(t *testing.T) {
 	var s wire.Session
 	const evil = "x\x1b[2J\u009b31m\r\n\x07"
 	poison(reflect.ValueOf(&s).Elem(), evil)
-	for what, text := range map[string]string{"table": sessionTable([]wire.Session{s}), "page": sessionPage(s)} {
+	for what, text := range map[string]string{"table": Sessions([]wire.Session{s}, time.Now()), "page": Session(s)} {
 		bad := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
 		if bad >= 0 {
 			t.Errorf("the %s has %q at %d", what, text[bad:], bad)
@@ -27,10 +27,10 @@ func TestServersTextIsPrintable(t *testing.T) {
 			t.Errorf("the %s has an end of line of the server's:\n%s", what, text)
 		}
 	}
-	page := sessionPage(s)
+	text := Session(s)
 	for _, field := range []string{"session  ", "state ", "detail ", "token ", "ref ", "upload ", "problem "} {
-		if !strings.Contains(page, field) {
-			t.Errorf("the page lacks %q, so this says nothing of it:\n%s", field, page)
+		if !strings.Contains(text, field) {
+			t.Errorf("the page lacks %q, so this says nothing of it:\n%s", field, text)
 		}
 	}
 }

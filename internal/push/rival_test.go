@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package push
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/link"
+	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/server"
+)
+
+// rivalPayload is what pushes of rivalRepo send: a large object and small ones.
+const rivalPayload = 6_000_000 + 60*100_000
+
+func rivalRepo(t *testing.T) (repo, head string) {
+	t.Helper()
+	repo, tree := filepath.Join(t.TempDir(), "repo"), t.TempDir()
+	for i := range 61 {
+		b := make([]byte, 100_000) // does not compress
+		if i == 0 {
+			b = make([]byte, 6_000_000)
+		}
+		rand.Read(b)
+		must.OK(t, os.WriteFile(filepath.Join(tree, fmt.Sprint("file", i)), b, 0o644))
+	}
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
+	return repo, must.OSTree(t, "commit", "--fsync=false", "--repo="+repo, "--branch="+testRef, "--tree=dir="+tree)
+}
+
+// linkTo is a link to s that lets through so many bytes a second.
+func linkTo(t *testing.T, s *server.Server, rate int64) *link.Proxy {
+	t.Helper()
+	l, err := link.Listen(strings.TrimPrefix(s.URL, "http://"))
+	must.OK(t, err)
+	t.Cleanup(func() { l.Close() })
+	l.Set(link.Faults{Rate: rate})
+	return l
+}
+
+// start pushes over l, and tells on the channel how that ended.
+func start(ctx context.Context, s *server.Server, l *link.Proxy, repo string) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Run(ctx, Options{Repo: repo, Address: "http://" + l.Address(), Token: s.Token, Depth: -1, RetryFor: time.Hour})
+		ended <- err
+	}()
+	return ended
+}
+
+// wantOnePublished fails unless head was published, by one session, and no session is
+// left.
+func wantOnePublished(t *testing.T, s *server.Server, head string) {
+	t.Helper()
+	if s.Ref(testRef) != head {
+		t.Errorf("ref at %q, want %s", s.Ref(testRef), head)
+	}
+	c, err := client.New(s.URL, s.Token)
+	must.OK(t, err)
+	defer c.Close()
+	all, err := c.Sessions(t.Context(), "")
+	must.OK(t, err)
+	states := map[string]int{}
+	for _, session := range all {
+		states[session.State]++
+	}
+	if states[wire.Published] != 1 || states[wire.Published]+states[wire.Aborted] != len(all) {
+		t.Errorf("sessions %v", states)
+	}
+}
+
+// Two equal pushes: one sends and the other waits, whether the second begins in the
+// middle or at the same moment. Both succeed, and hardly a byte goes twice.
+func TestEqualPushes(t *testing.T) {
+	for name, at := range map[string]int64{"in the middle": rivalPayload / 4, "at the same moment": 0} {
+		t.Run(name, func(t *testing.T) {
+			repo, head := rivalRepo(t)
+			s := server.Start(t, ostree.ModeArchive)
+			l := linkTo(t, s, 3_000_000)
+			begin := make(chan bool)
+			if at > 0 {
+				l.At(at, func() { close(begin) })
+			} else {
+				close(begin)
+			}
+			first := start(t.Context(), s, l, repo)
+			<-begin
+			second := start(t.Context(), s, l, repo)
+			must.OK(t, <-first)
+			must.OK(t, <-second)
+			wantOnePublished(t, s, head)
+			if most := int64(rivalPayload * 115 / 100); l.Delivered() > most {
+				t.Errorf("%d bytes delivered for %d", l.Delivered(), rivalPayload)
+			}
+		})
+	}
+}
+
+// A push that falls silent is replaced by an equal one. When it comes back it gives
+// way: both succeed, and the two do not cut each other.
+func TestSilentPushGivesWay(t *testing.T) {
+	repo, head := rivalRepo(t)
+	s := server.Start(t, ostree.ModeArchive)
+	one, two := linkTo(t, s, 3_000_000), linkTo(t, s, 1_500_000)
+	dark := make(chan bool)
+	one.At(rivalPayload/4, func() {
+		one.BlackHole(true)
+		close(dark)
+	})
+	first := start(client.WithStall(t.Context(), time.Second), s, one, repo)
+	<-dark
+	back := make(chan bool)
+	two.At(rivalPayload/4, func() {
+		one.BlackHole(false)
+		close(back)
+	})
+	second := start(t.Context(), s, two, repo)
+	<-back
+	must.OK(t, <-second)
+	must.OK(t, <-first)
+	wantOnePublished(t, s, head)
+	if sent := one.Delivered() + two.Delivered(); sent > rivalPayload*130/100 {
+		t.Errorf("%d and %d bytes delivered for %d", one.Delivered(), two.Delivered(), rivalPayload)
+	}
+}

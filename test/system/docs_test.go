@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package system
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/test/must"
+)
+
+// The README's and the docs' commands do what the pages say. Each block of commands is
+// run, from the page itself, unless `<!-- not run: why -->` stands before it. The
+// blocks of a page are one script. It differs from the page in what inTest replaces.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	ran := 0
+	for _, glob := range []string{"../../README.md", "../../docs/*.md", "../../docs/decisions/*.md"} {
+		paths, err := filepath.Glob(glob)
+		must.OK(t, err)
+		for _, path := range paths {
+			page, err := os.ReadFile(path)
+			must.OK(t, err)
+			var script strings.Builder
+			for _, b := range commandBlocks(string(page)) {
+				if !b.marked {
+					fmt.Fprintf(&script, "echo '--- line %d' >&2\n%s\n", b.line, inTest(b.text))
+					ran++
+				}
+			}
+			if script.Len() > 0 {
+				t.Run(filepath.Base(path), func(t *testing.T) { runPage(t, script.String()) })
+			}
+		}
+	}
+	if ran < 6 {
+		t.Errorf("only %d blocks of commands were found", ran)
+	}
+}
+
+// A commandBlock is a block of a page that is indented or fenced as sh. All else in a
+// fixed width is fenced with another language.
+type commandBlock struct {
+	line   int // its first
+	text   string
+	marked bool // as not to be run
+}
+
+var (
+	mark     = regexp.MustCompile(`^<!-- not run: .+ -->$`)
+	listItem = regexp.MustCompile(`^\s*([-*]|\d+\.) `)
+)
+
+// commandBlocks finds those of a page.
+func commandBlocks(page string) (blocks []commandBlock) {
+	lines, last := strings.Split(page, "\n"), "" // the last line that is not blank
+	for i := 0; i < len(lines); i++ {
+		b := commandBlock{line: i + 1, marked: mark.MatchString(last)}
+		switch language, fenced := strings.CutPrefix(lines[i], "```"); {
+		case fenced:
+			for i++; i < len(lines) && lines[i] != "```"; i++ {
+				b.text += lines[i] + "\n"
+			}
+			if language == "sh" || language == "" {
+				blocks = append(blocks, b)
+			}
+		case strings.HasPrefix(lines[i], "    ") && lines[i-1] == "" && !listItem.MatchString(last):
+			for ; i < len(lines) && (lines[i] == "" || strings.HasPrefix(lines[i], "    ")); i++ {
+				b.text += strings.TrimPrefix(lines[i], "    ") + "\n"
+			}
+			i--
+			blocks = append(blocks, b)
+		}
+		if lines[i] != "" {
+			last = lines[i]
+		}
+	}
+	return blocks
+}
+
+// replacements turn what a page takes from the reader, or shows in two terminals, into
+// what one script has.
+var replacements = []struct {
+	in  *regexp.Regexp
+	out string
+}{
+	{regexp.MustCompile(`repo\.example\.org:8080`), `127.0.0.1:$$PORT`},
+	{regexp.MustCompile(`/srv/ostree`), `$$PWD/srv`},
+	{regexp.MustCompile(`(?m)^(ostree-upload gentoken [^#\n]*)`), `PRINTED=$$($1) `},
+	{regexp.MustCompile(`OSTREE_UPLOAD_TOKEN=0123\.\.\.`), `OSTREE_UPLOAD_TOKEN=$$PRINTED`},
+	{regexp.MustCompile(`(?m)^(ostree-upload receive [^&\n]*)$`), `$1 & SERVER=$$!`},
+	{regexp.MustCompile(`(?m)^(ostree-upload .*--watch) *(#.*)?$`), `$1 &`},
+	{regexp.MustCompile(`(?m)^kill \$!`), `kill $$!; wait $$! `},
+	{regexp.MustCompile(`(?m)^(ostree-upload check)`), `stop; $1`},
+	{regexp.MustCompile(`\bSESSION\b`), `$$S`},
+}
+
+func inTest(block string) string {
+	if strings.Contains(block, "SESSION") {
+		block = "S=$(opened)\n" + block
+	}
+	for _, r := range replacements {
+		block = r.in.ReplaceAllString(block, r.out)
+	}
+	return block
+}
+
+// granted is what a page takes for granted. A page that starts no server has one.
+const granted = `set -eu
+export OSTREE_UPLOAD_ADDRESS=http://127.0.0.1:$PORT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
+opened() {
+	curl -sSf -H "Authorization: Bearer $OSTREE_UPLOAD_TOKEN" -d '{"refs":[{"ref":"os/open","new":"'$(printf 'a%.0s' {1..64})'"}]}' \
+		$OSTREE_UPLOAD_ADDRESS/api/v1/sessions | sed 's/^{"id":"\([a-z2-7]*\)".*/\1/'
+}
+stop() { [ -z "$SERVER" ] || { kill $SERVER; wait $SERVER; SERVER=; }; }
+`
+
+const withServer = `export OSTREE_UPLOAD_TOKEN=$(ostree-upload gentoken --name reader --scope admin)
+ostree-upload receive --init & SERVER=$!
+curl -sSf --retry 60 --retry-connrefused --retry-delay 1 $OSTREE_UPLOAD_ADDRESS/healthz
+`
+
+// wrapper is the program, but that a server listens where the test says.
+const wrapper = `#!/bin/sh
+[ "$1" != receive ] || { shift; set -- receive --address 127.0.0.1:$PORT "$@"; }
+exec "$PROGRAM" "$@"
+`
+
+func runPage(t *testing.T, script string) {
+	t.Parallel()
+	dir := t.TempDir()
+	program, err := exec.LookPath("ostree-upload")
+	must.OK(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must.OK(t, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must.OK(t, err)
+	must.OK(t, l.Close())
+	if !strings.Contains(script, "ostree-upload receive") {
+		script = withServer + script
+	}
+	must.OK(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	must.OK(t, os.WriteFile(filepath.Join(dir, "bin/ostree-upload"), []byte(wrapper), 0o755))
+	must.OK(t, os.WriteFile(filepath.Join(dir, "ostree-upload.yaml"), []byte("limits: {min-free-space: 0}\n"), 0o600))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", granted+script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PORT="+port, "PROGRAM="+program, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	cmd.WaitDelay = time.Second // a server may hold the output
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\nthe script:\n%s", err, out, script)
+	}
+}
+
+// A block that is to run is found with its mark and its line, and only such.
+func TestCommandBlocks(t *testing.T) {
+	page := "# Page\n\nText:\n\n    one\n\n    two\n\nMore.\n\n<!-- not run: it is dear -->\n\n    three\n\n```yaml\na: b\n```\n\n```sh\nfour\n```\n\n- item\n\n      of the list\n"
+	want := []commandBlock{{5, "one\n\ntwo\n\n", false}, {13, "three\n\n", true}, {19, "four\n", false}}
+	if got := commandBlocks(page); !slices.Equal(got, want) {
+		t.Errorf("found %+v, want %+v", got, want)
+	}
+}
