@@ -26,7 +26,7 @@ type Session struct {
 	ID      string
 	State   State
 	Force   bool
-	Token   string // name of the token that opened it
+	Token   string // name of the token that opened it, or went on with it
 	Refs    []wire.Ref
 	Created time.Time
 	Updated time.Time // of the last activity, up to a minute late

@@ -143,7 +143,9 @@ func TestPlainHTTPToHTTPS(t *testing.T) {
 // going on from its byte; one of other bytes is still replaced.
 func TestUploadWithoutHead(t *testing.T) {
 	heads := map[string]http.HandlerFunc{
-		"made a GET":     func(w http.ResponseWriter, _ *http.Request) { fake.Refuse(w, &wire.Problem{Type: wire.TypePrefix + wire.BadRequest, Status: 405}) },
+		"made a GET": func(w http.ResponseWriter, _ *http.Request) {
+			fake.Refuse(w, &wire.Problem{Type: wire.TypePrefix + wire.BadRequest, Status: 405})
+		},
 		"refused":        fake.AnswerWith(403, "no"),
 		"not known":      fake.AnswerWith(501, "no"),
 		"without offset": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) },

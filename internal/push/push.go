@@ -31,9 +31,9 @@ type Options struct {
 	Repo           string
 	Address, Token string
 	RenewToken     func() (string, error) // reads the token again when it is refused; nil: it does not change
-	Refs           []string // none: all refs of the repository
-	Resume         string   // a session's ID; then Refs does not matter
-	Depth          int      // parents to send of each commit; -1: all that the server lacks
+	Refs           []string               // none: all refs of the repository
+	Resume         string                 // a session's ID; then Refs does not matter
+	Depth          int                    // parents to send of each commit; -1: all that the server lacks
 	Force, DryRun  bool
 	Jobs           int   // uploads at once; 0: DefaultJobs
 	ChunkSize      int64 // most bytes of one request; 0: DefaultChunk

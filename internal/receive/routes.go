@@ -89,7 +89,7 @@ func creator(s *Server, r *request) error {
 
 func (s *Server) find(r *request, id string) error {
 	session, err := s.cfg.Journal.Session(id)
-	if err == nil && !r.token.Sees(session.Token) {
+	if err == nil && !r.token.Sees(session.Token) && !s.inherits(r.token, &session) {
 		err = journal.ErrNotFound
 	}
 	if errors.Is(err, journal.ErrNotFound) {
@@ -103,6 +103,9 @@ func (s *Server) find(r *request, id string) error {
 func (s *Server) findOwn(r *request, id string) error {
 	if err := s.find(r, id); err != nil {
 		return err
+	}
+	if s.inherits(r.token, r.session) {
+		return s.inherit(r)
 	}
 	if !r.token.Owns(r.session.Token) {
 		return wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, r.session.Token)

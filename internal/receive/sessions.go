@@ -124,7 +124,7 @@ func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 	}
 	mine := r.URL.Query().Get("mine") != ""
 	sessions, err := s.cfg.Journal.Sessions(func(x *journal.Session) bool {
-		seen := x.Token == r.token.Name || !mine && r.token.Sees(x.Token)
+		seen := x.Token == r.token.Name || !mine && r.token.Sees(x.Token) || s.inherits(r.token, x)
 		return seen && (state == "" || string(x.State) == state)
 	})
 	if err != nil {
