@@ -27,7 +27,7 @@ type Session struct {
 	ID     string
 	State  State
 	Force  bool
-	Token  string // name of the token that opened it
+	Token  string // name of the token that opened it, or went on with it
 	Remote string // address that opened it or, later, asked to finalize it; for the log
 	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
 	// and from lists.

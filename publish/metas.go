@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -76,15 +77,27 @@ func (a *apply) notTheirs(c ostree.Checksum, refs []string) (why string, err err
 func (a *apply) firstRefs(c ostree.Checksum) (refs []string, err error) {
 	sum := c.String()
 	moved := func(r wire.Ref) bool { return r.New == sum && r.Old != sum }
-	list, err := a.cfg.Journal.Sessions(func(s *journal.Session) bool {
-		return s.State == journal.Published && slices.ContainsFunc(s.Refs, moved)
+	list, err := a.cfg.Journal.Sessions(func(s *journal.Session) bool { // which have the first refs only
+		return s.State == journal.Published && (slices.ContainsFunc(s.Refs, moved) || s.RefCount > len(s.Refs))
 	})
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	for _, r := range list[len(list)-1].Refs {
-		if moved(r) {
-			refs = append(refs, r.Ref)
+	for _, s := range slices.Backward(list) { // from the oldest on
+		whole, err := a.cfg.Journal.Session(s.ID)
+		if errors.Is(err, journal.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range whole.Refs {
+			if moved(r) {
+				refs = append(refs, r.Ref)
+			}
+		}
+		if len(refs) > 0 {
+			break
 		}
 	}
 	return refs, nil

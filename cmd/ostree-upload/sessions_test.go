@@ -51,12 +51,13 @@ func fakeServer(t *testing.T) string {
 		aborted := example
 		aborted.State = wire.Aborted
 		published := wire.Session{ID: "published2222222", State: wire.Published}
-		switch token, request := r.Header.Get("Authorization"), r.Method+" "+r.URL.RequestURI(); {
+		state := r.URL.Query().Get("state")
+		switch token, request := r.Header.Get("Authorization"), r.Method+" "+r.URL.Path; {
 		case token != "Bearer secret":
 			answer(w, 401, wire.Errorf(wire.Unauthorized, "the token is not known here").WithHint("make one"))
-		case request == "GET /api/v1/sessions", request == "GET /api/v1/sessions?state=open":
+		case request == "GET /api/v1/sessions" && (state == "" || state == wire.Open):
 			answer(w, 200, wire.SessionList{Sessions: []wire.Session{example}})
-		case request == "GET /api/v1/sessions?state=failed":
+		case request == "GET /api/v1/sessions":
 			answer(w, 200, wire.SessionList{})
 		case request == "GET /api/v1/sessions/"+example.ID:
 			answer(w, 200, example)

@@ -5,6 +5,7 @@ package client
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -73,8 +74,7 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 		var p wire.Problem
 		err := json.Unmarshal(b, &p)
 		if req.Method == http.MethodHead { // which has no body
-			p.Title, err = http.StatusText(res.StatusCode), nil
-			p.Type = wire.TypePrefix + strings.ReplaceAll(strings.ToLower(p.Title), " ", "-")
+			p, err = headProblem(req, res), nil
 		}
 		if err == nil {
 			t.reached.Store(true)
@@ -88,6 +88,15 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 	}
 	t.explainForeign(e, req, res)
 	return e
+}
+
+// headProblem is what is known of an error of ours that answers a HEAD.
+func headProblem(req *http.Request, res *http.Response) wire.Problem {
+	title := strings.ToLower(http.StatusText(res.StatusCode))
+	return wire.Problem{
+		Type: wire.TypePrefix + strings.ReplaceAll(title, " ", "-"), Title: title,
+		Detail: fmt.Sprintf("the server answers %q to HEAD %s", res.Status, req.URL.Path),
+	}
 }
 
 func mediaType(h http.Header) string {

@@ -89,7 +89,7 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 		wait := min(max(r.pause(n), askedPause(err)), left)
 		r.retries.Add(1)
 		r.log.Warn("trying again", "what", what, "in", wait.Round(time.Millisecond), "err", err)
-		if err := sleep(ctx, wait); err != nil {
+		if err := Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -129,7 +129,8 @@ func (r *Retrier) pause(n int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or until ctx ends, which is the error then.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

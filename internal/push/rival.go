@@ -62,7 +62,7 @@ func (r *run) giveWay(ctx context.Context) error {
 func (r *run) waitForRival(ctx context.Context, silence time.Duration) error {
 	most, moves, since := r.session.Bytes.Received, 0, time.Now()
 	for r.session.State == wire.Open && time.Since(since) < silence {
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := client.Sleep(ctx, lookEvery); err != nil {
 			return err
 		}
 		if err := r.refresh(ctx); err != nil {
@@ -92,15 +92,4 @@ func (r *run) salvage(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

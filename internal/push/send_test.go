@@ -18,7 +18,11 @@ import (
 // testRun is a push to f that has a session and no repository.
 func testRun(t *testing.T, f *fake.Server) *run {
 	t.Helper()
-	opt := Options{RetryFor: time.Minute}
+	return testRunWith(t, f, Options{RetryFor: time.Minute})
+}
+
+func testRunWith(t *testing.T, f *fake.Server, opt Options) *run {
+	t.Helper()
 	opt.fill()
 	c, err := client.New(f.URL, "sesame")
 	if err != nil {

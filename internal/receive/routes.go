@@ -91,6 +91,9 @@ func creator(s *Server, r *request) error {
 func (s *Server) find(r *request, id string) error {
 	session, err := s.cfg.Journal.Head(id)
 	if err == nil && !r.token.Sees(session.Token) {
+		err = s.mayInherit(r.token, &session)
+	}
+	if errors.Is(err, errNotInherited) {
 		err = journal.ErrNotFound
 	}
 	if errors.Is(err, journal.ErrNotFound) {
@@ -105,10 +108,17 @@ func (s *Server) findOwn(r *request, id string) error {
 	if err := s.find(r, id); err != nil {
 		return err
 	}
-	if !r.token.Owns(r.session.Token) {
+	if r.token.Owns(r.session.Token) {
+		return s.allowed.check(s, r)
+	}
+	err := s.mayInherit(r.token, r.session)
+	if errors.Is(err, errNotInherited) {
 		return wire.Errorf(wire.Forbidden, "session %s belongs to token %s", id, r.session.Token)
 	}
-	return s.allowed.check(s, r)
+	if err != nil {
+		return err
+	}
+	return s.inherit(r)
 }
 
 // Handler routes requests.

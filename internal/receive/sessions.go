@@ -170,6 +170,9 @@ func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	page, next, err := s.cfg.Journal.List(q)
+	if err == nil && q.Moves != "" && q.Before == "" {
+		page, err = s.withInherited(r.token, q, page)
+	}
 	if err != nil {
 		return err
 	}
