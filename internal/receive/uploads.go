@@ -172,6 +172,15 @@ func (s *Server) checkAnyRoom(t *token.Token) error {
 		WithHint("free some on the server, then push again")
 }
 
+// freeFor is how many bytes uploads may take on the disk, as the info tells: what
+// others have claimed may be theirs or not.
+func freeFor(room *tusstore.Room, minFree int64) int64 {
+	if minFree > 0 && room.Inodes < minInodes {
+		return 0
+	}
+	return max(0, room.Bytes-minFree)
+}
+
 func noRoom(session, format string, args ...any) error {
 	return wire.Errorf(wire.InsufficientStorage, format, args...).
 		WithHint("free some on the server, then resume session %s", session)
@@ -226,7 +235,7 @@ func (s *Server) checkObject(r *request, session, object string) error {
 	case ostree.CommitMeta:
 		return checkLength(r, "detached metadata", ostree.MaxCommitMeta)
 	}
-	return checkLength(r, "a metadata object", ostree.MaxMetadata)
+	return checkLength(r, "a metadata object (max-metadata-size)", int64(s.cfg.Settings().Limits.MaxMetadataSize))
 }
 
 // archiveBound is the most bytes that content of size bytes takes in archive
