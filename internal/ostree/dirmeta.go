@@ -96,7 +96,7 @@ func readXattrs(b []byte) ([]Xattr, error) {
 			return nil, err
 		}
 		if room -= len(m[0]); room < 0 {
-			return nil, unfitError(fmt.Sprintf("the names of its xattrs take more than the %d bytes that Linux gives them", maxXattrNames))
+			return nil, fmt.Errorf("the names of its xattrs take more than %d bytes", maxXattrNames)
 		}
 		if err := checkXattrSize(name, m[1]); err != nil {
 			return nil, err

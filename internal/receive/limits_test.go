@@ -199,8 +199,10 @@ func TestAskBeforeOpening(t *testing.T) {
 func TestModeThatKeepsLess(t *testing.T) {
 	for mode, spoil := range map[string]func(f *objects.File){
 		"bare-user-only": func(f *objects.File) { f.Mode = 0o104755 },
-		"bare-user":      func(f *objects.File) { f.Xattrs = objects.Xattrs("user.a\x00", strings.Repeat("v", 65<<10)) },
-		"bare":           func(f *objects.File) { f.Xattrs = objects.Xattrs("user.b\x00", "2", "user.a\x00", "1") },
+		"bare-user": func(f *objects.File) {
+			f.Xattrs = objects.Xattrs("user.a\x00", strings.Repeat("v", 40<<10), "user.b\x00", strings.Repeat("v", 40<<10))
+		},
+		"bare": func(f *objects.File) { f.Xattrs = objects.Xattrs("user.b\x00", "2", "user.a\x00", "1") },
 	} {
 		t.Run(mode, func(t *testing.T) {
 			if mode == "bare" && os.Geteuid() != 0 {

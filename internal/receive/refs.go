@@ -16,11 +16,10 @@ import (
 // info is GET /api/v1/info.
 func (s *Server) info(w http.ResponseWriter, r *request) error {
 	limits := s.cfg.Settings().Limits
-	room, err := s.cfg.Store.Room(r.token.Name)
+	free, err := s.free(r.token.Name)
 	if err != nil {
 		return err
 	}
-	free := freeFor(&room, int64(limits.MinFreeSpace))
 	return writeJSON(w, http.StatusOK, wire.Info{
 		Version: s.cfg.Version,
 		Mode:    s.cfg.Repo.Mode(),

@@ -172,15 +172,6 @@ func (s *Server) checkAnyRoom(t *token.Token) error {
 		WithHint("free some on the server, then push again")
 }
 
-// freeFor is how many bytes uploads may take on the disk, as the info tells: what
-// others have claimed may be theirs or not.
-func freeFor(room *tusstore.Room, minFree int64) int64 {
-	if minFree > 0 && room.Inodes < minInodes {
-		return 0
-	}
-	return max(0, room.Bytes-minFree)
-}
-
 func noRoom(session, format string, args ...any) error {
 	return wire.Errorf(wire.InsufficientStorage, format, args...).
 		WithHint("free some on the server, then resume session %s", session)
