@@ -40,7 +40,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/wire":      {"internal/ostree"},
 		"internal/server":    {"internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/token"},
 		"internal/client":    {"internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
-		"internal/push":      {"internal/client", "internal/wire", "internal/ostree", "internal/fault", "internal/hint", "internal/units"},
+		"internal/push":      {"internal/client", "internal/wire", "internal/ostree", "internal/fault", "internal/hint", "internal/token", "internal/units"},
 		"internal/page":      {"internal/units", "internal/wire"},
 		"internal/receive":   {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/token"},
 		"internal/libostree": {"internal/durable", "internal/ostree"},

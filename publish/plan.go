@@ -160,6 +160,30 @@ func (p *Publisher) history(ctx context.Context, v *view, pl *plan, r wire.Ref) 
 	if r.Old != "" && !pl.session.Force && !pl.reaches(n, r.Old) {
 		return outcomef(wire.NotFastForward, "ref %s: commit %s does not descend from %s, which the ref names", r.Ref, r.New, r.Old)
 	}
+	return p.older(ctx, v, pl, n)
+}
+
+// older adds the history of n behind what was read, as far as the client has
+// announced it: it brings parents that the repository lacks, or new detached
+// metadata for those that it has.
+func (p *Publisher) older(ctx context.Context, v *view, pl *plan, n *node) error {
+	for end := n.end(); end.commit.HasParent; end = n.end() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		parent := ostree.Name{Checksum: end.commit.Parent, Type: ostree.CommitObject}
+		statuses, err := p.cfg.Journal.Statuses(pl.session.ID, []ostree.Name{parent})
+		if err != nil || statuses[0] == 0 {
+			return err
+		}
+		_, err = p.read(v, pl, parent.Checksum, end)
+		if errors.Is(err, errAbsent) {
+			return nil // announced, and nothing needs it
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ package tusstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,6 +152,7 @@ func (w *worker) verify(result *journal.Result, r io.Reader) (err error) {
 		limit = w.room
 	}
 	w.verifier.Limit(limit)
+	w.verifier.LimitMetadata(cmp.Or(w.limits.MaxMetadata, ostree.CommonMetadata))
 	result.Inflated, err = w.verifier.Verify(result.Name, r)
 	w.room -= result.Inflated
 	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {

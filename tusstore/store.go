@@ -55,6 +55,7 @@ type Config struct {
 // Limits bound what a client may send; 0 means no limit.
 type Limits struct {
 	MaxObjectSize int64 // of a content object, inflated
+	MaxMetadata   int64 // of a metadata object; 0: ostree.CommonMetadata
 	MaxInflated   int64 // of all objects of a session, inflated
 }
 

@@ -31,7 +31,8 @@ type PushCmd struct {
 	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
-	Depth     int             `default:"-1" placeholder:"N" help:"Parents to send of each commit; -1: all that the server lacks."`
+	Depth     *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
+	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
 	Force     bool            `help:"Push also commits that do not descend from the server's."`
 	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
@@ -51,6 +52,9 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 	if err == nil {
 		result, err = c.push(ctx, app, opt)
 	}
+	if result != nil {
+		warn(app, result)
+	}
 	if c.JSON {
 		if result == nil {
 			result = failedResult(err)
@@ -61,7 +65,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		}
 		return cmp.Or(err, failed)
 	}
-	if err == nil {
+	if result != nil && (err == nil || len(result.Left) > 0) {
 		c.print(app, result)
 	}
 	return err
@@ -96,7 +100,7 @@ func (c *PushCmd) options() (push.Options, error) {
 		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: renewal(c.TokenFile),
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(),
-		Depth: c.Depth, Force: c.Force, DryRun: c.DryRun,
+		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -115,6 +119,17 @@ func (c *PushCmd) refs() (refs []string) {
 	return append(refs, c.Refs...)
 }
 
+// depth is how many parents to send, -1 unless that is limited.
+func (c *PushCmd) depth() int {
+	if c.Depth == nil {
+		return -1
+	}
+	return *c.Depth
+}
+
+// history tells whether all parents are asked for, in either way.
+func (c *PushCmd) history() bool { return c.History || c.Depth != nil && *c.Depth == -1 }
+
 func (c *PushCmd) check() error {
 	switch {
 	case c.Address == "":
@@ -127,8 +142,10 @@ func (c *PushCmd) check() error {
 		return usage("--resume needs a session")
 	case slices.Contains(c.refs(), ""):
 		return usage("the name of a ref is empty")
-	case c.Depth < -1:
-		return usage("--depth %d: give 0 or more, or -1 for all", c.Depth)
+	case c.depth() < -1:
+		return usage("--depth %d: give 0 or more, or -1 for all", c.depth())
+	case c.History && c.depth() >= 0:
+		return usage("--history sends all parents: leave out --depth %d", c.depth())
 	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
 		return usage("--resume takes the refs from the session: leave out %s", c.refs()[0])
 	case c.Resume != nil && c.DryRun:
@@ -142,8 +159,11 @@ func (c *PushCmd) resuming() (flags []string) {
 	if c.TokenFile != "" {
 		flags = append(flags, "--token-file", c.TokenFile)
 	}
-	if c.Depth != -1 {
-		flags = append(flags, fmt.Sprintf("--depth=%d", c.Depth))
+	if c.depth() != -1 {
+		flags = append(flags, fmt.Sprintf("--depth=%d", c.depth()))
+	}
+	if c.history() {
+		flags = append(flags, "--history")
 	}
 	if c.Jobs != push.DefaultJobs {
 		flags = append(flags, fmt.Sprintf("--jobs=%d", c.Jobs))
@@ -199,4 +219,14 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 		fmt.Fprintf(app.Stdout, "published %s %s\n", page.Printable(ref.Ref), page.Printable(ref.New))
 	}
 	fmt.Fprintf(app.Stdout, "%d refs: %s\n", len(r.Refs), sent)
+}
+
+// warn prints what a person should know of a push although it succeeded.
+func warn(app *App, r *push.Result) {
+	if r.Session.State == wire.Published && r.Session.Detail != "" {
+		fmt.Fprintf(app.Stderr, "published, but: %s\n", page.Printable(r.Session.Detail))
+	}
+	if r.OlderAbsent > 0 {
+		fmt.Fprintf(app.Stderr, "the server lacks older commits of these refs (%s): push --history sends them\n", units.Thousands(r.OlderAbsent))
+	}
 }

@@ -55,6 +55,17 @@ func (c *Client) OpenSession(ctx context.Context, open wire.OpenRequest) (s wire
 	return c.session(ctx, request{method: http.MethodPost, path: "api/v1/sessions", body: body, contentType: "application/json"})
 }
 
+// CheckOpen asks whether the server would open a session, and opens none.
+func (c *Client) CheckOpen(ctx context.Context, open wire.OpenRequest) error {
+	open.DryRun = true
+	body, err := json.Marshal(open)
+	if err != nil {
+		return err
+	}
+	_, err = c.bytes(ctx, request{method: http.MethodPost, path: "api/v1/sessions", body: body, contentType: "application/json"})
+	return err
+}
+
 // Sessions lists the sessions in a state, or all for "", newest first.
 func (c *Client) Sessions(ctx context.Context, state string) ([]wire.Session, error) {
 	query := url.Values{}
@@ -119,12 +130,22 @@ func (c *Client) Abort(ctx context.Context, id string) (wire.Session, error) {
 // Negotiate adds names to the session's set, at most wire.MaxNames, and returns
 // those that the server still lacks. It waits for the ingest of what arrived.
 func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) ([]ostree.Name, error) {
+	return c.lacking(ctx, sessionPath(id)+"/objects", names)
+}
+
+// Lacking asks which of names the server lacks, at most wire.MaxNames, without a
+// session. Servers of earlier versions cannot tell: they answer 404.
+func (c *Client) Lacking(ctx context.Context, names []ostree.Name) ([]ostree.Name, error) {
+	return c.lacking(ctx, "api/v1/objects", names)
+}
+
+func (c *Client) lacking(ctx context.Context, path string, names []ostree.Name) ([]ostree.Name, error) {
 	body, err := gzipped(wire.FormatNames(names))
 	if err != nil {
 		return nil, err
 	}
 	r := request{
-		method: http.MethodPost, path: sessionPath(id) + "/objects",
+		method: http.MethodPost, path: path,
 		body: body, contentType: "text/plain", gzip: true, answers: "text/plain", stall: workStall, max: wire.MaxBody,
 	}
 	answer, err := c.bytes(ctx, r)

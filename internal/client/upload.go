@@ -17,6 +17,7 @@ import (
 
 	"github.com/eventials/go-tus"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -327,9 +328,14 @@ func (u *upload) chunkFailed(err error, sent int64) error {
 		}
 	case http.StatusRequestEntityTooLarge:
 		// From a proxy; our server's own limit says too-large.
-		if Code(err) != wire.TooLarge && u.uploader.pace.refused(sent) {
+		if Code(err) == wire.TooLarge {
+			break
+		}
+		if u.uploader.pace.refused(sent) {
 			return retryableError{err}
 		}
+		return hint.Add(fmt.Errorf("something before the server takes no request of %d bytes: %w", sent, err),
+			"no push gets through with less than %d bytes a request; have the limit raised there, in nginx by client_max_body_size", smallestChunk)
 	}
 	return u.recreateIfGone(err)
 }

@@ -54,13 +54,21 @@ type TLS struct {
 
 // Limits bound what clients may send; 0 means no limit.
 type Limits struct {
-	MaxObjectSize  units.Size // of one file, inflated
-	MaxSessionSize units.Size // of all that one session sends, inflated
-	MaxReserved    units.Size // of all that uploads of one token announced and did not send
-	MinFreeSpace   units.Size // what uploads must leave free on the file system
-	MaxSessions    int        // of one token that have not ended
-	MaxRefs        int        // of one session
+	MaxObjectSize   units.Size // of one file, inflated
+	MaxMetadataSize units.Size // of one commit, dirtree or dirmeta; never 0
+	MaxSessionSize  units.Size // of all that one session sends, inflated
+	MaxReserved     units.Size // of all that uploads of one token announced and did not send
+	MinFreeSpace    units.Size // what uploads must leave free on the file system
+	MaxSessions     int        // of one token that have not ended
+	MaxRefs         int        // of one session
 }
+
+// Bounds of limits.max-metadata-size: what every libostree pulls, and what the
+// newest ones do.
+const (
+	DefaultMetadata = 10 << 20
+	MostMetadata    = 128 << 20
+)
 
 // Default is the configuration of an empty file.
 func Default() *Config {
@@ -72,11 +80,12 @@ func Default() *Config {
 		History:    units.Duration(2160 * time.Hour),
 		Grace:      units.Duration(30 * time.Second),
 		Limits: Limits{
-			MaxObjectSize: 8 << 30,
-			MaxReserved:   64 << 30,
-			MinFreeSpace:  1 << 30,
-			MaxSessions:   50,
-			MaxRefs:       20_000,
+			MaxObjectSize:   8 << 30,
+			MaxMetadataSize: DefaultMetadata,
+			MaxReserved:     64 << 30,
+			MinFreeSpace:    1 << 30,
+			MaxSessions:     50,
+			MaxRefs:         20_000,
 		},
 	}
 }

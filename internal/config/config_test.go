@@ -31,7 +31,7 @@ summary: never
 session-ttl: 24h
 history: 90d
 grace: 5s
-limits: {max-object-size: 2GiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0}
+limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0}
 tokens:
   - name: ci
     sha256: ` + hashA + `
@@ -53,7 +53,7 @@ tokens:
 		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
 		TLS: TLS{"/etc/cert.pem", "/etc/key.pem"}, Summary: SummaryNever,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
-		Limits: Limits{MaxObjectSize: 2 << 30, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
+		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
 		Tokens: []token.Token{
 			{Name: "ci", SHA256: hashA,
 				Created: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
@@ -106,6 +106,8 @@ func TestParseFaults(t *testing.T) {
 		{"history: -1h", "is not a duration"},
 		{"\nlimits:\n  min-free-space: 100", `line 3: limits.min-free-space: "100" needs a unit`},
 		{"limits: {max-object-size: -1GiB}", "is not a size"},
+		{"limits: {max-metadata-size: 0}", "line 1: limits.max-metadata-size: must be from 1 byte to 128MiB"},
+		{"limits: {max-metadata-size: 129MiB}", "must be from 1 byte to 128MiB"},
 		{"tokens: {name: a}", "does not belong here"},
 		{"tokens:\n- name: a", "line 2: token 1: needs a sha256"},
 		{"tokens:\n- {}", "token 1: needs a sha256"},

@@ -36,12 +36,13 @@ type fileForm struct {
 	History    yaml.Node `yaml:"history"`
 	Grace      yaml.Node `yaml:"grace"`
 	Limits     struct {
-		MaxObjectSize  yaml.Node `yaml:"max-object-size"`
-		MaxSessionSize yaml.Node `yaml:"max-session-size"`
-		MaxReserved    yaml.Node `yaml:"max-reserved"`
-		MinFreeSpace   yaml.Node `yaml:"min-free-space"`
-		MaxSessions    yaml.Node `yaml:"max-sessions"`
-		MaxRefs        yaml.Node `yaml:"max-refs"`
+		MaxObjectSize   yaml.Node `yaml:"max-object-size"`
+		MaxMetadataSize yaml.Node `yaml:"max-metadata-size"`
+		MaxSessionSize  yaml.Node `yaml:"max-session-size"`
+		MaxReserved     yaml.Node `yaml:"max-reserved"`
+		MinFreeSpace    yaml.Node `yaml:"min-free-space"`
+		MaxSessions     yaml.Node `yaml:"max-sessions"`
+		MaxRefs         yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
 	Tokens []tokenForm `yaml:"tokens"`
 }
@@ -92,6 +93,10 @@ func Parse(text []byte) (*Config, error) {
 	p.duration(&form.History, "history", &c.History)
 	p.duration(&form.Grace, "grace", &c.Grace)
 	p.size(&form.Limits.MaxObjectSize, "limits.max-object-size", &c.Limits.MaxObjectSize)
+	p.size(&form.Limits.MaxMetadataSize, "limits.max-metadata-size", &c.Limits.MaxMetadataSize)
+	if c.Limits.MaxMetadataSize < 1 || c.Limits.MaxMetadataSize > MostMetadata {
+		p.errorf(&form.Limits.MaxMetadataSize, "limits.max-metadata-size", "must be from 1 byte to 128MiB, the most that any libostree pulls")
+	}
 	p.size(&form.Limits.MaxSessionSize, "limits.max-session-size", &c.Limits.MaxSessionSize)
 	p.size(&form.Limits.MaxReserved, "limits.max-reserved", &c.Limits.MaxReserved)
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)

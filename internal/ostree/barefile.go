@@ -21,6 +21,27 @@ type badFile struct{ reason string }
 
 func (e *badFile) Error() string { return e.reason }
 
+// mismatch is the error of content that does not have its checksum, where this
+// repository or this process may be unable to show all of it.
+func (r *Repo) mismatch(n Name) error {
+	switch {
+	case r.mode == ModeBare && !r.disableXattrs && !seesTrusted():
+		return &UnreadableError{Object: n, Reason: "what this user sees of it does not match its checksum; a bare repository may hold attributes (trusted.*) that only root sees"}
+	case r.mode == ModeBareUserOnly:
+		return &BadObjectError{Object: n, Reason: errMismatch + "; or its commit is not canonical " +
+			"(owner 0:0, no extended attributes, mode within 0775), and this bare-user-only repository lost the rest"}
+	}
+	return &BadObjectError{Object: n, Reason: errMismatch}
+}
+
+// seesTrusted tells whether this process is shown attributes named trusted.*.
+func seesTrusted() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	err := unix.Capget(&head, &caps[0])
+	return err == nil && caps[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
 // bareHeader makes the header that content of a bare repository has as filez, out
 // of the file that it is stored in.
 func (r *Repo) bareHeader(n Name, path string, info fs.FileInfo) (*FileHeader, error) {

@@ -54,6 +54,7 @@ func (r *Repo) convert(ctx context.Context, n Name, path string, info fs.FileInf
 // converter makes filez out of a header and content. The deflate writer alone
 // is more than 1 MiB, hence the pool.
 type converter struct {
+	repo    *Repo
 	out     bytes.Buffer // what was made and not taken yet
 	deflate *flate.Writer
 	sum     hash.Hash
@@ -66,7 +67,7 @@ func (r *Repo) converter() *converter {
 	if c, ok := r.converters.Get().(*converter); ok {
 		return c
 	}
-	c := &converter{sum: sha256.New(), chunk: make([]byte, chunkSize)}
+	c := &converter{repo: r, sum: sha256.New(), chunk: make([]byte, chunkSize)}
 	c.deflate, _ = flate.NewWriter(io.Discard, convertLevel) // fails for unknown levels only
 	return c
 }
@@ -120,7 +121,7 @@ func (c *converter) end() error {
 // check compares the checksum of all that was converted.
 func (c *converter) check(n Name) error {
 	if sum := Checksum(c.sum.Sum(nil)); sum != n.Checksum {
-		return &BadObjectError{Object: n, Reason: errMismatch}
+		return c.repo.mismatch(n)
 	}
 	return nil
 }

@@ -25,18 +25,30 @@ type FileHeader struct {
 	Xattrs               []Xattr
 }
 
-// FileHeader reads the header of a content object.
+// FileHeader reads the header of a content object. That of a bare repository is
+// made of what the file system says, and not compared with the checksum.
 func (r *Repo) FileHeader(n Name) (FileHeader, error) {
-	o, err := r.Object(context.Background(), n) // a header is short
+	at, path, info, err := r.find(n)
 	if err != nil {
 		return FileHeader{}, err
 	}
-	f, err := o.Open()
+	if at.mode != ModeArchive {
+		h, err := at.bareHeader(n, path, info)
+		if err != nil {
+			return FileHeader{}, err
+		}
+		return *h, nil
+	}
+	f, err := openFile(context.Background(), path) // a header is short
 	if err != nil {
-		return FileHeader{}, err
+		return FileHeader{}, fmt.Errorf("object %s: %w", n, err)
 	}
 	defer f.Close()
 	h, _, err := readFilezHeader(f, nil)
+	var limit unfitError
+	if errors.As(err, &limit) {
+		return h, unfit(n, err)
+	}
 	if err != nil {
 		return h, fmt.Errorf("object %s: %w", n, err)
 	}
@@ -55,7 +67,7 @@ func readFilezHeader(r io.Reader, buf []byte) (h FileHeader, raw []byte, err err
 		return h, buf, errors.New("the padding before its header is not zero")
 	}
 	length := be32(head[:])
-	if length > MaxMetadata {
+	if length > maxFilezHeader {
 		return h, buf, fmt.Errorf("its header of %d bytes is too large", length)
 	}
 	raw, err = readAtMost(buf[:0], r, int(length))

@@ -18,14 +18,17 @@ package ostree
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
 
-// Limits of metadata objects; the first is libostree's own.
+// Limits of metadata objects.
 const (
-	MaxMetadata   = 10 << 20
-	MaxCommitMeta = 1 << 20
+	MaxMetadata    = 128 << 20 // the most that a newer libostree pulls
+	CommonMetadata = 10 << 20  // what every libostree pulls
+	MaxCommitMeta  = 1 << 20
+	maxFilezHeader = CommonMetadata
 )
 
 // Type is the type of an object, numbered as libostree's OstreeObjectType.
@@ -173,4 +176,33 @@ type BadObjectError struct {
 
 func (e *BadObjectError) Error() string {
 	return fmt.Sprintf("object %s is bad: %s", e.Object, e.Reason)
+}
+
+// A LimitError says that an object is what it claims to be, and has more of
+// something than can be pushed.
+type LimitError struct {
+	Object Name
+	Reason string
+}
+
+func (e *LimitError) Error() string { return fmt.Sprintf("object %s: %s", e.Object, e.Reason) }
+
+// unfit is the error of an object that a parser refused.
+func unfit(n Name, err error) error {
+	var limit unfitError
+	if errors.As(err, &limit) {
+		return &LimitError{Object: n, Reason: string(limit)}
+	}
+	return &BadObjectError{Object: n, Reason: err.Error()}
+}
+
+// An UnreadableError says why this user cannot read an object that root can, and
+// that may be sound.
+type UnreadableError struct {
+	Object Name
+	Reason string
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("object %s cannot be read: %s", e.Object, e.Reason)
 }

@@ -197,7 +197,7 @@ func (r *Repo) Metadata(n Name) ([]byte, error) {
 		return nil, err
 	}
 	if info.Size() > MaxMetadata {
-		return nil, &BadObjectError{Object: n, Reason: fmt.Sprintf("it has %d bytes, more than the %d that metadata may have", info.Size(), MaxMetadata)}
+		return nil, &LimitError{Object: n, Reason: fmt.Sprintf("it has %d bytes, more than the %d (128 MiB) that any libostree takes of metadata", info.Size(), MaxMetadata)}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -231,7 +231,7 @@ func (r *Repo) checkDirMeta(n Name) error {
 		return err
 	}
 	if _, err := parseDirMeta(b); err != nil {
-		return &BadObjectError{Object: n, Reason: err.Error()}
+		return unfit(n, err)
 	}
 	return nil
 }

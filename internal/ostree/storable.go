@@ -8,13 +8,25 @@ import (
 	"slices"
 )
 
+// maxXattr is the most bytes of an extended attribute's value (XATTR_SIZE_MAX).
+const maxXattr = 64 << 10
+
 // StorableIn says what a repository of that mode would lose of content with this
 // header; nil means nothing.
 func (h *FileHeader) StorableIn(mode string) error {
 	switch mode {
+	case ModeBareUser: // all of it goes into one attribute, user.ostreemeta
+		if size := 3*4 + len(writeXattrs(h.Xattrs)); size > maxXattr {
+			return fmt.Errorf("its extended attributes take %d bytes, and a %s repository keeps at most %d", size, mode, maxXattr)
+		}
 	case ModeBareUserOnly:
 		return h.canonical()
 	case ModeBare:
+		for _, x := range h.Xattrs {
+			if len(x.Value) > maxXattr {
+				return fmt.Errorf("its extended attribute %s has %d bytes, and Linux takes at most %d", clip(string(x.Name)), len(x.Value), maxXattr)
+			}
+		}
 		// Read back, they come sorted, and the checksum would be another.
 		sorted := slices.IsSortedFunc(h.Xattrs, func(a, b Xattr) int { return bytes.Compare(a.Name, b.Name) })
 		if !sorted {

@@ -21,11 +21,13 @@ type pad [128]byte
 
 // A Verifier checks objects in archive form, one at a time. It keeps its
 // buffers, about 200 KiB: make one for each worker and reuse it. Its memory does
-// not grow with the size of content, only with that of metadata.
+// not grow with the size of content, only with that of metadata: by the limit
+// while it verifies, and by CommonMetadata at most afterwards.
 type Verifier struct {
 	_       pad
 	in      inflate.Input
 	limit   int64
+	most    int // bytes of metadata
 	sum     hash.Hash
 	step    func() error
 	stopped error  // what step returned
@@ -37,13 +39,17 @@ type Verifier struct {
 }
 
 // NewVerifier makes a Verifier that refuses content of more than maxObjectSize
-// bytes, inflated; 0 is no limit.
+// bytes, inflated; 0 is no limit. Metadata may have CommonMetadata bytes.
 func NewVerifier(maxObjectSize int64) *Verifier {
-	return &Verifier{limit: maxObjectSize, sum: sha256.New()}
+	return &Verifier{limit: maxObjectSize, most: CommonMetadata, sum: sha256.New()}
 }
 
 // Limit changes the size limit, for the objects verified from now on.
 func (v *Verifier) Limit(maxObjectSize int64) { v.limit = maxObjectSize }
+
+// LimitMetadata changes how many bytes a metadata object may have, at most
+// MaxMetadata.
+func (v *Verifier) LimitMetadata(most int64) { v.most = int(min(most, MaxMetadata)) }
 
 // Step has f called again and again while an object is verified, about once for
 // 64 KiB of it, stored or inflated. An error of f ends the verification, which
@@ -126,16 +132,16 @@ func (s *steppedSum) Write(p []byte) (int, error) {
 }
 
 func (v *Verifier) verifyMetadata(n Name) (int64, error) {
-	most := MaxMetadata
+	most, limit := v.most, "max-metadata-size"
 	if n.Type == CommitMeta {
-		most = MaxCommitMeta
+		most, limit = MaxCommitMeta, "detached metadata"
 	}
 	b, err := v.allInput(most + 1)
 	if err != nil {
 		return int64(len(b)), err
 	}
 	if len(b) > most {
-		return int64(len(b)), fmt.Errorf("it is larger than %d bytes", most)
+		return int64(len(b)), fmt.Errorf("it is larger than %d bytes (%s)", most, limit)
 	}
 	if n.Type != CommitMeta {
 		if sum := Checksum(sha256.Sum256(b)); sum != n.Checksum {
@@ -152,7 +158,9 @@ func (v *Verifier) allInput(enough int) ([]byte, error) {
 		return b, nil
 	}
 	b, err := readAtMost(v.meta[:0], &v.in, enough)
-	v.meta = b
+	if v.meta = b; cap(b) > CommonMetadata+1 {
+		v.meta = nil // rare, and too much to keep for the next one
+	}
 	return b, err
 }
 
@@ -214,7 +222,7 @@ func (v *Verifier) verifyFile(n Name) (int64, error) {
 
 func (v *Verifier) checkSize(size uint64) error {
 	if v.limit > 0 && size > uint64(v.limit) {
-		return fmt.Errorf("size says %d, more than the %d that an object may have", size, v.limit)
+		return fmt.Errorf("size says %d, more than the %d that an object may have (max-object-size)", size, v.limit)
 	}
 	if size > math.MaxInt64-1 {
 		return fmt.Errorf("size says %d, which is no size", size)

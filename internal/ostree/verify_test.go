@@ -88,8 +88,11 @@ func TestLimits(t *testing.T) {
 	refuses(t, v, named(t, file), file.Bytes, "size says 5, more than the 4 that an object may have")
 	refuses(t, v, Name{Type: CommitMeta}, make([]byte, MaxCommitMeta+1), "larger than 1048576")
 	for _, typ := range []Type{CommitObject, DirTree, DirMeta} {
-		large := make([]byte, MaxMetadata+1)
+		large := make([]byte, CommonMetadata+1)
+		v.LimitMetadata(CommonMetadata)
 		refuses(t, v, metaName(typ, large), large, "larger than 10485760")
+		v.LimitMetadata(CommonMetadata + 1)
+		refuses(t, v, metaName(typ, large), large, "normal form")
 		refuses(t, v, metaName(typ, nil), nil, "normal form")
 	}
 	refuses(t, v, metaName(9, []byte{1}), []byte{1}, "type is unknown")

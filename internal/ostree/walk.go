@@ -90,10 +90,22 @@ type walk struct {
 	opt   WalkOptions
 	visit func(Name) error // nil while only marking what the other side has
 	seen  [CommitMeta + 1]map[Checksum]struct{}
-	queue []Checksum // dirtrees to read
+	queue []folder // dirtrees to read
 
 	stopped error // what visit returned, to give that back as it is
 }
+
+// folder is a dirtree and how many bytes the path has that the walk came by.
+type folder struct {
+	tree Checksum
+	path int
+}
+
+// What Linux takes: NAME_MAX, and PATH_MAX without the NUL.
+const (
+	maxName = 255
+	maxPath = 4095
+)
 
 // explain names the commit in an error, unless it is the caller's own.
 func (w *walk) explain(c Checksum, err error) error {
@@ -166,7 +178,7 @@ func (r *Repo) distance(c Checksum, reach map[Checksum]bool) (int, error) {
 		if reach[c] {
 			return depth, nil
 		}
-		parent, err := r.parentOf(c)
+		parent, err := r.Parent(c)
 		if err != nil || parent == nil {
 			return 0, err
 		}
@@ -174,8 +186,8 @@ func (r *Repo) distance(c Checksum, reach map[Checksum]bool) (int, error) {
 	}
 }
 
-// parentOf is a commit's parent; nil if it has none or is not here itself.
-func (r *Repo) parentOf(c Checksum) (*Checksum, error) {
+// Parent is a commit's parent; nil if it has none or is not here itself.
+func (r *Repo) Parent(c Checksum) (*Checksum, error) {
 	commit, err := r.commit(c)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -232,17 +244,17 @@ func (w *walk) detached(c Checksum) error {
 // deep for the stack.
 func (w *walk) root(c *Commit) error {
 	w.queue = w.queue[:0]
-	if err := w.object(Name{c.Tree, DirTree}); err != nil {
+	if err := w.object(Name{c.Tree, DirTree}, 0); err != nil {
 		return err
 	}
-	if err := w.object(Name{c.Meta, DirMeta}); err != nil {
+	if err := w.object(Name{c.Meta, DirMeta}, 0); err != nil {
 		return err
 	}
 	for len(w.queue) > 0 {
 		last := len(w.queue) - 1
-		n := Name{w.queue[last], DirTree}
+		f := w.queue[last]
 		w.queue = w.queue[:last]
-		if err := w.dirTree(n); err != nil {
+		if err := w.dirTree(f); err != nil {
 			return err
 		}
 	}
@@ -250,12 +262,15 @@ func (w *walk) root(c *Commit) error {
 }
 
 // object visits one object below a commit, unless it was seen, and queues what
-// is to be read further.
-func (w *walk) object(n Name) error {
+// is to be read further. path is how many bytes the object's path has.
+func (w *walk) object(n Name, path int) error {
 	if !w.mark(n) {
 		return nil
 	}
 	if w.visit != nil {
+		if path > maxPath {
+			return &LimitError{Object: n, Reason: fmt.Sprintf("its path has more than %d bytes, and Linux opens no longer one", maxPath)}
+		}
 		if n.Type == DirMeta {
 			if err := w.repo.checkDirMeta(n); err != nil {
 				return err
@@ -266,22 +281,28 @@ func (w *walk) object(n Name) error {
 		}
 	}
 	if n.Type == DirTree {
-		w.queue = append(w.queue, n.Checksum)
+		w.queue = append(w.queue, folder{n.Checksum, path})
 	}
 	return nil
 }
 
-func (w *walk) dirTree(n Name) error {
+func (w *walk) dirTree(f folder) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
+	n := Name{f.tree, DirTree}
 	b, err := w.repo.soundMetadata(n)
 	if err == nil {
 		var t dirTree
 		if t, err = parseDirTree(b); err == nil {
-			return t.entries(func(_ []byte, child Name) error { return w.object(child) })
+			return t.entries(func(name []byte, child Name) error {
+				if w.visit != nil && len(name) > maxName {
+					return &LimitError{Object: n, Reason: fmt.Sprintf("the name %q in it has %d bytes, and no file system takes more than %d", clip(string(name)), len(name), maxName)}
+				}
+				return w.object(child, f.path+1+len(name))
+			})
 		}
-		err = &BadObjectError{Object: n, Reason: err.Error()}
+		err = unfit(n, err)
 	}
 	if w.visit == nil {
 		return nil

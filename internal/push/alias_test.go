@@ -3,8 +3,6 @@
 package push
 
 import (
-	"bytes"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -16,7 +14,7 @@ import (
 
 // An alias of the build repository does not become a ref of its own on the server:
 // named, it is refused with what it points to; in a push of all refs it is left
-// out, which the log tells.
+// out, which the end tells.
 func TestPushAlias(t *testing.T) {
 	repo, heads := buildRepo(t, "archive", 1)
 	must.OSTree(t, "refs", "--repo="+repo, "--alias", testRef, "--create=stable")
@@ -26,13 +24,12 @@ func TestPushAlias(t *testing.T) {
 	if _, e := mustEnd(t, opt, ExitRefused, wire.Policy); !strings.Contains(e.Error(), "stable is an alias of "+testRef) {
 		t.Errorf("error %q", e)
 	}
-	var log bytes.Buffer
-	opt.Refs, opt.Log = nil, slog.New(slog.NewTextHandler(&log, nil))
-	result, _ := mustEnd(t, opt, 0, "")
-	if len(result.Refs) != 1 || result.Refs[0].Ref != testRef || result.Refs[0].New != heads[0] {
+	opt.Refs = nil
+	result, e := mustEnd(t, opt, ExitRefused, refsLeft)
+	if len(result.Refs) != 1 || result.Refs[0].Ref != testRef || result.Refs[0].New != heads[0] || result.Session.State != wire.Published {
 		t.Errorf("pushed %v", result.Refs)
 	}
-	if !strings.Contains(log.String(), "ref=stable target="+testRef) {
-		t.Errorf("log %q", &log)
+	if len(result.Left) != 1 || result.Left[0].Ref != "stable" || !strings.Contains(e.Error(), "ref stable is an alias of "+testRef) {
+		t.Errorf("left %v: %v", result.Left, e)
 	}
 }

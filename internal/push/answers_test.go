@@ -137,3 +137,31 @@ func TestOddAnswersForEver(t *testing.T) {
 		}
 	}
 }
+
+// A proxy whose limit is below what can be sent at all is named, with what it has
+// to let through; no object is called too large.
+func TestProxyWithTooSmallLimit(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		refuses func(r *http.Request) bool
+		words   string
+	}{
+		{"uploads", func(r *http.Request) bool { return r.Method == "PATCH" && r.ContentLength > 1000 }, "takes no request of"},
+		{"lists", func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/objects") }, "takes no list of"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			repo, _ := buildRepo(t, "archive", 20)
+			f := fake.Start(t)
+			f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
+				if c.refuses(r) {
+					http.Error(w, "<html>too large</html>", http.StatusRequestEntityTooLarge)
+				}
+				return c.refuses(r)
+			}
+			_, e := mustEnd(t, options(f, repo), ExitFailed, "")
+			if !strings.Contains(e.Error(), c.words) || !strings.Contains(e.Hint(), "client_max_body_size") {
+				t.Errorf("%v, hint %q", e, e.Hint())
+			}
+		})
+	}
+}

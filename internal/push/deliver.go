@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -67,7 +68,7 @@ func (r *run) deliver(ctx context.Context, have map[ostree.Checksum]bool) error 
 	if err := r.checkCommits(r.session); err != nil {
 		return err
 	}
-	src, err := r.objects(have)
+	src, err := r.objects(r.refs, have)
 	if err != nil {
 		return err
 	}
@@ -92,28 +93,73 @@ func (r *run) deliver(ctx context.Context, have map[ostree.Checksum]bool) error 
 }
 
 // countRound allows one more round of sending objects, unless they are damaged
-// here or there were too many rounds.
+// here, the server rejects one again for the same reason, or there were too many
+// rounds.
 func (r *run) countRound(ctx context.Context, objects []ostree.Name, fate string) error {
 	if err := r.verifyLocal(ctx, objects); err != nil {
 		return err
+	}
+	before := r.rejected
+	if err := r.readReasons(ctx); err != nil {
+		return err
+	}
+	for _, n := range objects {
+		reason := r.rejected[n]
+		again := reason != "" && reason == before[n] && !changed(reason)
+		if again || reason != "" && r.rounds >= maxRounds {
+			return r.rejectedError(ctx, n, reason, len(objects)-1)
+		}
 	}
 	if r.rounds >= maxRounds {
 		return &Error{
 			Exit: ExitFailed, Code: wire.BadObjects,
 			Err:      fmt.Errorf("the server %s %d objects %d times, and they are intact here: %s", fate, len(objects), maxRounds+1, firstFew(objects)),
-			HintText: "something between here and the server changes bytes; see: ostree-upload sessions show " + r.session.ID,
+			HintText: "the session may say more: ostree-upload sessions show " + r.session.ID,
 		}
 	}
 	r.rounds++
 	return nil
 }
 
+// readReasons keeps why the server rejected objects.
+func (r *run) readReasons(ctx context.Context) error {
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
+	r.rejected = map[ostree.Name]string{}
+	for _, p := range r.session.Problems {
+		if n, err := ostree.ParseName(p.Object); err == nil && p.Code != wire.MissingObjects {
+			r.rejected[n] = p.Reason
+		}
+	}
+	return nil
+}
+
+// changed tells whether the server found other bytes than have the object's name.
+// They have it here, so that bytes were changed on the way.
+func changed(reason string) bool { return strings.Contains(reason, "checksum is ") }
+
+// rejectedError is the error of an object that is intact here and that the server
+// does not take.
+func (r *run) rejectedError(ctx context.Context, n ostree.Name, reason string, others int) error {
+	err := fmt.Errorf("the server rejected %s: %s", r.describe(ctx, n), reason)
+	if others > 0 {
+		err = fmt.Errorf("%w; it rejected %d other objects, too", err, others)
+	}
+	e := &Error{Exit: ExitFailed, Code: wire.BadObjects, Err: err, HintText: "see all reasons: ostree-upload sessions show " + r.session.ID}
+	if changed(reason) {
+		e.HintText = "the object is intact here: something between here and the server changes bytes; see: ostree-upload sessions show " + r.session.ID
+	}
+	return e
+}
+
 // verifyLocal checks objects of the build repository as the server would.
 func (r *run) verifyLocal(ctx context.Context, objects []ostree.Name) error {
 	v := ostree.NewVerifier(0)
+	v.LimitMetadata(ostree.MaxMetadata)
 	for _, n := range objects {
 		if err := r.verifyObject(ctx, v, n); err != nil {
-			return r.objectError(n, err)
+			return r.objectError(ctx, n, err)
 		}
 	}
 	return nil

@@ -55,7 +55,7 @@ func (e *Error) Hint() string { return e.HintText }
 
 // Result is what a push that ended before it began has to show for itself.
 func (e *Error) Result() *Result {
-	return &Result{Refs: []wire.Ref{}, Error: e.Error(), ErrorCode: e.Code, ExitCode: e.Exit}
+	return &Result{Refs: []wire.Ref{}, Left: []Left{}, Error: e.Error(), ErrorCode: e.Code, ExitCode: e.Exit}
 }
 
 // ended makes the *Error of whatever ended a push. resume is the command that
@@ -83,6 +83,7 @@ func ended(ctx context.Context, err error, resume string) *Error {
 const (
 	badAnswer = "bad-answer"
 	gaveUp    = "gave-up"
+	refsLeft  = "refs-left-out"
 )
 
 // Code is the code of an error that ends a command.

@@ -4,11 +4,13 @@ package push
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -36,8 +38,12 @@ func (r *run) negotiate(ctx context.Context, what string, names []ostree.Name) (
 		}
 		return err
 	})
-	if client.Status(err) != http.StatusRequestEntityTooLarge || client.Code(err) == wire.TooLarge || len(names) <= firstBatch {
+	if client.Status(err) != http.StatusRequestEntityTooLarge || client.Code(err) == wire.TooLarge {
 		return lacking, err
+	}
+	if len(names) <= firstBatch {
+		return nil, hint.Add(fmt.Errorf("something before the server takes no list of %d object names: %w", len(names), err),
+			"no push gets through with less than 64 KiB a request; have the limit raised there, in nginx by client_max_body_size")
 	}
 	half := len(names) / 2
 	if lacking, err = r.negotiate(ctx, what, names[:half]); err != nil {

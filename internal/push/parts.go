@@ -5,11 +5,9 @@ package push
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"slices"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -17,12 +15,8 @@ import (
 // after the other. Another run of the same command divides what is left of them in
 // the same way, and so finds the session that this one left.
 func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
-	most, err := r.mostRefs(ctx, moves)
-	if err != nil {
-		return err
-	}
 	for len(moves) > 0 {
-		part := moves[:fitting(moves, most)]
+		part := moves[:fitting(moves, r.info.Limits.MaxRefs)]
 		moves = moves[len(part):]
 		r.begin(part, moves)
 		if err := r.openSession(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force}, time.Time{}); err != nil {
@@ -57,23 +51,6 @@ func (r *run) published(part []wire.Ref) {
 	for _, ref := range part {
 		r.serverRefs[ref.Ref] = wire.RefState{Commit: ref.New}
 	}
-}
-
-// mostRefs is how many refs the server takes in one session, 0 for any number. One
-// ref needs no question, and a server that does not know it has no such limit.
-func (r *run) mostRefs(ctx context.Context, moves []wire.Ref) (int, error) {
-	if len(moves) == 1 {
-		return 0, nil
-	}
-	var info wire.Info
-	err := r.retrier.Do(ctx, "ask for the server's limits", func() (err error) {
-		info, err = r.client.Info(ctx)
-		return err
-	})
-	if client.Status(err) == http.StatusNotFound {
-		return 0, nil
-	}
-	return info.Limits.MaxRefs, err
 }
 
 // fitting is how many of moves, at least one, fit into one session and into the

@@ -132,11 +132,11 @@ func (p *pipeline) upload(ctx context.Context) error {
 	for name := range p.lacking {
 		o, err := p.run.repo.Object(ctx, name)
 		if err != nil {
-			return p.run.objectError(name, err)
+			return p.run.objectError(ctx, name, err)
 		}
 		if o.Size > wire.MaxPackPayload {
 			if err := p.run.sendObject(ctx, o); err != nil {
-				return p.run.explain(err)
+				return p.run.explain(ctx, err)
 			}
 			p.keepSent(name)
 			continue
@@ -161,7 +161,7 @@ func (p *pipeline) closePack(ctx context.Context, pack *content) error {
 		return nil
 	}
 	if err := p.run.sendPack(ctx, pack); err != nil {
-		return p.run.explain(err)
+		return p.run.explain(ctx, err)
 	}
 	for _, part := range pack.parts {
 		p.keepSent(part.object.Name)

@@ -20,24 +20,20 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// localRefs returns the refs to push: those asked for, or all but aliases.
+// localRefs returns the refs to push: those asked for, or all.
 func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 	if len(r.opt.Refs) == 0 {
-		return r.allRefs()
+		refs, err := r.repo.Refs()
+		if err == nil && len(refs) == 0 {
+			err = r.noRefsError()
+		}
+		return refs, err
 	}
 	refs := make(map[string]ostree.Checksum, len(r.opt.Refs))
 	for _, name := range r.opt.Refs {
-		if target, is, err := r.repo.Alias(name); err != nil {
-			return nil, err
-		} else if is {
-			return nil, &Error{Exit: ExitRefused, Code: wire.Policy,
-				Err:      fmt.Errorf("ref %s is an alias of %s here, and would be a ref of its own on the server", name, target),
-				HintText: "push " + target + ", and make the alias on the server: ostree refs --alias"}
-		}
 		commit, err := r.repo.Ref(name)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, hint.Add(fmt.Errorf("repository %s has no ref %s", r.opt.Repo, name),
-				"see which there are: ostree refs --repo=%s", quoted(r.opt.Repo))
+			return nil, r.noRefError(name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ref %s: %w", name, err)
@@ -47,56 +43,74 @@ func (r *run) localRefs() (map[string]ostree.Checksum, error) {
 	return refs, nil
 }
 
-// allRefs returns all refs but aliases, which would be refs of their own on the
-// server.
-func (r *run) allRefs() (map[string]ostree.Checksum, error) {
-	refs, err := r.repo.Refs()
-	if err != nil {
-		return nil, err
+// checkAlias refuses an alias, which would be a ref of its own on the server.
+func (r *run) checkAlias(ref string) error {
+	target, is, err := r.repo.Alias(ref)
+	if err != nil || !is {
+		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(refs)) {
-		target, is, err := r.repo.Alias(name)
-		if err != nil {
-			return nil, err
-		}
-		if is {
-			delete(refs, name)
-			r.opt.Log.Warn("leaving out an alias, which would be a ref of its own on the server", "ref", name, "target", target)
-		}
+	return &Error{
+		Exit: ExitRefused, Code: wire.Policy,
+		Err:      fmt.Errorf("ref %s is an alias of %s here, and would be a ref of its own on the server", ref, target),
+		HintText: "push " + target + ", and make the alias on the server: ostree refs --alias",
 	}
-	if len(refs) == 0 {
-		return nil, hint.Add(fmt.Errorf("repository %s has no refs", r.opt.Repo),
-			"commit something first: ostree commit --repo=%s --branch=REF FOLDER", quoted(r.opt.Repo))
-	}
-	return refs, nil
 }
 
 // plan compares the local refs with the server's and returns the moves that are
 // left to make, in the order of their names.
 func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wire.Ref, error) {
 	var moves []wire.Ref
-	for _, name := range slices.Sorted(maps.Keys(local)) {
-		commit, there := local[name], r.serverRefs[name]
-		if err := r.repo.CheckWhole(commit); err != nil {
-			return nil, r.notWholeError(name, err)
-		}
-		if there.Commit == commit.String() {
-			adds, err := r.addsMeta(ctx, commit, there.CommitMeta)
-			if err != nil {
+	var first error
+	r.left = nil
+	names := slices.Sorted(maps.Keys(local))
+	for _, name := range names {
+		move, err := r.move(ctx, name, local[name])
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			if err := r.leave(name, err); err != nil {
 				return nil, err
 			}
-			if !adds {
-				continue
-			}
-		} else if err := r.checkMove(name, there.Commit, commit); err != nil {
-			return nil, err
+		} else if move != nil {
+			moves = append(moves, *move)
 		}
-		if err := r.checkName(name, commit); err != nil {
-			return nil, err
-		}
-		moves = append(moves, wire.Ref{Ref: name, Old: there.Commit, New: commit.String()})
+	}
+	if len(r.left) == len(names) && len(names) > 0 {
+		r.left = r.left[1:] // the first is the error
+		return nil, first
 	}
 	return moves, nil
+}
+
+// move is how a ref is to move, nil if it need not. The server would refuse what
+// this refuses, but only once all bytes have arrived.
+func (r *run) move(ctx context.Context, name string, commit ostree.Checksum) (*wire.Ref, error) {
+	there := r.serverRefs[name]
+	if err := r.checkAlias(name); err != nil {
+		return nil, err
+	}
+	if err := r.repo.CheckWhole(commit); err != nil {
+		return nil, &unfitError{r.notWholeError(name, err)}
+	}
+	if err := r.checkName(name); err != nil {
+		return nil, err
+	}
+	if there.Commit == commit.String() {
+		needed, err := r.addsTo(ctx, commit, there.CommitMeta)
+		if !needed || err != nil {
+			return nil, err
+		}
+	} else if err := r.checkMove(name, there.Commit, commit); err != nil {
+		return nil, &unfitError{err}
+	}
+	if err := r.checkBindings(name, commit); err != nil {
+		return nil, err
+	}
+	if err := r.checkToken(name); err != nil {
+		return nil, err
+	}
+	return &wire.Ref{Ref: name, Old: there.Commit, New: commit.String()}, nil
 }
 
 // notWholeError is the error of a commit that the build repository has in part.
@@ -104,33 +118,50 @@ func (r *run) notWholeError(ref string, err error) error {
 	return hint.Add(fmt.Errorf("ref %s: %w", ref, err), "%s; pull or commit it again, then push", r.fsckHint())
 }
 
-// checkName refuses a ref name, or a commit that is bound to other refs, which the
-// server would refuse once all bytes have arrived.
-func (r *run) checkName(ref string, commit ostree.Checksum) error {
-	err := ostree.ValidateRef(ref)
-	if err == nil {
-		if bound, any := r.bindings(commit); any && !slices.Contains(bound, ref) {
-			err = fmt.Errorf("ref %s: its commit is bound to refs %q only (ostree.ref-binding)", ref, bound)
-		}
+// checkName refuses a ref's name that is none, or that cannot be beside one of the
+// server's.
+func (r *run) checkName(ref string) error {
+	if err := ostree.ValidateRef(ref); err != nil {
+		return r.policyError(err)
 	}
-	if err == nil {
-		return nil
+	names := slices.Collect(maps.Keys(r.serverRefs))
+	if a, b, found := ostree.ConflictingRef(append(names, ref)); found && (a == ref || b == ref) {
+		e := r.policyError(fmt.Errorf("ref %s cannot be beside ref %s: one is a folder of the other", a, b))
+		e.Code = wire.RefConflict
+		return e
 	}
+	return nil
+}
+
+// checkBindings refuses a commit that is bound to other refs or to another
+// collection than the server's.
+func (r *run) checkBindings(ref string, commit ostree.Checksum) error {
+	c, err := r.commit(commit)
+	if err != nil {
+		return nil // the walk finds it, and its error says more
+	}
+	if c.HasRefBindings && !slices.Contains(c.RefBindings, ref) {
+		return r.policyError(fmt.Errorf("ref %s: its commit is bound to refs %q only (ostree.ref-binding)", ref, c.RefBindings))
+	}
+	if id := r.info.CollectionID; id != "" && c.CollectionID != "" && id != c.CollectionID {
+		e := r.policyError(fmt.Errorf("ref %s: its commit is bound to collection %q (ostree.collection-binding), the server's repository is %q", ref, c.CollectionID, id))
+		e.HintText = "commit it in a repository with that collection ID (core.collection-id), or push to the server of the other one"
+		return e
+	}
+	return nil
+}
+
+// policyError is the error of a ref that the server would not take.
+func (r *run) policyError(err error) *Error {
 	return &Error{Exit: ExitRefused, Code: wire.Policy, Err: err, HintText: "leave it out: name the refs to push with --branch"}
 }
 
-// bindings are the refs that a commit is bound to, if any. A commit that cannot
-// be read has none here: the walk finds it and its error says more.
-func (r *run) bindings(commit ostree.Checksum) (refs []string, any bool) {
-	b, err := r.repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitObject})
+func (r *run) commit(c ostree.Checksum) (*ostree.Commit, error) {
+	b, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
 	if err != nil {
-		return nil, false
+		return nil, err
 	}
-	c, err := ostree.ParseCommit(b)
-	if err != nil {
-		return nil, false
-	}
-	return c.RefBindings, c.HasRefBindings
+	return ostree.ParseCommit(b)
 }
 
 // checkMove refuses a move that the server would refuse once all bytes have arrived.
@@ -154,6 +185,16 @@ func (r *run) checkMove(ref, old string, commit ostree.Checksum) error {
 		Err:      fmt.Errorf("ref %s: not a fast-forward: %s here does not descend from the server's %s", ref, short(commit.String()), short(old)),
 		HintText: "rebuild on top of the server's commit, or replace it with --force if your token may",
 	}
+}
+
+// addsTo reports whether there is anything to send for a commit that the server's
+// ref names already.
+func (r *run) addsTo(ctx context.Context, commit ostree.Checksum, serverSum string) (bool, error) {
+	adds, err := r.addsMeta(ctx, commit, serverSum)
+	if adds || err != nil || !r.opt.History {
+		return adds, err
+	}
+	return r.addsHistory(ctx, commit)
 }
 
 // addsMeta reports whether the detached metadata here adds anything to that of

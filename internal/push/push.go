@@ -33,7 +33,8 @@ type Options struct {
 	RenewToken     func() (string, error) // reads the token again when it is refused; nil: it does not change
 	Refs           []string               // none: all refs of the repository
 	Resume         string                 // a session's ID; then Refs does not matter
-	Depth          int                    // parents to send of each commit; -1: all that the server lacks
+	Depth          int                    // parents to send of each commit; -1: down to what the server's refs name
+	History        bool                   // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun  bool
 	Jobs           int   // uploads at once; 0: DefaultJobs
 	ChunkSize      int64 // most bytes of one request; 0: DefaultChunk
@@ -60,20 +61,24 @@ type run struct {
 	uploader *client.Uploader
 	progress *Progress
 
+	info        wire.Info // what the server told of itself; empty if it tells nothing
 	serverRefs  map[string]wire.RefState
 	done, later []wire.Ref // published in earlier sessions, and left to later ones
 	sessions    []string   // IDs of all sessions, if there were several
 	refs        []wire.Ref // that are to move in the present one
+	left        []Left     // refs that a push of all refs leaves out
 	nothingToDo bool
+	olderAbsent int64 // older commits here that the server lacks, if there is nothing to do
 	bytesWalked int64
 	seconds     Seconds
 
 	session   wire.Session // as the server described it last; no ID before there is one
 	resumed   bool
 	announced bool
-	replaced  string    // ID of the session that the present one took the place of
-	rounds    int       // times that objects were sent again
-	lastByte  time.Time // when the last upload was done; zero if there was none
+	replaced  string                 // ID of the session that the present one took the place of
+	rounds    int                    // times that objects were sent again
+	rejected  map[ostree.Name]string // why, as the server said at the last round
+	lastByte  time.Time              // when the last upload was done; zero if there was none
 
 	packPrefix string // makes pack names differ from those of earlier runs
 	packs      atomic.Int64
@@ -88,7 +93,10 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return e.Result(), e
 	}
 	defer r.client.Close()
-	err = r.explainToken(r.explain(r.push(ctx)))
+	err = r.explainToken(r.explain(ctx, r.push(ctx)))
+	if err == nil {
+		err = r.leftError()
+	}
 	r.seconds.Total = since(start)
 	if err == nil {
 		return r.result(nil), nil
@@ -153,9 +161,17 @@ func (r *run) push(ctx context.Context) error {
 	if err := r.fetchRefs(ctx); err != nil {
 		return err
 	}
+	if err := r.fetchInfo(ctx); err != nil {
+		return err
+	}
 	if r.opt.Resume != "" {
 		if err := r.resume(ctx, r.opt.Resume); err != nil {
 			return err
+		}
+		if r.session.State == wire.Open {
+			if err := r.survey(ctx, r.refs); err != nil {
+				return err
+			}
 		}
 		return r.publish(ctx)
 	}
@@ -164,11 +180,17 @@ func (r *run) push(ctx context.Context) error {
 		return err
 	}
 	r.refs = moves
-	if len(moves) == 0 {
+	if moves, err = r.surveyed(ctx, moves); err != nil {
+		return err
+	}
+	if r.refs = moves; len(moves) == 0 {
 		r.nothingToDo = len(r.done) == 0
-		return nil
+		return r.countOlder(ctx, local)
 	}
 	if r.opt.DryRun {
+		if err := r.checkOpen(ctx); err != nil {
+			return err
+		}
 		return r.count(ctx)
 	}
 	return r.pushParts(ctx, moves)
@@ -198,12 +220,12 @@ func (r *run) fetchRefs(ctx context.Context) error {
 	})
 }
 
-// objects is the source of all that the session's commits need beyond have, and
+// objects is the source of all that the commits of refs need beyond have, and
 // of their detached metadata even if the commits themselves are in have.
-func (r *run) objects(have map[ostree.Checksum]bool) (source, error) {
+func (r *run) objects(refs []wire.Ref, have map[ostree.Checksum]bool) (source, error) {
 	var commits []ostree.Checksum
 	olds := map[ostree.Checksum]bool{} // the server refuses a gap between these and ours
-	for _, ref := range r.refs {
+	for _, ref := range refs {
 		c, err := ostree.ParseChecksum(ref.New)
 		if err != nil {
 			return nil, fmt.Errorf("ref %s: %w", ref.Ref, err)
@@ -213,6 +235,9 @@ func (r *run) objects(have map[ostree.Checksum]bool) (source, error) {
 			olds[old] = true
 		}
 	}
+	if r.opt.History {
+		have = nil
+	}
 	return func(ctx context.Context, visit func(ostree.Name) error) error {
 		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth, Reach: olds}
 		return r.repo.Walk(ctx, commits, opt, visit)
@@ -221,7 +246,7 @@ func (r *run) objects(have map[ostree.Checksum]bool) (source, error) {
 
 // count is a dry run: it walks, counts objects and adds up their bytes.
 func (r *run) count(ctx context.Context) error {
-	walk, err := r.objects(r.have())
+	walk, err := r.objects(r.refs, r.have())
 	if err != nil {
 		return err
 	}
@@ -229,7 +254,7 @@ func (r *run) count(ctx context.Context) error {
 	err = walk(ctx, func(n ostree.Name) error {
 		o, err := r.repo.Object(ctx, n)
 		if err != nil {
-			return r.objectError(n, err)
+			return r.objectError(ctx, n, err)
 		}
 		r.progress.Walked.Add(1)
 		r.bytesWalked += o.Size

@@ -19,7 +19,7 @@ func (r *run) strays(ctx context.Context, problems []wire.ObjectProblem) ([]ostr
 	for _, n := range names {
 		ours[n] = false
 	}
-	walk, err := r.objects(nil)
+	walk, err := r.objects(r.refs, nil)
 	if err != nil {
 		return nil, err
 	}

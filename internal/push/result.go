@@ -16,7 +16,9 @@ type Result struct {
 	Session     wire.Session `json:"session,omitzero"`
 	Sessions    []string     `json:"sessions,omitempty"` // all that were published, if there were several; Session is the last
 	Refs        []wire.Ref   `json:"refs"`               // those that were to move
+	Left        []Left       `json:"left"`               // those that a push of all refs left out
 	NothingToDo bool         `json:"nothing-to-do"`
+	OlderAbsent int64        `json:"older-absent"` // with NothingToDo: older commits here that the server lacks
 	DryRun      bool         `json:"dry-run"`
 	Resumed     bool         `json:"resumed"`
 	Objects     int64        `json:"objects"`      // found by the walk
@@ -31,6 +33,12 @@ type Result struct {
 	ErrorCode   string       `json:"error-code,omitempty"`
 	ExitCode    int          `json:"exit-code"`
 	ResumeWith  string       `json:"resume,omitempty"` // the command that goes on
+}
+
+// Left is a ref that a push of all refs left out, and why.
+type Left struct {
+	Ref    string `json:"ref"`
+	Reason string `json:"reason"`
 }
 
 // Seconds says how long the stages took. Walk, Negotiate and Upload overlap:
@@ -126,8 +134,8 @@ func (p *Progress) TotalBytes() int64 {
 func (r *run) result(e *Error) *Result {
 	p := r.progress
 	result := &Result{
-		Session: r.session, Refs: slices.Concat([]wire.Ref{}, r.done, r.refs, r.later),
-		NothingToDo: r.nothingToDo, DryRun: r.opt.DryRun, Resumed: r.resumed,
+		Session: r.session, Refs: slices.Concat([]wire.Ref{}, r.done, r.refs, r.later), Left: append([]Left{}, r.left...),
+		NothingToDo: r.nothingToDo, OlderAbsent: r.olderAbsent, DryRun: r.opt.DryRun, Resumed: r.resumed,
 		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,

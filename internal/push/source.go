@@ -3,6 +3,7 @@
 package push
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,19 +19,31 @@ const maxNamed = 3
 
 // objectError is the error of an object that could not be read from the build
 // repository.
-func (r *run) objectError(name ostree.Name, err error) error {
-	if explained := r.explain(err); hint.Of(explained) != "" {
+func (r *run) objectError(ctx context.Context, name ostree.Name, err error) error {
+	if explained := r.explain(ctx, err); hint.Of(explained) != "" {
 		return explained
 	}
 	return fmt.Errorf("object %s of the build repository: %w", name, err)
 }
 
 // explain says what to do about an error if the build repository is at fault.
-func (r *run) explain(err error) error {
+func (r *run) explain(ctx context.Context, err error) error {
 	var bad *ostree.BadObjectError
+	var limit *ostree.LimitError
+	var closed *ostree.UnreadableError
 	switch {
 	case errors.As(err, &bad):
-		return r.damagedError(bad.Object, bad.Reason)
+		return r.damagedError(ctx, bad.Object, bad.Reason)
+	case errors.As(err, &limit):
+		return &Error{
+			Exit: ExitRefused, Code: wire.TooLarge, Err: fmt.Errorf("%s: %s", r.describe(ctx, limit.Object), limit.Reason),
+			HintText: "no server takes it: leave it out of the commit",
+		}
+	case errors.As(err, &closed):
+		return &Error{
+			Exit: ExitFailed, Code: wire.BadObjects, Err: fmt.Errorf("cannot read %s: %s", r.describe(ctx, closed.Object), closed.Reason),
+			HintText: "push as root, who can read everything in a repository of mode " + r.repo.Mode() + ", or push from a repository of mode archive",
+		}
 	case errors.Is(err, fs.ErrNotExist) && hint.Of(err) == "": // the error names what is absent
 		return hint.Add(err, "%s", r.prunedHint())
 	}
@@ -38,12 +51,55 @@ func (r *run) explain(err error) error {
 }
 
 // damagedError is the error of an object that is damaged in the build repository.
-func (r *run) damagedError(n ostree.Name, reason string) error {
-	return &Error{
+func (r *run) damagedError(ctx context.Context, n ostree.Name, reason string) error {
+	e := &Error{
 		Exit: ExitFailed, Code: wire.BadObjects,
-		Err:      fmt.Errorf("object %s in the build repository is damaged: %s", n, reason),
+		Err:      fmt.Errorf("%s in the build repository is damaged: %s", r.describe(ctx, n), reason),
 		HintText: r.fsckHint(),
 	}
+	if r.repo.Mode() == ostree.ModeBareUserOnly {
+		e.HintText += "; if it was pulled, push from the repository that it comes from, or commit with --canonical-permissions"
+	}
+	return e
+}
+
+// maxSearched is how many commits of a ref describe looks into.
+const maxSearched = 20
+
+// describe names an object as people know it: by its path in the tree of a ref, if
+// it is in one.
+func (r *run) describe(ctx context.Context, n ostree.Name) string {
+	for _, ref := range r.refs {
+		if where := r.within(ctx, ref, n); where != "" {
+			return fmt.Sprintf("%s of ref %s (object %s)", where, ref.Ref, n)
+		}
+	}
+	return "object " + n.String()
+}
+
+// within is where an object is in the commits of a ref, newest first, that the
+// server may lack; "" if it is in none of them.
+func (r *run) within(ctx context.Context, ref wire.Ref, n ostree.Name) string {
+	commit, err := ostree.ParseChecksum(ref.New)
+	for range maxSearched {
+		switch {
+		case err != nil:
+			return ""
+		case commit == n.Checksum && n.Type == ostree.CommitObject:
+			return "a commit"
+		case commit == n.Checksum:
+			return "the detached metadata of a commit"
+		}
+		if path := r.repo.Paths(ctx, commit, n)[n]; path != "" {
+			return path
+		}
+		parent, failed := r.repo.Parent(commit)
+		if failed != nil || parent == nil || parent.String() == ref.Old {
+			return ""
+		}
+		commit = *parent
+	}
+	return ""
 }
 
 // prunedHint is the next step when an object is gone that a commit names.

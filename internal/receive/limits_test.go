@@ -3,15 +3,22 @@
 package receive_test
 
 import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/objects"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
@@ -137,5 +144,87 @@ func TestClean(t *testing.T) {
 	}
 	if there, err := s.Store.Has(ostree.Name{Checksum: commit, Type: ostree.CommitObject}); err != nil || there {
 		t.Errorf("still staged: %v, %v", there, err)
+	}
+}
+
+// What a client has to know before it sends anything stands in the info: limits,
+// the room on the disk, and what its own token may do.
+func TestInfo(t *testing.T) {
+	s := ts.Start(t, "archive")
+	s.Change(func(c *config.Config) { c.Limits.MaxMetadataSize, c.Limits.MinFreeSpace = 20<<20, 0 })
+	info := func(token string) (info wire.Info) {
+		t.Helper()
+		must.OK(t, json.Unmarshal(s.Client(token).Want(200, "GET", "/api/v1/info", nil).Body, &info))
+		return info
+	}
+	i := info(s.Other)
+	if i.Limits.MaxMetadataSize != 20<<20 || *i.Free <= 0 || i.Token.Name != "other" || (*i.Token.Refs)[0] != "other/**" || i.Token.Scopes[0] != "push" {
+		t.Errorf("%+v, token %+v", i, i.Token)
+	}
+	s.Change(func(c *config.Config) { c.Limits.MinFreeSpace = 1 << 60 })
+	if i := info(s.Token); *i.Free != 0 || i.Token.Refs != nil {
+		t.Errorf("free %d, token %+v", *i.Free, i.Token)
+	}
+}
+
+// A question for a session, or for objects without one, changes nothing, and is
+// answered as what it asks for.
+func TestAskBeforeOpening(t *testing.T) {
+	repo, commit := source(t)
+	s := ts.Start(t, "archive")
+	c := s.Client(s.Token)
+	c.Push(repo, wire.Ref{Ref: "x", New: commit.String()})
+	absent := ostree.Name{Checksum: ostree.Checksum{1}, Type: ostree.File}
+	ask := wire.FormatNames(append(ts.Objects(t, repo, commit), absent))
+	if a := c.Want(200, "POST", "/api/v1/objects", ask); !bytes.Equal(a.Body, wire.FormatNames([]ostree.Name{absent})) {
+		t.Errorf("it lacks %s", a.Body)
+	}
+	viewer := s.Client(s.AddToken(token.Options{Name: "viewer", Scopes: []string{token.Sessions}}))
+	viewer.Want(403, "POST", "/api/v1/objects", ask)
+	open := func(ref string) []byte {
+		b, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: ref, New: commit.String()}}, DryRun: true})
+		must.OK(t, err)
+		return b
+	}
+	c.Want(204, "POST", "/api/v1/sessions", open("y"))
+	c.Want(422, "POST", "/api/v1/sessions", open("x/y"))
+	s.Client(s.Other).Want(403, "POST", "/api/v1/sessions", open("y"))
+	if list, err := s.Journal.Sessions(nil); err != nil || len(list) != 1 {
+		t.Errorf("%d sessions, %v", len(list), err)
+	}
+}
+
+// What the repository's mode cannot keep is refused when it is published, whatever
+// the client has found out before.
+func TestModeThatKeepsLess(t *testing.T) {
+	for mode, spoil := range map[string]func(f *objects.File){
+		"bare-user-only": func(f *objects.File) { f.Mode = 0o104755 },
+		"bare-user": func(f *objects.File) {
+			f.Xattrs = objects.Xattrs("user.a\x00", strings.Repeat("v", 40<<10), "user.b\x00", strings.Repeat("v", 40<<10))
+		},
+		"bare": func(f *objects.File) { f.Xattrs = objects.Xattrs("user.b\x00", "2", "user.a\x00", "1") },
+	} {
+		t.Run(mode, func(t *testing.T) {
+			if mode == "bare" && os.Geteuid() != 0 {
+				t.Skip("needs root: a bare repository can only be written by it")
+			}
+			s := ts.Start(t, mode)
+			c := s.Client(s.Token)
+			f := objects.SoundFile("kept")
+			spoil(f)
+			o := f.Object()
+			sum, others := objects.CommitOf(o, mode)
+			session := c.Open(wire.Ref{Ref: "x", New: hex.EncodeToString(sum[:])})
+			for _, x := range append(others, o) {
+				n, err := ostree.ParseName(x.Name())
+				must.OK(t, err)
+				if len(c.Negotiate(session.ID, n)) > 0 {
+					c.Upload(session.ID, x.Name(), x.Bytes)
+				}
+			}
+			if got := c.Finalize(session.ID); got.State != wire.Failed || got.Error != wire.Policy || !strings.Contains(got.Detail, mode) || s.Ref("x") != "" {
+				t.Errorf("%s, %s: %s", got.State, got.Error, got.Detail)
+			}
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -38,6 +39,29 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	s.log(r).Debug("objects announced", "objects", len(names), "lacking", len(lacking))
+	return writeNames(w, r, lacking)
+}
+
+// lookup is POST /api/v1/objects: it answers those names that the server lacks,
+// and notes nothing. A client asks before it opens a session.
+func (s *Server) lookup(w http.ResponseWriter, r *request) error {
+	if err := r.token.CheckPush(false, slices.Values([]string{})); err != nil {
+		return err
+	}
+	list, err := readNames(r)
+	if err != nil {
+		return err
+	}
+	var lacking []ostree.Name
+	for _, n := range list {
+		status, err := s.status(n, false)
+		if err != nil {
+			return err
+		}
+		if status == journal.Missing {
+			lacking = append(lacking, n)
+		}
+	}
 	return writeNames(w, r, lacking)
 }
 

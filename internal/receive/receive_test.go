@@ -189,7 +189,7 @@ func TestCreateUpload(t *testing.T) {
 		{"not in the set", 5, ts.Metadata("session", session.ID, "object", sum+".filez"), 400, wire.BadRequest},
 		{"bad digest", 5, ts.Metadata("session", session.ID, "pack", "p", "digest", "x"), 400, wire.BadRequest},
 		{"pack too large", wire.MaxPack + 1, ts.Metadata("session", session.ID, "pack", "p"), 413, wire.TooLarge},
-		{"metadata too large", ostree.MaxMetadata + 1, ts.Metadata("session", session.ID, "object", file.String()), 413, wire.TooLarge},
+		{"metadata too large", ostree.CommonMetadata + 1, ts.Metadata("session", session.ID, "object", file.String()), 413, wire.TooLarge},
 		{"unknown session", 5, ts.Metadata("session", "aaaaaaaaaaaaaaaa", "pack", "p"), 404, wire.NotFound},
 		{"bad length", -1, ts.Metadata("session", session.ID, "pack", "p"), 400, wire.BadRequest},
 	}

@@ -16,18 +16,26 @@ import (
 // info is GET /api/v1/info.
 func (s *Server) info(w http.ResponseWriter, r *request) error {
 	limits := s.cfg.Settings().Limits
+	free, err := s.free(r.token.Name)
+	if err != nil {
+		return err
+	}
 	return writeJSON(w, http.StatusOK, wire.Info{
 		Version: s.cfg.Version,
 		Mode:    s.cfg.Repo.Mode(),
 		Tus:     uploadsPath,
 		Limits: wire.InfoLimits{
-			MaxObjectSize:  int64(limits.MaxObjectSize),
-			MaxSessionSize: int64(limits.MaxSessionSize),
-			MaxPack:        wire.MaxPack,
-			MaxPackPayload: wire.MaxPackPayload,
-			MaxNames:       wire.MaxNames,
-			MaxRefs:        limits.MaxRefs,
+			MaxObjectSize:   int64(limits.MaxObjectSize),
+			MaxMetadataSize: int64(limits.MaxMetadataSize),
+			MaxSessionSize:  int64(limits.MaxSessionSize),
+			MaxPack:         wire.MaxPack,
+			MaxPackPayload:  wire.MaxPackPayload,
+			MaxNames:        wire.MaxNames,
+			MaxRefs:         limits.MaxRefs,
 		},
+		CollectionID: s.cfg.Repo.CollectionID(),
+		Free:         &free,
+		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
 }
 

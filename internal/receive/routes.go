@@ -40,6 +40,7 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/info", holder, small(s.info)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
 		{"GET /api/v1/commitmeta/{commit}", holder, small(s.commitMeta)},
+		{"POST /api/v1/objects", holder, small(s.lookup)},
 		{"POST /api/v1/sessions", holder, small(s.openSession)},
 		{"GET /api/v1/sessions", holder, small(s.listSessions)},
 		{"GET /api/v1/sessions/{id}", viewer, small(s.getSession)},

@@ -33,6 +33,10 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 	if err := s.checkShare(t, len(req.Refs)); err != nil {
 		return err
 	}
+	if req.DryRun {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
 	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: remote(r.Request), Force: req.Force}, ttl)
 	if err != nil {
@@ -155,7 +159,8 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 		names = append(names, name)
 	}
 	if a, b, found := ostree.ConflictingRef(names); found {
-		return wire.Errorf(wire.RefConflict, "ref %s cannot be beside ref %s: one is a folder of the other", a, b)
+		return wire.Errorf(wire.RefConflict, "ref %s cannot be beside ref %s: one is a folder of the other", a, b).
+			WithHint("push it under another name, or have the other ref deleted on the server")
 	}
 	return nil
 }

@@ -25,3 +25,26 @@ func (s *Server) checkMinFree(session string, need int64) error {
 	}
 	return nil
 }
+
+// free is how many bytes uploads may take on the disk, as the info tells: what others
+// have claimed may be theirs or not.
+func (s *Server) free(token string) (int64, error) {
+	room, err := s.cfg.Store.Room(token)
+	if err != nil {
+		return 0, err
+	}
+	minFree := int64(s.cfg.Settings().Limits.MinFreeSpace)
+	if minFree > 0 && room.Inodes < minInodes {
+		return 0, nil
+	}
+	free := room.Bytes - minFree
+	repo, err := ostree.OpenRepo(s.cfg.Repo.Path())
+	if err != nil {
+		return 0, err
+	}
+	space, err := repo.Space()
+	if err == nil && space.Setting != "" {
+		free = min(free, space.Free-space.MinFree)
+	}
+	return max(0, free), err
+}

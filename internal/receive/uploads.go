@@ -229,7 +229,7 @@ func (s *Server) checkObject(r *request, session, object string) error {
 	case ostree.CommitMeta:
 		return checkLength(r, "detached metadata", ostree.MaxCommitMeta)
 	}
-	return checkLength(r, "a metadata object", ostree.MaxMetadata)
+	return checkLength(r, "a metadata object (max-metadata-size)", int64(s.cfg.Settings().Limits.MaxMetadataSize))
 }
 
 // archiveBound is the most bytes that content of size bytes takes in archive

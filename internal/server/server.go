@@ -230,7 +230,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 
 func (s *Server) limits() tusstore.Limits {
 	l := s.opt.Settings().Limits
-	return tusstore.Limits{MaxObjectSize: int64(l.MaxObjectSize), MaxInflated: int64(l.MaxSessionSize)}
+	return tusstore.Limits{
+		MaxObjectSize: int64(l.MaxObjectSize), MaxMetadata: int64(l.MaxMetadataSize), MaxInflated: int64(l.MaxSessionSize),
+	}
 }
 
 func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }

@@ -193,6 +193,11 @@ var settings = map[string]setting{
 		must.OK(h.t, err)
 		return fmt.Sprint(rejected)
 	}},
+	"limits.max-metadata-size": {"limits", "{max-metadata-size: 20B}", func(h *host) string {
+		s, _ := h.open() // the commit is announced
+		commit := ostree.Name{Checksum: h.commits[1], Type: ostree.CommitObject}
+		return fmt.Sprint(h.client().Create(21, ts.Metadata("session", s.ID, "object", commit.String())).Status)
+	}},
 	"limits.max-session-size": {"limits", "{max-session-size: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
 	"limits.max-reserved":     {"limits", "{max-reserved: 1kB}", func(h *host) string { return fmt.Sprint(h.create()) }},
 	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.openMany(1)) }},

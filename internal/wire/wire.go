@@ -66,8 +66,9 @@ type Ref struct {
 
 // OpenRequest is the body of POST /api/v1/sessions.
 type OpenRequest struct {
-	Refs  []Ref `json:"refs"`
-	Force bool  `json:"force"`
+	Refs   []Ref `json:"refs"`
+	Force  bool  `json:"force"`
+	DryRun bool  `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
 // MovesOf names what a session is to do: the SHA-256, in hex, of a line "force" if
@@ -162,16 +163,28 @@ type Info struct {
 	Mode    string     `json:"mode"` // as in the repository's config: archive-z2, bare, ...
 	Tus     string     `json:"tus"`  // path of the tus endpoint
 	Limits  InfoLimits `json:"limits"`
+	// Servers of earlier versions leave out what follows.
+	CollectionID string     `json:"collection-id,omitempty"`
+	Free         *int64     `json:"free,omitempty"` // bytes that uploads may still take on the disk
+	Token        *InfoToken `json:"token,omitempty"`
+}
+
+// InfoToken says what the token of the request may do.
+type InfoToken struct {
+	Name   string    `json:"name"`
+	Scopes []string  `json:"scopes"`
+	Refs   *[]string `json:"refs,omitempty"` // globs; nil: all refs, empty: none
 }
 
 // InfoLimits are the server's limits; 0 means none.
 type InfoLimits struct {
-	MaxObjectSize  int64 `json:"max-object-size"`
-	MaxSessionSize int64 `json:"max-session-size"`
-	MaxPack        int64 `json:"max-pack"`
-	MaxPackPayload int64 `json:"max-pack-payload"`
-	MaxNames       int   `json:"max-names"`
-	MaxRefs        int   `json:"max-refs"` // of one session
+	MaxObjectSize   int64 `json:"max-object-size"`
+	MaxMetadataSize int64 `json:"max-metadata-size"` // 0: a server of an earlier version, which takes 10 MiB
+	MaxSessionSize  int64 `json:"max-session-size"`
+	MaxPack         int64 `json:"max-pack"`
+	MaxPackPayload  int64 `json:"max-pack-payload"`
+	MaxNames        int   `json:"max-names"`
+	MaxRefs         int   `json:"max-refs"` // of one session
 }
 
 // Codes of errors (RFC 9457 type URNs end in them) and of session outcomes.

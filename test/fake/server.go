@@ -37,6 +37,7 @@ type Server struct {
 	Outcome func(s *wire.Session)
 
 	Mu       sync.Mutex // held while a request changes anything, but by Fault
+	Info     wire.Info
 	Refs     map[string]wire.RefState
 	Metas    map[string][]byte // detached metadata by commit
 	Session  *wire.Session     // the only one, nil if there is none
@@ -80,6 +81,8 @@ func (f *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	switch path, _ := strings.CutPrefix(r.URL.Path, "/api/v1/"); {
+	case path == "info":
+		Reply(w, 200, f.Info)
 	case path == "refs":
 		Reply(w, 200, wire.RefList{Refs: f.Refs})
 	case strings.HasPrefix(path, "commitmeta/"):

@@ -29,7 +29,11 @@ func TestInterruptConversion(t *testing.T) {
 	object := filepath.Join(repo, "objects", onlyFile(t, repo, "*.file").Path())
 	object = strings.TrimSuffix(object, "z")
 	must.OK(t, os.Truncate(object, 1<<40))
-	s := site.New(t)
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.Configure("limits: {max-object-size: 0}")
+	t.Cleanup(s.End)
+	s.Start("--init")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		for _, dry := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, dry run %v", signal, dry), func(t *testing.T) {
