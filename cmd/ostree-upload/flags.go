@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/lirios/ostree-upload/internal/client"
+
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/push"
 )
@@ -37,22 +39,5 @@ func tokenOf(flag, file string) (string, error) {
 		}
 		return "", usage("--token and --token-file do not go together")
 	}
-	return readToken(file)
-}
-
-func readToken(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	return string(b), nil
-}
-
-// renewal reads the token again from the file that it came from, which may have
-// another by then; nil if it came from elsewhere.
-func renewal(file string) func() (string, error) {
-	if file == "" {
-		return nil
-	}
-	return func() (string, error) { return readToken(file) }
+	return client.ReadToken(file)
 }

@@ -3,24 +3,13 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"io"
 	"slices"
 
 	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 )
-
-// document is v as JSON, for people and programs.
-func document(v any) (string, error) {
-	var text bytes.Buffer
-	out := json.NewEncoder(&text)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	err := out.Encode(v)
-	return text.String(), err
-}
 
 // A counter is stdout, and knows whether something was written there.
 type counter struct {
@@ -47,7 +36,7 @@ func (c *counter) failed(args []string, err error) {
 	if err == nil || c.n > 0 || !slices.Contains(args, "--json") {
 		return
 	}
-	text, failed := document(failure{err.Error(), push.Code(err), hint.Of(err), exitCode(err)})
+	text, failed := page.JSON(failure{err.Error(), push.Code(err), hint.Of(err), exitCode(err)})
 	if failed == nil {
 		_, _ = io.WriteString(c, text) // the error itself is told on stderr
 	}

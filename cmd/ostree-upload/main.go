@@ -102,10 +102,10 @@ func report(stderr io.Writer, err error) int {
 		return 0
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "ostree-upload: %s\n", readable(text))
+		fmt.Fprintf(stderr, "ostree-upload: %s\n", page.Text(text))
 	}
 	if next := hint.Of(err); next != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", readable(next))
+		fmt.Fprintf(stderr, "hint: %s\n", page.Text(next))
 	}
 	return exitCode(err)
 }
@@ -120,15 +120,6 @@ func exitCode(err error) int {
 		return own.ExitCode()
 	}
 	return push.ExitCode(err)
-}
-
-// readable keeps a server's text from moving the cursor.
-func readable(text string) string {
-	parts := strings.Split(text, "\n")
-	for i, p := range parts {
-		parts[i] = page.Printable(p)
-	}
-	return strings.Join(parts, "\n")
 }
 
 // joined writes --depth -1 as --depth=-1: kong takes the value for a flag.

@@ -14,6 +14,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 )
 
@@ -48,7 +49,7 @@ func lines(to io.Writer, m *push.Meter, every time.Duration) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintln(to, readable(m.Line(0)))
+				fmt.Fprintln(to, page.Text(m.Line(0)))
 			case <-done:
 				return
 			}
@@ -62,7 +63,7 @@ func lines(to io.Writer, m *push.Meter, every time.Duration) (stop func()) {
 func bar(app *App, terminal *os.File, m *push.Meter) (shown *App, stop func()) {
 	container := mpb.New(mpb.WithOutput(terminal), mpb.WithRefreshRate(200*time.Millisecond))
 	line := container.New(0, mpb.NopStyle(), mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string { return readable(m.Line(max(1, s.AvailableWidth-1))) })))
+		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string { return page.Text(m.Line(max(1, s.AvailableWidth-1))) })))
 	verbose := app.Log.Enabled(context.Background(), slog.LevelDebug)
 	shown = &App{Stdout: app.Stdout, Stderr: container, Log: logger(container, "push", verbose)}
 	return shown, func() { line.Abort(true); container.Wait() }

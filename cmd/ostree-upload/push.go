@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/units"
@@ -59,7 +60,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		if result == nil {
 			result = failedResult(err)
 		}
-		text, failed := document(result)
+		text, failed := page.JSON(result)
 		if failed == nil {
 			_, failed = io.WriteString(app.Stdout, text)
 		}
@@ -97,7 +98,7 @@ func (c *PushCmd) options() (push.Options, error) {
 		return push.Options{}, err
 	}
 	opt := push.Options{
-		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: renewal(c.TokenFile),
+		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: client.Renewal(c.TokenFile),
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(),
 		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,

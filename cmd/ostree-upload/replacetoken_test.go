@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/token"
 )
@@ -58,14 +59,14 @@ func TestGentokenReplace(t *testing.T) {
 // A token's file is read again when it is asked for, and a token from elsewhere is not.
 func TestRenewal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
-	read := renewal(path)
+	read := client.Renewal(path)
 	if err := os.WriteFile(path, []byte("renewed\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := read(); err != nil || got != "renewed\n" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if renewal("") != nil {
+	if client.Renewal("") != nil {
 		t.Error("there is no file to read")
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
 )
 
@@ -80,7 +81,7 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 
 func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
 	if c.JSON {
-		text, err := document(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
+		text, err := page.JSON(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
 		if err == nil {
 			_, err = io.WriteString(app.Stdout, text)
 		}

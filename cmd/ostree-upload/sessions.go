@@ -57,7 +57,7 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 			return "", false, err
 		}
 		if opt.JSON {
-			text, err := document(whole(list...))
+			text, err := page.JSON(whole(list...))
 			return text, false, err
 		}
 		return page.Sessions(list, time.Now()), false, nil
@@ -77,7 +77,7 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 			return "", false, err
 		}
 		if opt.JSON {
-			text, err := document(whole(s).Sessions[0])
+			text, err := page.JSON(whole(s).Sessions[0])
 			return text, page.Ended(s), err
 		}
 		return page.Session(s), page.Ended(s), nil
@@ -97,7 +97,7 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 	}
 	text := fmt.Sprintf("aborted %s\n", page.Printable(s.ID))
 	if opt.JSON {
-		if text, err = document(whole(s).Sessions[0]); err != nil {
+		if text, err = page.JSON(whole(s).Sessions[0]); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text 
 		case err != nil && (!opt.Watch || ctx.Err() != nil || client.KindOf(err) != client.Temporary):
 			return interruptedOr(ctx, err)
 		case err != nil && !failing:
-			fmt.Fprintf(app.Stderr, "%s; trying again until interrupted\n", readable(err.Error()))
+			fmt.Fprintf(app.Stderr, "%s; trying again until interrupted\n", page.Text(err.Error()))
 		case err == nil && text != before:
 			if _, err := io.WriteString(app.Stdout, text); err != nil {
 				return err
@@ -148,7 +148,7 @@ func (opt *SessionsCmd) client() (*client.Client, error) {
 	}
 	c, err := client.New(opt.Address, token)
 	if err == nil {
-		c.RenewToken(renewal(opt.TokenFile))
+		c.RenewToken(client.Renewal(opt.TokenFile))
 	}
 	return c, err
 }

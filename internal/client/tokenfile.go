@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package client
+
+import (
+	"fmt"
+	"os"
+)
+
+// ReadToken reads the file that holds a token.
+func ReadToken(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return string(b), nil
+}
+
+// Renewal reads the token again from the file that it came from, which may have
+// another by then; nil if it came from elsewhere.
+func Renewal(file string) func() (string, error) {
+	if file == "" {
+		return nil
+	}
+	return func() (string, error) { return ReadToken(file) }
+}
