@@ -55,7 +55,7 @@ race-quick: deps     ## the tests of `make check`, watched for data races
 	$(TEST) -race -timeout 30m $(quick)
 
 crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
-	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
+	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|BusyRepository|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
 
 fuzz: deps           ## each fuzz target for FUZZTIME
 	FUZZTIME=$(FUZZTIME) hack/fuzz.sh

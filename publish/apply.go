@@ -41,7 +41,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	}
 	defer r.close()
 	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
-	return a, a.run(early, ctx)
+	return a, a.run(early)
 }
 
 // whileVerifying is a context that also ends when the session is aborted before it
@@ -89,7 +89,7 @@ func (a *apply) warn(format string, args ...any) {
 // run holds the shared lock to the end: prune, which needs the exclusive one,
 // cannot take away what the closure found. early bounds what comes before the
 // session is publishing.
-func (a *apply) run(early, ctx context.Context) (err error) {
+func (a *apply) run(early context.Context) (err error) {
 	unlock, err := a.lock(early)
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (a *apply) run(early, ctx context.Context) (err error) {
 	if err := a.target.sync(); err != nil {
 		return err
 	}
-	return a.flip(ctx)
+	return a.flip()
 }
 
 // sayAfter is how long a publish waits for a lock before the session says so.
@@ -174,7 +174,7 @@ func (a *apply) checkToken() error {
 
 // flip brings in the commits and then moves the refs. Only the move itself needs
 // others to keep away: what takes long comes before.
-func (a *apply) flip(ctx context.Context) error {
+func (a *apply) flip() error {
 	if err := a.target.importCommits(a.plan.commits); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (a *apply) flip(ctx context.Context) error {
 	if err := a.target.sync(); err != nil {
 		return err
 	}
-	if err := a.move(ctx, moves); err != nil {
+	if err := a.move(moves); err != nil {
 		return err
 	}
 	a.follow()
@@ -197,8 +197,8 @@ func (a *apply) flip(ctx context.Context) error {
 }
 
 // move moves the refs, unless somebody else has moved one.
-func (a *apply) move(ctx context.Context, moves *refMoves) (err error) {
-	unlock, err := a.target.lockAlone(ctx)
+func (a *apply) move(moves *refMoves) (err error) {
+	unlock, err := lockAlone(a.target.dst)
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,32 @@
 
 package publish
 
-import "log/slog"
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/libostree"
+)
 
 // WarnOfSummary is what a start does about the summary.
 func WarnOfSummary(repo string, setting Summary, log *slog.Logger) {
-	(&summary{repo: repo, setting: func() Summary { return setting }}).warn(log)
+	newSummary(repo, func() Summary { return setting }).warn(log)
+}
+
+// WriteSummary is what a publish does about the summary, where a signature may
+// follow for that long; known if this server wrote the summary that is there.
+func WriteSummary(path string, signTime time.Duration, known bool) (why string, err error) {
+	repo, err := libostree.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer repo.Close()
+	s := newSummary(path, func() Summary { return Auto })
+	s.signTime = signTime
+	if known {
+		err = s.remember()
+	}
+	why, failed := s.write(repo)
+	return why, errors.Join(err, failed)
 }

@@ -67,7 +67,7 @@ type Publisher struct {
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
 	return &Publisher{
-		cfg: cfg, summary: &summary{repo: cfg.Repo, setting: cfg.Summary},
+		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
 		kick: make(chan struct{}, 1), wait: retryAfter,
 	}
 }

@@ -61,16 +61,16 @@ const aloneTime = 5 * time.Second
 // lockAlone turns the shared lock into the exclusive one, until unlock. Others may
 // take the shared lock in turn, so that it is never free: then the refs move under
 // the shared one, which they know how to live with. It keeps prune away, too, and
-// each ref is compared with its old commit right before it moves.
-func (r *repository) lockAlone(ctx context.Context) (unlock func() error, err error) {
-	// A stop does not cut off what is all but done.
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), aloneTime)
+// each ref is compared with its old commit right before it moves. A stop does not cut
+// off what is all but done.
+func lockAlone(repo *libostree.Repo) (unlock func() error, err error) {
+	wait, cancel := context.WithTimeout(context.Background(), aloneTime)
 	defer cancel()
-	err = r.dst.Lock(wait, libostree.Exclusive)
+	err = repo.Lock(wait, libostree.Exclusive)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, libostree.ErrLocked) {
 		return func() error { return nil }, nil
 	}
-	return func() error { return r.dst.Unlock(libostree.Exclusive) }, err
+	return func() error { return repo.Unlock(libostree.Exclusive) }, err
 }
 
 // syncStaged makes durable what is staged.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
@@ -47,6 +48,13 @@ type summary struct {
 	// kept is why it was left to another program once. One that signs takes the
 	// signature away for a moment, in which nobody else may write.
 	kept string
+	// known is the summary that this server wrote last or met at its start.
+	known    fs.FileInfo
+	signTime time.Duration
+}
+
+func newSummary(repo string, setting func() Summary) *summary {
+	return &summary{repo: repo, setting: setting, signTime: signTime}
 }
 
 // look tells whether to write the summary, and if not although clients read it,
@@ -135,14 +143,67 @@ func (s *summary) write(repo *libostree.Repo) (why string, err error) {
 	if err != nil || !write {
 		return why, err
 	}
-	return "", fault.Point("write the summary", repo.RegenerateSummary)
+	// Who writes it takes the shared lock: nobody begins to between the look and here.
+	unlock, err := lockAlone(repo)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := s.awaitSignature(); err != nil {
+		return "", err
+	}
+	if write, why, err = s.look(); err != nil || !write {
+		return why, err
+	}
+	if err := fault.Point("write the summary", repo.RegenerateSummary); err != nil {
+		return "", err
+	}
+	return "", s.remember()
 }
+
+// signTime is how long after another program wrote the summary its signature may
+// follow. libostree holds no lock in between, and signs what it wrote: a summary that
+// is written meanwhile would be there with a bad signature, or without.
+const signTime = 2 * time.Second
+
+// awaitSignature waits until a summary that another program has just written is
+// signed, or old enough to stay unsigned.
+func (s *summary) awaitSignature() error {
+	for began := time.Now(); time.Since(began) < s.signTime; time.Sleep(20 * time.Millisecond) {
+		now, err := os.Stat(s.path())
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		known := s.known != nil && os.SameFile(now, s.known) && now.ModTime().Equal(s.known.ModTime())
+		if known || time.Since(now.ModTime()) > s.signTime {
+			return nil
+		}
+		if kept, err := keptByOthers(s.repo); err != nil || kept != "" {
+			return err
+		}
+	}
+	return nil
+}
+
+// remember notes the summary as one that no signature is to follow.
+func (s *summary) remember() (err error) {
+	s.known, err = os.Stat(s.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (s *summary) path() string { return filepath.Join(s.repo, "summary") }
 
 // warn tells in the log, before there is a publish, that clients of the summary
 // will not see it.
 func (s *summary) warn(log *slog.Logger) {
 	_, why, err := s.look()
-	if err != nil {
+	if err = errors.Join(err, s.remember()); err != nil {
 		log.Warn("cannot look at the repository's summary", "err", err)
 	}
 	if why != "" {

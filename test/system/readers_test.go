@@ -31,7 +31,7 @@ func TestReaders(t *testing.T) {
 	s.Push(&w.Build)
 	web := httptest.NewServer(http.FileServer(http.Dir(s.Prod)))
 	t.Cleanup(web.Close)
-	r := &readers{url: web.URL, over: make(chan struct{})}
+	r := &readers{loops: newLoops(), url: web.URL}
 	for i := range clients {
 		r.start(fmt.Sprint("client ", i), r.puller(t, i))
 	}
@@ -40,47 +40,19 @@ func TestReaders(t *testing.T) {
 		w.Next()
 		s.Push(&w.Build)
 	}
-	close(r.over)
-	r.wait.Wait()
-	for _, err := range r.failed {
-		t.Error(err)
-	}
+	r.end(t)
 	r.judge(t, w)
 	w.Arrived(s)
 }
 
 // readers read until the pushes are over, and once more.
 type readers struct {
-	url  string
-	over chan struct{}
-	wait sync.WaitGroup
+	*loops
+	url string
 
 	mu        sync.Mutex
 	pulled    [][]string // commits of TwoRefs, as one pull got them
 	summaries [][]byte   // the different ones, in their order
-	failed    []error
-}
-
-// start has what reads once do so again and again.
-func (r *readers) start(who string, once func() error) {
-	r.wait.Go(func() {
-		for last := false; ; {
-			err := once()
-			if err != nil {
-				r.mu.Lock()
-				r.failed = append(r.failed, fmt.Errorf("%s: %w", who, err))
-				r.mu.Unlock()
-			}
-			if err != nil || last {
-				return
-			}
-			select {
-			case <-r.over:
-				last = true
-			default:
-			}
-		}
-	})
 }
 
 // puller is an OSTree client: each call pulls both refs and checks all that the

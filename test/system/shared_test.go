@@ -6,6 +6,7 @@ package system
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,17 +139,26 @@ func (s *shared) wantShared() {
 	}
 }
 
-// as runs a shell script as a user, with the umask of who shares. $0 is the
-// program.
+// as is try of what has to succeed.
 func (s *shared) as(uid uint32, script string) string {
 	s.t.Helper()
+	out, err := s.try(uid, script)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+// try runs a shell script as a user, with the umask of who shares. $0 is the
+// program.
+func (s *shared) try(uid uint32, script string) (string, error) {
 	cmd := exec.CommandContext(s.t.Context(), "sh", "-e", "-c", "umask 002\n"+script, s.program)
 	cmd.Dir, cmd.SysProcAttr = s.dir, credential(uid)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		s.t.Fatalf("user %d: %s: %v\n%s", uid, script, err, out)
+		return "", fmt.Errorf("user %d: %s: %w\n%s", uid, script, err, out)
 	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(string(out)), nil
 }
 
 // credential makes a process one of a user who is in the group.
