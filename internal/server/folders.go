@@ -60,18 +60,25 @@ func lackingFolders(repo string) (names []string, err error) {
 	return names, nil
 }
 
-// shareLock opens libostree's lock file to those who may write objects: one that
-// was made under another umask keeps them from every command.
+// shareLock makes libostree's lock file, or sees that this process can use the one
+// that is there, and opens it to those who may write objects: one that was made
+// under another umask keeps them from every command.
 func shareLock(repo string) error {
 	objects, err := os.Stat(filepath.Join(repo, "objects"))
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(repo, ".lock")
-	lock, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o660)
+	if errors.Is(err, fs.ErrPermission) {
+		return hint.Add(fmt.Errorf("user %d cannot use the repository's lock, so nothing could be published: %w", os.Geteuid(), err),
+			"another user's command made it: chown %d %s", os.Geteuid(), path)
 	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // nothing is written to it
+	lock, err := f.Stat()
 	if err != nil {
 		return err
 	}
@@ -79,7 +86,7 @@ func shareLock(repo string) error {
 	if owner := int(lock.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() || mode == lock.Mode().Perm() {
 		return nil
 	}
-	return os.Chmod(path, mode)
+	return f.Chmod(mode)
 }
 
 // shareGroup gives the state folder, and what is in it, the group that objects get

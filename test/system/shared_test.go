@@ -178,3 +178,23 @@ func openToAll(t *testing.T, dir string) {
 		}
 	}
 }
+
+// A lock file of the repository that a command of root made first, and that the
+// server's user cannot use, is named at the start, with what to do.
+func TestLockOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can act as several users")
+	}
+	program := oldStateProgram(t)
+	openToAll(t, filepath.Dir(program))
+	s := &shared{t: t, dir: t.TempDir(), program: program, starter: memberA}
+	openToAll(t, s.dir)
+	s.makeRepository()
+	s.as(0, "rm -f pub/prod/.lock && umask 027 && : >pub/prod/.lock && chown 0:0 pub/prod/.lock")
+	_, err := s.try(memberA, "$0 receive --repo pub/prod --address 127.0.0.1:0")
+	for _, want := range []string{"cannot use the repository's lock", "hint: another user's command made it: chown 5001 "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("it does not say %q: %v", want, err)
+		}
+	}
+}
