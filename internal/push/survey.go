@@ -211,7 +211,7 @@ func (s *survey) exceeds() error {
 	if free := s.run.info.Free; free != nil && s.sent > *free {
 		return &Error{
 			Exit: ExitForNow, Code: wire.InsufficientStorage,
-			Err:      fmt.Errorf("this push needs at least %s, and the server's disk has %s for it (the rest is in use or kept free by min-free-space; without free inodes it is 0)", bytesOf(s.sent), bytesOf(*free)),
+			Err:      fmt.Errorf("this push needs at least %s, and the server's disk has %s for it: %s", bytesOf(s.sent), bytesOf(*free), cmp.Or(s.run.info.FreeBecause, "it does not say why")),
 			HintText: "nothing was sent; free some on the server, then push again",
 		}
 	}

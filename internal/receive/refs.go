@@ -16,7 +16,7 @@ import (
 // info is GET /api/v1/info.
 func (s *Server) info(w http.ResponseWriter, r *request) error {
 	limits := s.cfg.Settings().Limits
-	free, err := s.free(r.token.Name)
+	free, because, err := s.free(r.token.Name)
 	if err != nil {
 		return err
 	}
@@ -35,6 +35,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		},
 		CollectionID: s.cfg.Repo.CollectionID(),
 		Free:         &free,
+		FreeBecause:  because,
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
 }

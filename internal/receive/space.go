@@ -3,6 +3,8 @@
 package receive
 
 import (
+	"fmt"
+
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -26,25 +28,28 @@ func (s *Server) checkMinFree(session string, need int64) error {
 	return nil
 }
 
-// free is how many bytes uploads may take on the disk, as the info tells: what others
-// have claimed may be theirs or not.
-func (s *Server) free(token string) (int64, error) {
+// free is how many bytes uploads may take on the disk, as the info tells, and what
+// keeps it from being more. What others have claimed may be theirs or not.
+func (s *Server) free(token string) (bytes int64, because string, err error) {
 	room, err := s.cfg.Store.Room(token)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	minFree := int64(s.cfg.Settings().Limits.MinFreeSpace)
 	if minFree > 0 && room.Inodes < minInodes {
-		return 0, nil
+		return 0, fmt.Sprintf("%d inodes are to stay free", minInodes), nil
 	}
-	free := room.Bytes - minFree
 	repo, err := ostree.OpenRepo(s.cfg.Repo.Path())
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	space, err := repo.Space()
-	if err == nil && space.Setting != "" {
-		free = min(free, space.Free-space.MinFree)
+	if err != nil {
+		return 0, "", err
 	}
-	return max(0, free), err
+	bytes, because = room.Bytes-minFree, fmt.Sprintf("%d bytes are to stay free (min-free-space)", minFree)
+	if own := space.Free - space.MinFree; space.Setting != "" && own < bytes {
+		bytes, because = own, fmt.Sprintf("%d bytes are to stay free (the repository's %s)", space.MinFree, space.Setting)
+	}
+	return max(0, bytes), because, nil
 }

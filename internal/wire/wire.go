@@ -165,7 +165,8 @@ type Info struct {
 	Limits  InfoLimits `json:"limits"`
 	// Servers of earlier versions leave out what follows.
 	CollectionID string     `json:"collection-id,omitempty"`
-	Free         *int64     `json:"free,omitempty"` // bytes that uploads may still take on the disk
+	Free         *int64     `json:"free,omitempty"`         // bytes that uploads may still take on the disk
+	FreeBecause  string     `json:"free-because,omitempty"` // what keeps that from being more, in words
 	Token        *InfoToken `json:"token,omitempty"`
 }
 
