@@ -199,6 +199,8 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	case r.NothingToDo:
 		fmt.Fprintln(app.Stdout, "nothing to do")
 		return
+	case len(r.Refs) == 0: // all were left out
+		return
 	case r.DryRun:
 		for _, ref := range r.Refs {
 			fmt.Fprintf(app.Stdout, "would push %s %s\n", ref.Ref, ref.New)
