@@ -48,6 +48,7 @@ type Server struct {
 	conns   *conns
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
+	turns   turns
 }
 
 // New makes a Server.
