@@ -23,7 +23,7 @@ import (
 func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, error) {
 	early, stop := p.whileVerifying(ctx, s)
 	defer stop()
-	if err := p.cfg.Ready(early, s.ID); err != nil {
+	if err := p.ready(early, s); err != nil {
 		return nil, err
 	}
 	defer p.cfg.Hold()()

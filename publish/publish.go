@@ -16,11 +16,14 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/token"
@@ -62,13 +65,21 @@ type Publisher struct {
 	summary *summary
 	kick    chan struct{}
 	wait    time.Duration // before what could not be finished is tried again
+
+	// Verifying sessions whose uploads are waited for, or have been; only pass uses it.
+	awaited map[string]*awaited
+	waiting sync.WaitGroup
+
+	// When a token had its turn last; only pass uses it.
+	turn     uint64
+	lastTurn map[string]uint64
 }
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
-		kick: make(chan struct{}, 1), wait: retryAfter,
+		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
 	}
 }
 
@@ -143,6 +154,9 @@ func inState(states ...journal.State) func(*journal.Session) bool {
 // end as after a crash: what failed may be a sync, and what was not synced must
 // be verified again before anything relies on it.
 func (p *Publisher) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer p.waiting.Wait()
+	defer stop()
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
@@ -152,9 +166,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-p.kick:
 		case <-again.C:
 		}
-		retry, err := p.pass(ctx)
+		more, retry, err := p.pass(ctx)
 		if err != nil {
 			return fmt.Errorf("publish: %w", err)
+		}
+		if more {
+			p.Enqueue()
 		}
 		if !retry {
 			p.wait = retryAfter
@@ -165,35 +182,89 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// Finish publishes what waits for it in one pass, for a caller that does not call
-// Run.
+// Finish publishes what waits for it, for a caller that does not call Run.
 func (p *Publisher) Finish(ctx context.Context) error {
-	retry, err := p.pass(ctx)
-	if err == nil && retry {
-		err = errors.New("not everything could be published now; see the log")
+	for {
+		more, retry, err := p.pass(ctx)
+		if err == nil && retry {
+			err = errors.New("not everything could be published now; see the log")
+		}
+		if err != nil || !more && len(p.awaited) == 0 {
+			return err
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-p.kick:
+		case <-ctx.Done():
+			p.waiting.Wait()
+			return ctx.Err()
+		}
 	}
-	return err
 }
 
-// pass handles each session that waits, oldest first and those publishing
-// before all others, and then the works that are due. An error means
-// that the journal cannot be used or the disk cannot be trusted.
-func (p *Publisher) pass(ctx context.Context) (retry bool, err error) {
-	for _, state := range []journal.State{journal.Publishing, journal.Verifying} {
-		list, err := p.cfg.Journal.Live(inState(state))
-		if err != nil {
-			return retry, err
-		}
-		for i := len(list) - 1; i >= 0 && ctx.Err() == nil; i-- {
-			again, err := p.session(ctx, list[i].ID)
-			if err != nil {
-				return retry, err
-			}
-			retry = retry || again
-		}
+// pass handles the sessions that are publishing, then of each token the one that has
+// been verifying the longest, and then the works that are due. Whatever one token
+// finalizes, another waits for one session of it at most, and for none of which the
+// uploads are still being ingested. more tells that sessions are left which can be
+// handled at once. An error means that the journal cannot be used or the disk cannot
+// be trusted.
+func (p *Publisher) pass(ctx context.Context) (more, retry bool, err error) {
+	list, err := p.cfg.Journal.Live(inState(journal.Publishing))
+	if err != nil {
+		return false, false, err
 	}
-	again, err := p.doWorks()
-	return retry || again, err
+	for i := len(list) - 1; i >= 0 && ctx.Err() == nil; i-- {
+		again, err := p.session(ctx, list[i].ID)
+		if err != nil {
+			return false, retry, err
+		}
+		retry = retry || again
+	}
+	more, again, err := p.turns(ctx)
+	if err != nil {
+		return more, retry, err
+	}
+	due, err := p.doWorks()
+	return more, retry || again || due, err
+}
+
+// turns handles one verifying session of each token, first of the token that had its
+// turn the longest ago.
+func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
+	list, err := p.cfg.Journal.Live(inState(journal.Verifying))
+	if err != nil {
+		return false, false, err
+	}
+	p.keepAwaited(list)
+	slices.Reverse(list) // the oldest first
+	slices.SortStableFunc(list, func(a, b journal.Session) int {
+		return cmp.Compare(p.lastTurn[a.Token], p.lastTurn[b.Token])
+	})
+	had := make(map[string]bool) // tokens, and whether their session has to be tried again
+	for i := range list {
+		s := &list[i]
+		if ctx.Err() != nil {
+			break
+		}
+		if !p.await(ctx, s.ID).done() {
+			continue // it enqueues itself
+		}
+		if again, ok := had[s.Token]; ok {
+			more = more || !again
+			continue
+		}
+		p.turn++
+		p.lastTurn[s.Token] = p.turn
+		again, err := p.session(ctx, s.ID)
+		if err != nil {
+			return more, retry, err
+		}
+		had[s.Token] = again
+		retry = retry || again
+	}
+	return more, retry, nil
 }
 
 // session takes one session to its outcome. One that was aborted, and perhaps

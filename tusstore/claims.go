@@ -25,6 +25,7 @@ type claim struct {
 	uploads map[string]*progress
 	unsent  int64     // bytes of uploads that have not come
 	begun   int64     // those of uploads of which some bytes have come
+	come    int64     // bytes of uploads that have come
 	last    time.Time // when bytes came; zero if none have
 }
 
@@ -33,9 +34,10 @@ type progress struct{ size, offset int64 }
 
 func newClaims() *claims { return &claims{sessions: make(map[string]*claim)} }
 
-// add adds to the sums what is still to come of an upload, n times.
+// add adds an upload to the sums, n times.
 func (c *claim) add(p *progress, n int64) {
 	c.unsent += n * (p.size - p.offset)
+	c.come += n * p.offset
 	if p.offset > 0 {
 		c.begun += n * (p.size - p.offset)
 	}
@@ -120,6 +122,16 @@ func (c *claims) list(session string) []wire.Upload {
 	}
 	slices.SortFunc(list, func(a, b wire.Upload) int { return strings.Compare(a.Name, b.Name) })
 	return list
+}
+
+// received sums up the bytes that have come of a session's uploads.
+func (c *claims) received(session string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.sessions[session]; s != nil {
+		return s.come
+	}
+	return 0
 }
 
 // active is when bytes of a session's uploads came; zero if none have.

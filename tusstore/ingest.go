@@ -25,6 +25,7 @@ type worker struct {
 	*Store
 	task     *task
 	verifier *ostree.Verifier
+	steps    int // that the verification of an object has taken
 	pack     []byte
 	limits   Limits
 	room     int64 // bytes that the session's objects may still inflate to
@@ -56,10 +57,18 @@ func (s *Store) takeWorker(t *task) (w *worker) {
 	case w = <-s.workers:
 	default:
 		w = &worker{Store: s, verifier: ostree.NewVerifier(0)}
-		w.verifier.Step(func() error { return s.queue.step(w.task) })
+		w.verifier.Step(w.step)
 	}
 	w.task = t
 	return w
+}
+
+// step is taken about once for each 64 KiB of an object.
+func (w *worker) step() error {
+	if w.steps++; w.steps == longObject {
+		slowDown()
+	}
+	return w.queue.step(w.task)
 }
 
 // do ingests the worker's upload. After an error the upload stays complete and not
@@ -153,6 +162,7 @@ func (w *worker) verify(result *journal.Result, r io.Reader) (err error) {
 	}
 	w.verifier.Limit(limit)
 	w.verifier.LimitMetadata(cmp.Or(w.limits.MaxMetadata, ostree.CommonMetadata))
+	w.steps = 0
 	result.Inflated, err = w.verifier.Verify(result.Name, r)
 	w.room -= result.Inflated
 	if bad := new(ostree.BadObjectError); errors.As(err, &bad) {

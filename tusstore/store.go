@@ -201,6 +201,9 @@ func (s *Store) Locker() *memorylocker.MemoryLocker { return s.locker }
 // the files, and never goes through HEAD, which would cut a writer off.
 func (s *Store) Uploads(session string) []wire.Upload { return s.claims.list(session) }
 
+// Received is how many bytes have come of those uploads.
+func (s *Store) Received(session string) int64 { return s.claims.received(session) }
+
 // Drop forgets all uploads of a session that has ended. It cuts off those who
 // are still sending.
 func (s *Store) Drop(session string) error {

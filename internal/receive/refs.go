@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -42,13 +43,22 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 
 // refs is GET /api/v1/refs: those that the token may push.
 func (s *Server) refs(w http.ResponseWriter, r *request) error {
+	list := wire.RefList{Refs: make(map[string]wire.RefState)}
+	err := s.turns.take(r, func() error { return s.addRefs(list, r.token) })
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// addRefs adds to a list the refs that a token may push.
+func (s *Server) addRefs(list wire.RefList, t *token.Token) error {
 	all, err := s.currentRefs()
 	if err != nil {
 		return err
 	}
-	list := wire.RefList{Refs: make(map[string]wire.RefState)}
 	for name, commit := range all {
-		if !r.token.MayPush(name) {
+		if !t.MayPush(name) {
 			continue
 		}
 		meta, err := s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
@@ -62,7 +72,7 @@ func (s *Server) refs(w http.ResponseWriter, r *request) error {
 		}
 		list.Refs[name] = state
 	}
-	return writeJSON(w, http.StatusOK, list)
+	return nil
 }
 
 // commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the

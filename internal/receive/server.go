@@ -49,6 +49,7 @@ type Server struct {
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
 	quotas  quotas
+	turns   turns
 }
 
 // New makes a Server.

@@ -174,21 +174,28 @@ func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	page, next, err := s.cfg.Journal.List(q)
-	if err == nil && q.Moves != "" && q.Before == "" {
-		page, err = s.withInherited(r.token, q, page)
-	}
+	var list wire.SessionList
+	err = s.turns.take(r, func() error {
+		list, err = s.page(r.token, q)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) page(t *token.Token, q journal.Query) (wire.SessionList, error) {
+	page, next, err := s.cfg.Journal.List(q)
+	if err == nil && q.Moves != "" && q.Before == "" {
+		page, err = s.withInherited(t, q, page)
+	}
 	list := wire.SessionList{Sessions: make([]wire.Session, len(page)), Next: next}
-	for i := range page {
-		if err := s.withProblems(&page[i]); err != nil {
-			return err
-		}
+	for i := 0; i < len(page) && err == nil; i++ {
+		err = s.withProblems(&page[i])
 		list.Sessions[i] = s.document(&page[i], false)
 	}
-	return writeJSON(w, http.StatusOK, list)
+	return list, err
 }
 
 // query reads what is asked for of the list.
@@ -320,12 +327,9 @@ func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
 	}
-	uploads := s.cfg.Store.Uploads(j.ID)
-	for _, u := range uploads {
-		d.Bytes.Received += u.Offset
-	}
+	d.Bytes.Received += s.cfg.Store.Received(j.ID)
 	if withUploads {
-		d.Uploads = uploads
+		d.Uploads = s.cfg.Store.Uploads(j.ID)
 	}
 	return d
 }

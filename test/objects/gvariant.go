@@ -2,7 +2,7 @@
 
 // Package objects builds OSTree objects byte by byte, sound ones and such as
 // libostree would never write. It knows nothing of the code that it helps to
-// test, so that the two cannot be wrong together. Only tests import it.
+// test, so that the two cannot be wrong together. Only tests and tools import it.
 package objects
 
 import "encoding/binary"

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -209,7 +210,8 @@ func killed(ctx context.Context, make func(context.Context) *exec.Cmd) error {
 // receive starts a server of the repository in folder.
 func (b *bench) receive(ctx context.Context, folder string) (*daemon, string, error) {
 	config := filepath.Join(folder, "ostree-upload.yaml")
-	if err := os.WriteFile(config, []byte("repo: "+filepath.Join(folder, "prod")+"\n"), 0o600); err != nil {
+	text := fmt.Sprintf("repo: %s\ntokens:\n  - {name: hostile, sha256: %x, refs: [hostile/**]}\n", filepath.Join(folder, "prod"), sha256.Sum256([]byte(hostileToken)))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, "", err
 	}
 	token, err := b.output(ctx, b.binary, "gentoken", "--config="+config, "--name=bench")

@@ -32,7 +32,11 @@ func main() {
 	runtime.LockOSThread()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	work := run
+	if len(os.Args) == 3 && os.Args[1] == attackCommand {
+		work = func(ctx context.Context) error { return runAttack(ctx, os.Args[2], os.Stdout) }
+	}
+	if err := work(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -47,6 +51,7 @@ type bench struct {
 	share  *source // a commit of /usr/share
 	large  *source // a commit of /usr/lib, which is larger
 	update *source // Debian packages at two versions
+	normal *source // a tree of some thousand files
 	ssh    *sshd
 	web    *nginx
 }
@@ -69,6 +74,7 @@ func (b *bench) parts() []part {
 		{"kills", "the same through 20 Mbit/s, the client killed 20 times and run again", 1, b.kills},
 		{"proxy", "the update through nginx that takes requests of 1 MB and collects them", 1, b.proxied},
 		{"larger", "a commit of /usr/lib, which is larger, for the memory", 1, b.larger},
+		{"hostile", "a tree of 4,000 files, alone and beside another token that does its worst", 0, b.hostile},
 		{"million", "a commit of 1,000,000 small files", 1, b.million},
 	}
 }
@@ -125,6 +131,8 @@ func (b *bench) prepare(ctx context.Context, sources, part string) (err error) {
 		b.share, err = b.folderSource(ctx, sources, "share", "/usr/share")
 	case "larger":
 		b.large, err = b.folderSource(ctx, sources, "larger", "/usr/lib")
+	case "hostile":
+		b.normal, err = b.normalSource(ctx, sources)
 	case "million":
 	default:
 		if b.update == nil {

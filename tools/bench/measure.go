@@ -41,6 +41,10 @@ type trial struct {
 	Payload   int64   `json:"payload,omitempty"`
 	Delivered int64   `json:"delivered,omitempty"`
 	Use       float64 `json:"use,omitempty"`
+	// Of the part hostile: the seconds as a multiple of those alone, and how often
+	// the attack did what.
+	Slowdown float64          `json:"slowdown,omitempty"`
+	Attack   map[string]int64 `json:"attack,omitempty"`
 }
 
 // measure has each contender of a part take its turns.

@@ -105,6 +105,9 @@ func (c *standing) notes() []string {
 		server := c.most(func(t trial) int64 { return t.Server })
 		notes = append(notes, fmt.Sprintf("memory %d + %d MiB", client>>20, server>>20))
 	}
+	if slowdown := c.median(func(t trial) float64 { return t.Slowdown }); slowdown > 0 {
+		notes = append(notes, fmt.Sprintf("%.2f x the time alone", slowdown))
+	}
 	if use := c.median(func(t trial) float64 { return t.Use }); use > 0 {
 		notes = append(notes, fmt.Sprintf("%.1f%% of the link is payload", 100*use))
 	}
