@@ -286,3 +286,43 @@ func TestManyRefsOnOneHistory(t *testing.T) {
 	moves[0].New = object32(all[10].Sum)
 	want(t, client.Finalize(client.Open(moves...).ID), wire.Failed, wire.NotFastForward, "does not descend")
 }
+
+// A commit that was in the repository before any session is not its who first named
+// it with a ref of theirs.
+func TestMetadataOfCommitFoundHere(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	mine := s.Client(s.AddToken(token.Options{Name: "a", Refs: []string{"os/a/**"}}))
+	commit := c[0].String()
+	must.Run(t, "ostree", "pull-local", "--repo="+s.Repo, repo, commit)
+	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--create=os/b/x", commit)
+	ref := wire.Ref{Ref: "os/a/x", New: commit}
+	for range 2 {
+		session := sending(t, mine, []objects.Object{signatures(t, commit, 1000<<10)}, ref)
+		want(t, mine.Finalize(session.ID), wire.Published, "", "was left out")
+		ref.Old = commit
+	}
+	if n := meta(t, s, commit); n != 0 {
+		t.Errorf("the commit got %d bytes of detached metadata from another token", n)
+	}
+}
+
+// What is left out is told of a few commits, however many they are: the journal keeps
+// the words.
+func TestMuchMetadataLeftOut(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	head := c[0].String()
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
+	var metas []objects.Object
+	for i := range 5 {
+		metas = append(metas, signatures(t, fmt.Sprintf("%064x", i), 10))
+	}
+	session := sending(t, client, metas, wire.Ref{Ref: "x", Old: head, New: head})
+	got := client.Finalize(session.ID)
+	want(t, got, wire.Published, "", "; detached metadata of 2 more commits was left out")
+	if n := strings.Count(got.Detail, "detached metadata of commit"); n != 3 {
+		t.Errorf("%d commits are named: %s", n, got.Detail)
+	}
+}
