@@ -17,6 +17,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/test/objects"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -325,4 +326,40 @@ func TestMuchMetadataLeftOut(t *testing.T) {
 	if n := strings.Count(got.Detail, "detached metadata of commit"); n != 3 {
 		t.Errorf("%d commits are named: %s", n, got.Detail)
 	}
+}
+
+// Detached metadata that others have made too large since a session was let through,
+// before a crash, is left out: its refs may have moved.
+func TestMetadataTooLargeAfterCrash(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	head := c[0].String()
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
+	ref := wire.Ref{Ref: "x", Old: head, New: head}
+	crashed := sending(t, client, []objects.Object{signatures(t, head, 600<<10)}, ref)
+	other := sending(t, client, []objects.Object{signatures(t, head, 600<<10)}, ref)
+	want(t, client.Finalize(other.ID), wire.Published, "", "")
+	for _, state := range []journal.State{journal.Verifying, journal.Publishing} {
+		_, err := s.Journal.Move(crashed.ID, state, nil)
+		must.OK(t, err)
+	}
+	s.Publisher.Enqueue()
+	want(t, client.Finalize(crashed.ID), wire.Published, "", "was left out")
+}
+
+// Detached metadata that cannot be read is the server's own trouble, and no reason to
+// refuse a session for good.
+func TestMetadataUnreadable(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	head := c[0].String()
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
+	session := sending(t, client, []objects.Object{signatures(t, head, 1<<10)}, wire.Ref{Ref: "x", Old: head, New: head})
+	path := filepath.Join(s.Repo, "objects", head[:2], head[2:]+".commitmeta")
+	must.OK(t, os.Mkdir(path, 0o755))
+	want(t, client.Finalize(session.ID), wire.Open, wire.Internal, "is a directory")
+	must.OK(t, os.Remove(path))
+	want(t, client.Finalize(session.ID), wire.Published, "", "")
 }

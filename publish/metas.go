@@ -3,12 +3,12 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -39,8 +39,9 @@ func (a *apply) checkMetas() error {
 			a.leaveOut(c, why)
 			continue
 		}
-		if _, _, err := a.target.merged(c, meta); err != nil {
-			return outcomef(wire.Policy, "commit %s: %v", c, err)
+		_, _, err = a.target.merged(c, meta)
+		if refused := new(Outcome); err != nil && !(errors.As(err, &refused) && a.plan.session.State == journal.Publishing) {
+			return err // one that was let through before a crash is not refused now
 		}
 		a.metas[c] = meta
 	}
@@ -107,9 +108,12 @@ func broughtRefs(s *journal.Session, commits map[ostree.Checksum][]byte) map[ost
 func (a *apply) mergeMetas() error {
 	for c, sent := range a.metas {
 		meta, changed, err := a.target.merged(c, sent)
-		if err != nil {
-			a.leaveOut(c, err.Error())
+		if refused := new(Outcome); errors.As(err, &refused) {
+			a.leaveOut(c, refused.Detail)
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		if !changed {
 			continue
