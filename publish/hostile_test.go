@@ -363,3 +363,21 @@ func TestMetadataUnreadable(t *testing.T) {
 	must.OK(t, os.Remove(path))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
 }
+
+// A refusal quotes a few of what a commit says, however much that is: the journal
+// keeps the words, and each list of sessions reads them.
+func TestLongBindings(t *testing.T) {
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	commit := objects.SoundCommit()
+	bindings := objects.Array(objects.Str("os/" + strings.Repeat("é", 1<<20)))
+	commit.Meta = objects.Dict(objects.Item("ostree.ref-binding", "as", bindings))
+	o := objects.Metadata("commit", commit.Bytes())
+	_, others := objects.CommitOf(o, "")
+	session := sending(t, client, append(others, o), wire.Ref{Ref: "x", New: object32(o.Sum)})
+	got := client.Finalize(session.ID)
+	want(t, got, wire.Failed, wire.Policy, "ref x: the commit is bound to refs")
+	if len(got.Detail) > 3000 {
+		t.Errorf("the refusal has %d bytes", len(got.Detail))
+	}
+}
