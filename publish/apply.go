@@ -177,7 +177,7 @@ func (a *apply) checkToken() error {
 
 // flip brings in the commits and then moves the refs. Only the move itself needs
 // others to keep away: what takes long comes before.
-func (a *apply) flip(ctx context.Context) error {
+func (a *apply) flip(ctx context.Context) (err error) {
 	if err := a.target.importCommits(a.plan.commits); err != nil {
 		return err
 	}
@@ -185,6 +185,7 @@ func (a *apply) flip(ctx context.Context) error {
 		return err
 	}
 	moves, err := a.target.prepareRefs(a.plan.session)
+	defer func() { err = errors.Join(err, moves.drop()) }()
 	if err != nil {
 		return err
 	}
@@ -208,7 +209,7 @@ func (a *apply) move(ctx context.Context, moves *refMoves) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	for _, r := range a.plan.session.Refs {
 		if err := checkMoved(a.target.view, a.plan.session, r); err != nil {
-			return errors.Join(err, moves.drop())
+			return err
 		}
 	}
 	return moves.apply()
