@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/test/must"
 
@@ -77,13 +78,17 @@ func TestDamagedJournal(t *testing.T) {
 	s.Stop()
 	must.OK(t, os.Remove(aside[0]))
 	s.Run()
-	// The janitor of the start may be at it, too.
-	_, err = s.Clean(t.Context())
-	must.OK(t, err)
+	// The janitor of the start may be at it, too: each passes over what the other is at.
+	left := []string{"not looked yet"}
+	for deadline := time.Now().Add(time.Minute); len(left) > 0 && time.Now().Before(deadline); {
+		_, err = s.Clean(t.Context())
+		must.OK(t, err)
+		left, err = filepath.Glob(filepath.Join(s.State, "staged", "objects", "*", "*"))
+		must.OK(t, err)
+	}
 	s.Stop()
-	left, err := filepath.Glob(filepath.Join(s.State, "staged", "objects", "*", "*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("still staged: %v, %v", left, err)
+	if len(left) > 0 {
+		t.Errorf("still staged: %v", left)
 	}
 }
 
