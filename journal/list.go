@@ -123,17 +123,12 @@ func liveIDs(tx *bbolt.Tx, token string, before []byte) ([]string, error) {
 
 // Sessions lists the sessions that keep holds true for, newest first and without
 // problems; nil keeps all. It reads the whole history.
-func (j *Journal) Sessions(keep func(*Session) bool) ([]Session, error) {
-	var list []Session
-	err := j.view(func(tx *bbolt.Tx) error {
+func (j *Journal) Sessions(keep func(*Session) bool) (list []Session, err error) {
+	err = j.view(func(tx *bbolt.Tx) (err error) {
 		c := tx.Bucket(newestBucket).Cursor()
 		for k, _ := c.Last(); k != nil; k, _ = c.Prev() {
-			s, err := readSession(tx, idOf(k, nil))
-			if err != nil {
+			if list, err = appendKept(list, tx, idOf(k, nil), keep); err != nil {
 				return err
-			}
-			if keep == nil || keep(&s) {
-				list = append(list, s)
 			}
 		}
 		return nil
@@ -149,16 +144,21 @@ func (j *Journal) Live(keep func(*Session) bool) (list []Session, err error) {
 			return err
 		}
 		for _, id := range ids {
-			s, err := readSession(tx, id)
-			if err != nil {
+			if list, err = appendKept(list, tx, id, keep); err != nil {
 				return err
-			}
-			if keep == nil || keep(&s) {
-				list = append(list, s)
 			}
 		}
 		return nil
 	})
+	return list, err
+}
+
+// appendKept reads a session and appends it if keep holds true for it.
+func appendKept(list []Session, tx *bbolt.Tx, id string, keep func(*Session) bool) ([]Session, error) {
+	s, err := readSession(tx, id)
+	if err == nil && (keep == nil || keep(&s)) {
+		list = append(list, s)
+	}
 	return list, err
 }
 

@@ -44,7 +44,10 @@ type Session struct {
 	// Problems are the first wire.MaxProblems objects missing or bad, by
 	// object. Only Session and Move fill it in.
 	Problems []wire.ObjectProblem
-	Counts   Counts
+	// Brought names those of the first FewRefs whose commits this session brought,
+	// and did not find in the repository. Move to Publishing notes them.
+	Brought []string
+	Counts  Counts
 }
 
 // RefNames goes through the names of the refs.
@@ -131,6 +134,7 @@ type record struct {
 	Refs    []wire.Ref    `json:"refs"`  // the first FewRefs
 	Count   int           `json:"count"` // of all refs
 	Moves   string        `json:"moves"`
+	Brought []string      `json:"brought,omitempty"`
 	Created time.Time     `json:"created"`
 	Updated time.Time     `json:"updated"`
 	Expires time.Time     `json:"expires"`
@@ -172,7 +176,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}

@@ -76,6 +76,7 @@ type apply struct {
 	target   *repository
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
 	due      []string                   // works that follow and are not done
 }
@@ -105,7 +106,9 @@ func (a *apply) run(early context.Context) (err error) {
 	if err := a.checkToken(); err != nil {
 		return err
 	}
-	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) { s.Detail = "" })
+	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) {
+		s.Detail, s.Brought = "", a.plan.brought()
+	})
 	if err != nil {
 		return err
 	}
@@ -182,6 +185,7 @@ func (a *apply) flip() error {
 		return err
 	}
 	moves, err := a.target.prepareRefs(a.plan.session)
+	defer func() { err = errors.Join(err, moves.drop()) }()
 	if err != nil {
 		return err
 	}
@@ -205,7 +209,7 @@ func (a *apply) move(moves *refMoves) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	for _, r := range a.plan.session.Refs {
 		if err := checkMoved(a.target.view, a.plan.session, r); err != nil {
-			return errors.Join(err, moves.drop())
+			return err
 		}
 	}
 	return moves.apply()

@@ -17,6 +17,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/test/objects"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -285,4 +286,98 @@ func TestManyRefsOnOneHistory(t *testing.T) {
 	}
 	moves[0].New = object32(all[10].Sum)
 	want(t, client.Finalize(client.Open(moves...).ID), wire.Failed, wire.NotFastForward, "does not descend")
+}
+
+// A commit that was in the repository before any session is not its who first named
+// it with a ref of theirs.
+func TestMetadataOfCommitFoundHere(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	mine := s.Client(s.AddToken(token.Options{Name: "a", Refs: []string{"os/a/**"}}))
+	commit := c[0].String()
+	must.Run(t, "ostree", "pull-local", "--repo="+s.Repo, repo, commit)
+	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--create=os/b/x", commit)
+	ref := wire.Ref{Ref: "os/a/x", New: commit}
+	for range 2 {
+		session := sending(t, mine, []objects.Object{signatures(t, commit, 1000<<10)}, ref)
+		want(t, mine.Finalize(session.ID), wire.Published, "", "was left out")
+		ref.Old = commit
+	}
+	if n := meta(t, s, commit); n != 0 {
+		t.Errorf("the commit got %d bytes of detached metadata from another token", n)
+	}
+}
+
+// What is left out is told of a few commits, however many they are: the journal keeps
+// the words.
+func TestMuchMetadataLeftOut(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	head := c[0].String()
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
+	var metas []objects.Object
+	for i := range 5 {
+		metas = append(metas, signatures(t, fmt.Sprintf("%064x", i), 10))
+	}
+	session := sending(t, client, metas, wire.Ref{Ref: "x", Old: head, New: head})
+	got := client.Finalize(session.ID)
+	want(t, got, wire.Published, "", "; detached metadata of 2 more commits was left out")
+	if n := strings.Count(got.Detail, "detached metadata of commit"); n != 3 {
+		t.Errorf("%d commits are named: %s", n, got.Detail)
+	}
+}
+
+// Detached metadata that others have made too large since a session was let through,
+// before a crash, is left out: its refs may have moved.
+func TestMetadataTooLargeAfterCrash(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	head := c[0].String()
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
+	ref := wire.Ref{Ref: "x", Old: head, New: head}
+	crashed := sending(t, client, []objects.Object{signatures(t, head, 600<<10)}, ref)
+	other := sending(t, client, []objects.Object{signatures(t, head, 600<<10)}, ref)
+	want(t, client.Finalize(other.ID), wire.Published, "", "")
+	for _, state := range []journal.State{journal.Verifying, journal.Publishing} {
+		_, err := s.Journal.Move(crashed.ID, state, nil)
+		must.OK(t, err)
+	}
+	s.Publisher.Enqueue()
+	want(t, client.Finalize(crashed.ID), wire.Published, "", "was left out")
+}
+
+// Detached metadata that cannot be read is the server's own trouble, and no reason to
+// refuse a session for good.
+func TestMetadataUnreadable(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	head := c[0].String()
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
+	session := sending(t, client, []objects.Object{signatures(t, head, 1<<10)}, wire.Ref{Ref: "x", Old: head, New: head})
+	path := filepath.Join(s.Repo, "objects", head[:2], head[2:]+".commitmeta")
+	must.OK(t, os.Mkdir(path, 0o755))
+	want(t, client.Finalize(session.ID), wire.Open, wire.Internal, "is a directory")
+	must.OK(t, os.Remove(path))
+	want(t, client.Finalize(session.ID), wire.Published, "", "")
+}
+
+// A refusal quotes a few of what a commit says, however much that is: the journal
+// keeps the words, and each list of sessions reads them.
+func TestLongBindings(t *testing.T) {
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	commit := objects.SoundCommit()
+	bindings := objects.Array(objects.Str("os/" + strings.Repeat("é", 1<<20)))
+	commit.Meta = objects.Dict(objects.Item("ostree.ref-binding", "as", bindings))
+	o := objects.Metadata("commit", commit.Bytes())
+	_, others := objects.CommitOf(o, "")
+	session := sending(t, client, append(others, o), wire.Ref{Ref: "x", New: object32(o.Sum)})
+	got := client.Finalize(session.ID)
+	want(t, got, wire.Failed, wire.Policy, "ref x: the commit is bound to refs")
+	if len(got.Detail) > 3000 {
+		t.Errorf("the refusal has %d bytes", len(got.Detail))
+	}
 }

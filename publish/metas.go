@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -28,18 +28,20 @@ func (a *apply) checkMetas() error {
 	for ref, c := range refs {
 		named[c] = append(named[c], ref)
 	}
+	first := sync.OnceValues(func() (map[ostree.Checksum][]string, error) { return a.firstRefs(metas) })
 	a.metas = make(map[ostree.Checksum][]byte)
 	for c, meta := range metas {
-		why, err := a.notTheirs(c, named[c])
+		why, err := a.notTheirs(c, named[c], first)
 		if err != nil {
 			return err
 		}
 		if why != "" {
-			a.warn("detached metadata of commit %s was left out: %s", c, why)
+			a.leaveOut(c, why)
 			continue
 		}
-		if _, _, err := a.target.merged(c, meta); err != nil {
-			return outcomef(wire.Policy, "commit %s: %v", c, err)
+		_, _, err = a.target.merged(c, meta)
+		if refused := new(Outcome); err != nil && !(errors.As(err, &refused) && a.plan.session.State == journal.Publishing) {
+			return err // one that was let through before a crash is not refused now
 		}
 		a.metas[c] = meta
 	}
@@ -50,20 +52,20 @@ func (a *apply) checkMetas() error {
 // refs name: whoever could would take the room that its owners need to sign it. Its
 // owners are those who may push every ref that names it, and those who may push the
 // refs that it was first published under: others may have put theirs there since.
-func (a *apply) notTheirs(c ostree.Checksum, refs []string) (why string, err error) {
+func (a *apply) notTheirs(c ostree.Checksum, refs []string, first func() (map[ostree.Checksum][]string, error)) (why string, err error) {
 	sent, known := a.plan.sent[c]
 	if !known {
 		return "no ref of this session leads to it", nil
 	}
 	name := a.plan.session.Token
 	t := a.cfg.Token(name)
-	may := func(ref string) bool { return t != nil && t.MayPush(ref) }
-	other := slices.IndexFunc(refs, func(ref string) bool { return !may(ref) })
+	others := func(ref string) bool { return t == nil || !t.MayPush(ref) }
+	other := slices.IndexFunc(refs, others)
 	if other < 0 && (len(refs) > 0 || sent || t != nil && t.Refs == nil) {
 		return "", nil
 	}
-	first, err := a.firstRefs(c)
-	if err != nil || len(first) > 0 && !slices.ContainsFunc(first, func(ref string) bool { return !may(ref) }) {
+	under, err := first()
+	if err != nil || len(under[c]) > 0 && !slices.ContainsFunc(under[c], others) {
 		return "", err
 	}
 	if other >= 0 {
@@ -72,35 +74,33 @@ func (a *apply) notTheirs(c ostree.Checksum, refs []string) (why string, err err
 	return fmt.Sprintf("it was here before, and no ref that token %s may push names it", name), nil
 }
 
-// firstRefs gives the refs that the first session in the history that published a
-// commit moved to it.
-func (a *apply) firstRefs(c ostree.Checksum) (refs []string, err error) {
-	sum := c.String()
-	moved := func(r wire.Ref) bool { return r.New == sum && r.Old != sum }
-	list, err := a.cfg.Journal.Sessions(func(s *journal.Session) bool { // which have the first refs only
-		return s.State == journal.Published && (slices.ContainsFunc(s.Refs, moved) || s.RefCount > len(s.Refs))
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range slices.Backward(list) { // from the oldest on
-		whole, err := a.cfg.Journal.Session(s.ID)
-		if errors.Is(err, journal.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range whole.Refs {
-			if moved(r) {
-				refs = append(refs, r.Ref)
+// firstRefs gives, for each of the commits that a session in the history brought, the
+// refs that the first of them moved to it. One that was here before is nobody's for
+// being named, else anybody could make it theirs. It reads the whole history.
+func (a *apply) firstRefs(commits map[ostree.Checksum][]byte) (map[ostree.Checksum][]string, error) {
+	first := make(map[ostree.Checksum][]string)
+	_, err := a.cfg.Journal.Sessions(func(s *journal.Session) bool {
+		if s.State == journal.Published {
+			for c, refs := range broughtRefs(s, commits) {
+				first[c] = refs // over those of a newer session
 			}
 		}
-		if len(refs) > 0 {
-			break
+		return false
+	})
+	return first, err
+}
+
+// broughtRefs gives the refs that a session moved to those of the commits that it
+// brought.
+func broughtRefs(s *journal.Session, commits map[ostree.Checksum][]byte) map[ostree.Checksum][]string {
+	refs := make(map[ostree.Checksum][]string)
+	for _, r := range s.Refs {
+		c, err := ostree.ParseChecksum(r.New)
+		if _, asked := commits[c]; err == nil && asked && slices.Contains(s.Brought, r.Ref) {
+			refs[c] = append(refs[c], r.Ref)
 		}
 	}
-	return refs, nil
+	return refs
 }
 
 // mergeMetas merges what checkMetas has let through. What somebody else has made
@@ -108,9 +108,12 @@ func (a *apply) firstRefs(c ostree.Checksum) (refs []string, err error) {
 func (a *apply) mergeMetas() error {
 	for c, sent := range a.metas {
 		meta, changed, err := a.target.merged(c, sent)
-		if err != nil {
-			a.warn("detached metadata of commit %s was left out: %v", c, err)
+		if refused := new(Outcome); errors.As(err, &refused) {
+			a.leaveOut(c, refused.Detail)
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		if !changed {
 			continue
@@ -119,5 +122,19 @@ func (a *apply) mergeMetas() error {
 			return err
 		}
 	}
+	if more := a.leftOut - fewLeftOut; more > 0 {
+		a.warn("detached metadata of %d more commits was left out", more)
+	}
 	return nil
+}
+
+// fewLeftOut is how many commits the warnings name whose detached metadata is left
+// out: a session can bring that of thousands, and the journal keeps what it is told.
+const fewLeftOut = 3
+
+// leaveOut warns that detached metadata is not merged.
+func (a *apply) leaveOut(c ostree.Checksum, why string) {
+	if a.leftOut++; a.leftOut <= fewLeftOut {
+		a.warn("detached metadata of commit %s was left out: %s", c, why)
+	}
 }

@@ -30,6 +30,17 @@ func (pl *plan) complete(c ostree.Checksum) {
 	}
 }
 
+// brought names the refs whose commits the session brought, as far as its record
+// keeps refs.
+func (pl *plan) brought() (refs []string) {
+	for _, r := range pl.session.Refs[:min(len(pl.session.Refs), journal.FewRefs)] {
+		if c, err := ostree.ParseChecksum(r.New); err == nil && pl.sent[c] {
+			refs = append(refs, r.Ref)
+		}
+	}
+	return refs
+}
+
 // verify checks everything that needs no lock: the refs, the commits' bindings
 // and their history. The error is an *Outcome if the session is refused.
 func (p *Publisher) verify(ctx context.Context, v *view, s *journal.Session) (*plan, error) {

@@ -336,8 +336,16 @@ type Outcome struct {
 func (o *Outcome) Error() string { return o.Detail }
 
 func outcomef(code, format string, args ...any) *Outcome {
-	return &Outcome{Code: code, Detail: fmt.Sprintf(format, args...)}
+	detail := fmt.Sprintf(format, args...)
+	if len(detail) > maxDetail {
+		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
+	}
+	return &Outcome{Code: code, Detail: detail}
 }
+
+// maxDetail is how many bytes the words of an outcome may have: they may quote what
+// was sent, such as the bindings of a commit, and each list of sessions reads them.
+const maxDetail = 2000
 
 // open tells whether the session can go on: the client may still send what is
 // missing.
@@ -407,5 +415,5 @@ func internal(cause error) *Outcome {
 	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
 		code = wire.InsufficientStorage
 	}
-	return &Outcome{Code: code, Detail: cause.Error()}
+	return outcomef(code, "%v", cause)
 }

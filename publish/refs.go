@@ -34,21 +34,21 @@ type refMoves struct {
 const refsPrefix = "ostree-upload-refs-"
 
 // prepareRefs writes the new values of a session's refs. They are durable after the
-// next sync.
+// next sync. The caller drops what is left of them, also after an error.
 func (r *repository) prepareRefs(s *journal.Session) (*refMoves, error) {
 	m := &refMoves{repository: r, folder: filepath.Join(r.path, "tmp", refsPrefix+s.ID), refs: s.Refs}
-	if err := os.RemoveAll(m.folder); err != nil { // from before a crash
-		return nil, err
+	if err := m.drop(); err != nil { // from before a crash
+		return m, err
 	}
 	if err := os.MkdirAll(m.folder, 0o777); err != nil {
-		return nil, err
+		return m, err
 	}
 	for i, ref := range m.refs {
 		if _, err := ostree.ParseChecksum(ref.New); err != nil {
-			return nil, errors.Join(err, m.drop())
+			return m, err
 		}
 		if err := os.WriteFile(m.temp(i), []byte(ref.New+"\n"), 0o666); err != nil {
-			return nil, errors.Join(fmt.Errorf("write ref %s: %w", ref.Ref, err), m.drop())
+			return m, fmt.Errorf("write ref %s: %w", ref.Ref, err)
 		}
 	}
 	return m, nil
@@ -69,7 +69,7 @@ func (m *refMoves) apply() error {
 	}
 	// libostree does so, for whoever watches the repository for changes.
 	now := time.Now()
-	return errors.Join(os.Chtimes(m.path, now, now), m.drop())
+	return os.Chtimes(m.path, now, now)
 }
 
 func (m *refMoves) place(temp, ref string) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // repository is the production repository, opened to be changed by one publish
@@ -60,9 +61,9 @@ const aloneTime = 5 * time.Second
 
 // lockAlone turns the shared lock into the exclusive one, until unlock. Others may
 // take the shared lock in turn, so that it is never free: then the refs move under
-// the shared one, which they know how to live with. It keeps prune away, too, and
-// each ref is compared with its old commit right before it moves. A stop does not cut
-// off what is all but done.
+// the shared one, as they do for others of its holders. It keeps prune away, too, and
+// the refs are compared with their old commits right before the first one moves. A
+// stop does not cut off what is all but done.
 func lockAlone(repo *libostree.Repo) (unlock func() error, err error) {
 	wait, cancel := context.WithTimeout(context.Background(), aloneTime)
 	defer cancel()
@@ -179,15 +180,18 @@ func (r *repository) revive(c ostree.Checksum) error {
 }
 
 // merged is a commit's detached metadata with what a session brought; changed
-// tells whether that adds anything. The error is an *ostree.BadObjectError if it
-// would be too large.
+// tells whether that adds anything. The error is an *Outcome if they do not go
+// together, as when the result would be too large.
 func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
 	old, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
 	meta, err = ostree.MergeCommitMeta(old, sent)
-	return meta, err == nil && !bytes.Equal(meta, old), err
+	if err != nil {
+		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
+	}
+	return meta, !bytes.Equal(meta, old), nil
 }
 
 // writeMeta replaces a commit's detached metadata: not by libostree, which does

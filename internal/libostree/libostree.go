@@ -38,16 +38,6 @@ summary_keys (const void *data, gsize size)
   return (char **) g_ptr_array_free (keys, FALSE);
 }
 
-// Turns off what has libostree write the summary whenever it commits a
-// transaction, in memory alone: no call of libostree reads the file again.
-static void
-keep_summary (OstreeRepo *repo)
-{
-  GKeyFile *config = ostree_repo_get_config (repo);
-  g_key_file_set_boolean (config, "core", "auto-update-summary", FALSE);
-  g_key_file_set_boolean (config, "core", "commit-update-summary", FALSE);
-}
-
 static gboolean would_block (GError *e) { return g_error_matches (e, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK); }
 static gboolean no_space (GError *e) { return g_error_matches (e, G_IO_ERROR, G_IO_ERROR_NO_SPACE); }
 */
@@ -92,15 +82,10 @@ func Init(path, mode string) error {
 	return nil
 }
 
-// Open opens the repository in the folder path. The caller closes it. Two of the
-// repository's settings do not count for what is done through it:
-//
-//   - core.fsync: what is written is synced before it gets its name. A ref that is
-//     renamed before its bytes are on the disk is full of zeros after a power cut,
-//     and no command reads the repository then.
-//   - core.auto-update-summary: only RegenerateSummary writes the summary. A
-//     transaction that did would remove a signature that nobody here can renew
-//     (_ostree_repo_maybe_regenerate_summary).
+// Open opens the repository in the folder path. The caller closes it. core.fsync does
+// not count for what is done through it: what is written is synced before it gets its
+// name. Nor does core.auto-update-summary, which libostree asks for a transaction that
+// moves refs: none here does.
 func Open(path string) (*Repo, error) {
 	ot, err := otbuiltin.OpenRepo(path)
 	if err != nil {
@@ -108,7 +93,6 @@ func Open(path string) (*Repo, error) {
 	}
 	r := &Repo{ot: ot, c: *(**C.OstreeRepo)(unsafe.Pointer(ot))}
 	C.ostree_repo_set_disable_fsync(r.c, 0)
-	C.keep_summary(r.c)
 	return r, nil
 }
 
@@ -172,7 +156,7 @@ func (r *Repo) Begin() error {
 	return nil
 }
 
-// Commit makes the transaction's objects durable and visible, then its refs.
+// Commit makes the transaction's objects durable and visible.
 // The error is durable.ErrNotSynced if a sync failed.
 func (r *Repo) Commit() error {
 	// Not through ostree-go: it passes a smaller struct than libostree fills.
@@ -203,14 +187,6 @@ func (r *Repo) Import(from *Repo, n ostree.Name) error {
 		return failed("import "+n.String(), cerr)
 	}
 	return nil
-}
-
-// SetRef lets the transaction move a ref to a commit.
-func (r *Repo) SetRef(ref string, commit ostree.Checksum) {
-	name, sum := C.CString(ref), C.CString(commit.String())
-	defer C.free(unsafe.Pointer(name))
-	defer C.free(unsafe.Pointer(sum))
-	C.ostree_repo_transaction_set_ref(r.c, nil, name, sum)
 }
 
 // MarkComplete removes the mark that says that a commit lacks objects

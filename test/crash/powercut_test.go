@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/libostree"
-	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/link"
@@ -54,38 +52,6 @@ func TestPowerCut(t *testing.T) {
 			c.Sound(c.s, "done")
 			t.Logf("cuts: %v; %d of the pushes were published before", c.cuts, c.before)
 		})
-	}
-}
-
-// A ref never has its name before its bytes, not even in a repository that does
-// not sync: one full of zeros would keep every command from reading it.
-func TestPowerCutAfterRef(t *testing.T) {
-	t.Parallel()
-	const ref = "os/cut"
-	d := site.NewDisk(t, 64<<20)
-	repo := filepath.Join(d.Dir, "repo")
-	commits := site.Chain(t, repo, ref, 2)
-	must.OSTree(t, "config", "--repo="+repo, "set", "core.fsync", "false")
-	must.OK(t, durable.SyncFS(d.Dir))
-	old, err := ostree.ParseChecksum(commits[0])
-	must.OK(t, err)
-	r, err := libostree.Open(repo)
-	must.OK(t, err)
-	must.OK(t, r.Begin())
-	r.SetRef(ref, old)
-	r.SetRef(ref+"-new", old)
-	must.OK(t, r.Commit())
-	r.Close()
-	must.OK(t, d.Sync())
-	d.Cut()
-	must.OK(t, d.Restore())
-	for _, name := range []string{ref, ref + "-new"} {
-		if got := must.OSTree(t, "rev-parse", "--repo="+repo, name); got != commits[0] {
-			t.Errorf("%s is %q, want %s", name, got, commits[0])
-		}
-	}
-	if out, err := site.Fsck(repo); err != nil {
-		t.Errorf("ostree fsck: %v\n%s", err, out)
 	}
 }
 
