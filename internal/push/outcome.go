@@ -34,6 +34,10 @@ func (r *run) finalize(ctx context.Context) error {
 
 // update keeps what the server says of the session.
 func (r *run) update(s wire.Session) {
+	waits := s.State == wire.Verifying || s.State == wire.Publishing
+	if waits && s.Detail != "" && s.Detail != r.session.Detail {
+		r.opt.Log.Warn("the session "+s.Detail, "session", s.ID)
+	}
 	r.session = s
 	r.progress.noted(s)
 	switch s.State {
@@ -123,6 +127,8 @@ func (r *run) prepareRound(ctx context.Context, s wire.Session) error {
 	switch s.Error {
 	case wire.InsufficientStorage:
 		return &Error{Exit: ExitForNow, Code: s.Error, Err: errors.New(outcome(s))}
+	case wire.Forbidden: // the token lost its right while the session waited
+		return &Error{Exit: ExitRefused, Code: s.Error, Err: errors.New(outcome(s)), HintText: "the session is open still: push again with a token that may"}
 	case wire.MissingObjects, wire.BadObjects:
 		strays, err := r.strays(ctx, s.Problems)
 		if err != nil {

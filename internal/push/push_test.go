@@ -3,11 +3,13 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -347,6 +349,7 @@ func TestOutcomes(t *testing.T) {
 		{wire.Failed, wire.Internal, ExitFailed},
 		{wire.Open, wire.InsufficientStorage, ExitForNow},
 		{wire.Open, wire.Internal, ExitForNow},
+		{wire.Open, wire.Forbidden, ExitRefused},
 		{wire.Aborted, "", ExitFailed},
 	} {
 		t.Run(c.state+" "+c.code, func(t *testing.T) {
@@ -357,6 +360,29 @@ func TestOutcomes(t *testing.T) {
 				t.Error(e)
 			}
 		})
+	}
+}
+
+// What a session waits for, such as the repository's lock, is told while it waits.
+func TestWaitIsTold(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	f := fake.Start(t)
+	f.Outcome = func(s *wire.Session) { s.State, s.Detail = wire.Verifying, "waits for the repository's lock" }
+	looks := 0
+	f.Fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		if f.Session != nil && f.Session.State == wire.Verifying && r.Method == http.MethodGet {
+			if looks++; looks > 2 {
+				f.Session.State, f.Session.Detail = wire.Published, ""
+			}
+		}
+		return false
+	}
+	var log bytes.Buffer
+	opt := options(f, repo)
+	opt.Log = slog.New(slog.NewTextHandler(&log, nil))
+	mustEnd(t, opt, 0, "")
+	if n := strings.Count(log.String(), "the session waits for the repository's lock"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, &log)
 	}
 }
 
