@@ -43,7 +43,7 @@ func tokenOf(flag, file string) (string, error) {
 func readToken(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return "", hint.Add(fmt.Errorf("read the token: %w", err), "put what `ostree-upload gentoken` printed into a file that this user can read, and name it")
 	}
 	return string(b), nil
 }

@@ -211,8 +211,8 @@ func (s *survey) exceeds() error {
 	if free := s.run.info.Free; free != nil && s.sent > *free {
 		return &Error{
 			Exit: ExitForNow, Code: wire.InsufficientStorage,
-			Err:      fmt.Errorf("this push needs at least %s, and the server's disk has %s for it (the rest is in use or kept free by min-free-space; without free inodes it is 0)", bytesOf(s.sent), bytesOf(*free)),
-			HintText: "nothing was sent; free some on the server, then push again",
+			Err:      fmt.Errorf("this push needs at least %s, and uploads may take %s more on the server's disk, which keeps min-free-space free", bytesOf(s.sent), bytesOf(*free)),
+			HintText: "nothing was sent; make room on the server, inodes too if it says 0 bytes, then push again",
 		}
 	}
 	return nil
