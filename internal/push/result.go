@@ -134,7 +134,7 @@ func (p *Progress) TotalBytes() int64 {
 func (r *run) result(e *Error) *Result {
 	p := r.progress
 	result := &Result{
-		Session: r.session, Refs: slices.Concat([]wire.Ref{}, r.done, r.refs, r.later), Left: append([]Left{}, r.left...),
+		Session: r.session, Refs: append([]wire.Ref{}, slices.Concat(r.done, r.refs, r.later)...), Left: append([]Left{}, r.left...),
 		NothingToDo: r.nothingToDo, OlderAbsent: r.olderAbsent, DryRun: r.opt.DryRun, Resumed: r.resumed,
 		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
