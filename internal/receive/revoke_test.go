@@ -10,6 +10,7 @@ import (
 	"github.com/lirios/ostree-upload/test/must"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -20,11 +21,17 @@ var taken = map[string]struct {
 	status int
 	change func(*config.Config)
 }{
-	"removed":   {401, func(c *config.Config) { c.Tokens = c.Tokens[1:] }},
-	"expired":   {401, func(c *config.Config) { c.Tokens[0].Expires = c.Tokens[0].Created }},
-	"no push":   {403, func(c *config.Config) { c.Tokens[0].Scopes = []string{} }},
-	"no such":   {403, func(c *config.Config) { c.Tokens[0].Refs = &[]string{"other/**"} }},
-	"not alike": {404, func(c *config.Config) { c.Tokens[0].Name = "ci-2" }},
+	"removed": {401, func(c *config.Config) { c.Tokens = c.Tokens[1:] }},
+	"expired": {401, func(c *config.Config) { c.Tokens[0].Expires = c.Tokens[0].Created }},
+	"no push": {403, func(c *config.Config) { c.Tokens[0].Scopes = []string{} }},
+	"no such": {403, func(c *config.Config) { c.Tokens[0].Refs = &[]string{"other/**"} }},
+	// Another token keeps the name, or the session would be inherited.
+	"not alike": {404, func(c *config.Config) {
+		other := c.Tokens[0]
+		other.SHA256 = token.Hash("another secret")
+		c.Tokens = append(c.Tokens, other)
+		c.Tokens[0].Name = "ci-2"
+	}},
 }
 
 // A token that loses its right loses it in the middle of an upload: the request
