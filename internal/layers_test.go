@@ -33,7 +33,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/ostree":    {"internal/gvariant", "internal/inflate"},
 		"internal/fault":     {},
 		"internal/durable":   {"internal/fault"},
-		"internal/config":    {"internal/durable", "internal/token", "internal/units"},
+		"internal/config":    {"internal/durable", "internal/hint", "internal/token", "internal/units"},
 		"internal/token":     {},
 		"internal/units":     {},
 		"internal/hint":      {},

@@ -66,7 +66,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		}
 		return cmp.Or(err, failed)
 	}
-	if result != nil && (err == nil || len(result.Left) > 0) {
+	if result != nil && (err == nil || result.ErrorCode == push.RefsLeft) {
 		c.print(app, result)
 	}
 	return err

@@ -41,7 +41,7 @@ func (c *Client) RenewToken(read func() (string, error)) { c.transport.token.rea
 func parseAddress(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, hint.Add(fmt.Errorf("%q is not the address of a server", address), "give it like https://updates.example.org")
+		return nil, hint.Add(fmt.Errorf("%q is not the address of a server", address), "give it like https://updates.example.org or http://localhost:8080")
 	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {

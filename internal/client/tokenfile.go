@@ -5,13 +5,15 @@ package client
 import (
 	"fmt"
 	"os"
+
+	"github.com/lirios/ostree-upload/internal/hint"
 )
 
 // ReadToken reads the file that holds a token.
 func ReadToken(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return "", hint.Add(fmt.Errorf("read the token: %w", err), "put what `ostree-upload gentoken` printed into a file that this user can read, and name it")
 	}
 	return string(b), nil
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"io/fs"
@@ -107,13 +108,24 @@ func Load(path string) (*Config, error) {
 		return nil, &missingError{path}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, unreadable(fmt.Errorf("read the configuration: %w", err))
 	}
 	c, err := Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
+}
+
+// unreadable adds what to do about a file that this user may not open.
+func unreadable(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
+	case errors.Is(err, fs.ErrNotExist):
+		return hint.Add(err, "make its folder first")
+	}
+	return err
 }
 
 // missingError says that there is no configuration file, and how to get one.

@@ -64,7 +64,7 @@ type nameTakenError struct{ name string }
 
 func (e *nameTakenError) Error() string { return "there is a token " + e.name + " already" }
 func (e *nameTakenError) Hint() string {
-	return "choose another --name, or take the old token out of the file first"
+	return "choose another --name, or give this token another secret with --replace"
 }
 
 // differsBy checks that text says what before says, and t.

@@ -24,7 +24,7 @@ func edit(path string, change func([]byte) ([]byte, error)) error {
 	}
 	f, created, err := openLocked(path)
 	if err != nil {
-		return fmt.Errorf("open the configuration: %w", err)
+		return unreadable(fmt.Errorf("open the configuration: %w", err))
 	}
 	defer f.Close() // unlocks too
 	text, err := rewrite(path, f, change)

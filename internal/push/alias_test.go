@@ -25,7 +25,7 @@ func TestPushAlias(t *testing.T) {
 		t.Errorf("error %q", e)
 	}
 	opt.Refs = nil
-	result, e := mustEnd(t, opt, ExitRefused, refsLeft)
+	result, e := mustEnd(t, opt, ExitRefused, RefsLeft)
 	if len(result.Refs) != 1 || result.Refs[0].Ref != testRef || result.Refs[0].New != heads[0] || result.Session.State != wire.Published {
 		t.Errorf("pushed %v", result.Refs)
 	}

@@ -83,7 +83,8 @@ func ended(ctx context.Context, err error, resume string) *Error {
 const (
 	badAnswer = "bad-answer"
 	gaveUp    = "gave-up"
-	refsLeft  = "refs-left-out"
+	// RefsLeft is the code of a push that published all refs but those it left out.
+	RefsLeft = "refs-left-out"
 )
 
 // Code is the code of an error that ends a command.

@@ -47,7 +47,7 @@ func (r *run) leftError() error {
 		}
 	}
 	return &Error{
-		Exit: ExitRefused, Code: refsLeft,
+		Exit: ExitRefused, Code: RefsLeft,
 		Err:      fmt.Errorf("left out %d of the refs: %s", len(r.left), strings.Join(reasons, "; ")),
 		HintText: "name the refs to push with --branch to leave these out on purpose",
 	}

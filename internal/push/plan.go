@@ -115,6 +115,9 @@ func (r *run) move(ctx context.Context, name string, commit ostree.Checksum) (*w
 
 // notWholeError is the error of a commit that the build repository has in part.
 func (r *run) notWholeError(ref string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return hint.Add(fmt.Errorf("ref %s: %w", ref, err), "%s", unreadableHint)
+	}
 	return hint.Add(fmt.Errorf("ref %s: %w", ref, err), "%s; pull or commit it again, then push", r.fsckHint())
 }
 

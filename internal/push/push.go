@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -113,7 +114,9 @@ func newRun(opt Options) (*run, error) {
 	}
 	c.RenewToken(opt.RenewToken)
 	repo, err := ostree.OpenRepo(opt.Repo)
-	if errors.Is(err, ostree.ErrNoRepo) {
+	if errors.Is(err, fs.ErrPermission) {
+		err = hint.Add(err, "%s", unreadableHint)
+	} else if errors.Is(err, ostree.ErrNoRepo) {
 		err = hint.Add(err, "name the build repository with --repo")
 	}
 	if err != nil {

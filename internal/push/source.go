@@ -112,6 +112,10 @@ func (r *run) prunedHint() string {
 		"; commit or pull again what is missing, then: " + again
 }
 
+// unreadableHint is the next step when the build repository has files that this user
+// may not read.
+const unreadableHint = "push as a user who can read the whole build repository, such as its owner"
+
 // fsckHint is the next step when the build repository is at fault.
 func (r *run) fsckHint() string {
 	return "check it with: ostree fsck --repo=" + quoted(r.opt.Repo)

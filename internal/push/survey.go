@@ -212,7 +212,7 @@ func (s *survey) exceeds() error {
 		return &Error{
 			Exit: ExitForNow, Code: wire.InsufficientStorage,
 			Err:      fmt.Errorf("this push needs at least %s, and the server's disk has %s for it: %s", bytesOf(s.sent), bytesOf(*free), cmp.Or(s.run.info.FreeBecause, "it does not say why")),
-			HintText: "nothing was sent; free some on the server, then push again",
+			HintText: "nothing was sent; make room on the server, then push again",
 		}
 	}
 	return nil

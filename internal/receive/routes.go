@@ -181,12 +181,16 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		if errors.Is(err, errNoToken) {
 			return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
 		}
+		var expired *token.ExpiredError
+		if errors.As(err, &expired) {
+			return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
+		}
 		return p.WithHint("make a token on the server: ostree-upload gentoken")
 	}
 	return may(s, r)
 }
 
-var errNoToken = errors.New("no bearer token was sent")
+var errNoToken = errors.New("no token was sent")
 
 func (s *Server) bearer(r *request) (*token.Token, error) {
 	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")

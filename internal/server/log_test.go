@@ -170,10 +170,10 @@ func TestLogOfAllEvents(t *testing.T) {
 	}
 }
 
-// rare are events that take a fault of the machine.
+// rare are events that take a fault of the machine, or a token that goes away.
 var rare = map[string]bool{
 	"request failed": true, "cannot publish": true, "published more": true, "cleaned": true,
-	"the repository is locked, trying again": true, "the changed configuration is not used": true,
+	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true,
 }
 
 // documentedEvents are the events of the table in docs/operating.md, with their

@@ -310,6 +310,10 @@ func lockRepo(repo string) (*os.File, error) {
 		return nil, hint.Add(fmt.Errorf("another ostree-upload serves %s: %w", repo, err),
 			"one server serves a repository; stop the other one first")
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, hint.Add(fmt.Errorf("cannot write to the repository %s: %w", repo, err),
+			"give its owner the right to write to all of its folders: chmod -R u+rwX %s", repo)
+	}
 	return f, err
 }
 

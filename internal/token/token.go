@@ -38,9 +38,15 @@ var scopes = []string{Push, Force, Sessions, Admin}
 // ErrUnknown is what Find says of a token that is not listed.
 var ErrUnknown = errors.New("the token is not known here")
 
-// ErrExpired is what Find says of a token that is listed, but no
-// longer valid.
-var ErrExpired = errors.New("the token has expired")
+// ExpiredError is what Find says of a token that is listed, but no longer valid.
+type ExpiredError struct {
+	Name string
+	On   time.Time
+}
+
+func (e *ExpiredError) Error() string {
+	return fmt.Sprintf("token %s has expired on %s", e.Name, e.On.Format(time.RFC3339))
+}
 
 // Token is who may push. The server knows only its hash.
 type Token struct {
@@ -87,8 +93,7 @@ func (t *Token) Expired(now time.Time) bool {
 
 // Find finds the token whose plaintext is bearer. It compares hashes, all of them
 // and each in constant time, so that the time it takes tells nothing about the
-// tokens that there are. Errors are ErrUnknown and ErrExpired, the latter with
-// the token's name and its date.
+// tokens that there are. Errors are ErrUnknown and *ExpiredError.
 func Find(tokens []Token, bearer string, now time.Time) (*Token, error) {
 	sum := []byte(Hash(bearer))
 	var found *Token
@@ -101,7 +106,7 @@ func Find(tokens []Token, bearer string, now time.Time) (*Token, error) {
 	case found == nil:
 		return nil, ErrUnknown
 	case found.Expired(now):
-		return nil, fmt.Errorf("token %s: %w on %s", found.Name, ErrExpired, found.Expires.Format(time.RFC3339))
+		return nil, &ExpiredError{Name: found.Name, On: found.Expires}
 	}
 	return found, nil
 }

@@ -86,7 +86,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%q: %v, %v", bearer, got, err)
 		}
 	}
-	if _, err := Find(tokens, plain, token.Expires); !errors.Is(err, ErrExpired) || !strings.Contains(err.Error(), "ci") {
+	if _, err := Find(tokens, plain, token.Expires); !errors.As(err, new(*ExpiredError)) || !strings.Contains(err.Error(), "ci") {
 		t.Error(err)
 	}
 }

@@ -45,7 +45,7 @@ func TestDiskFull(t *testing.T) {
 			for range 2 { // the second one finds it full
 				e := s.Run("push", "--json", "--repo", w.Repo, "--jobs", "2").Must(t, push.ExitForNow)
 				r := e.Result(t)
-				if r.ErrorCode != wire.InsufficientStorage || !strings.Contains(r.Error, c.detail) || !strings.Contains(e.Stderr, "hint: go on with: ") && !strings.Contains(e.Stderr, "hint: nothing was sent; free some") {
+				if r.ErrorCode != wire.InsufficientStorage || !strings.Contains(r.Error, c.detail) || !strings.Contains(e.Stderr, "hint: go on with: ") && !strings.Contains(e.Stderr, "hint: nothing was sent; make room") {
 					t.Errorf("it was told %s: %s", r.ErrorCode, e.Stderr)
 				}
 				t.Log(r.Error)
