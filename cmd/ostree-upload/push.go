@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/units"
@@ -65,7 +66,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		}
 		return cmp.Or(err, failed)
 	}
-	if result != nil && (err == nil || len(result.Left) > 0) {
+	if result != nil && result.Done() {
 		c.print(app, result)
 	}
 	return err
@@ -73,7 +74,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 
 // failedResult is the document of a push that never began.
 func failedResult(err error) *push.Result {
-	e := &push.Error{Exit: exitCode(err), Err: err}
+	e := &push.Error{Exit: exitCode(err), Code: push.Code(err), Err: err, HintText: hint.Of(err)}
 	return e.Result()
 }
 
