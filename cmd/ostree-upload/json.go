@@ -33,7 +33,7 @@ type failure struct {
 
 // failed prints the document of an error, if one is wanted and none is there.
 func (c *counter) failed(args []string, err error) {
-	if err == nil || c.n > 0 || !slices.Contains(args, "--json") {
+	if err == nil || c.n > 0 || !slices.Contains(args, "--json") && !slices.Contains(args, "--json=true") {
 		return
 	}
 	text, failed := page.JSON(failure{err.Error(), push.Code(err), hint.Of(err), exitCode(err)})

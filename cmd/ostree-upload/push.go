@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/units"
@@ -66,7 +67,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 		}
 		return cmp.Or(err, failed)
 	}
-	if result != nil && (err == nil || result.ErrorCode == push.RefsLeft) {
+	if result != nil && result.Done() {
 		c.print(app, result)
 	}
 	return err
@@ -74,7 +75,7 @@ func (c *PushCmd) Run(ctx context.Context, app *App) error {
 
 // failedResult is the document of a push that never began.
 func failedResult(err error) *push.Result {
-	e := &push.Error{Exit: exitCode(err), Err: err}
+	e := &push.Error{Exit: exitCode(err), Code: push.Code(err), Err: err, HintText: hint.Of(err)}
 	return e.Result()
 }
 

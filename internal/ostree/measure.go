@@ -21,7 +21,9 @@ func (r *Repo) Measure(n Name) (Measure, error) {
 	if err != nil {
 		return Measure{}, err
 	}
-	if info.Mode()&fs.ModeSymlink == 0 && unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS) == unix.EACCES {
+	const readableByAll = 0o444 // which spares the question
+	if info.Mode()&fs.ModeSymlink == 0 && info.Mode()&readableByAll != readableByAll &&
+		unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS) == unix.EACCES {
 		return Measure{}, &UnreadableError{Object: n, Reason: "this user may not read its file (mode " + info.Mode().Perm().String() + ")"}
 	}
 	return Measure{Stored: info.Size(), Archive: n.Type != File || at.mode == ModeArchive}, nil

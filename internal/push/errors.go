@@ -55,7 +55,7 @@ func (e *Error) Hint() string { return e.HintText }
 
 // Result is what a push that ended before it began has to show for itself.
 func (e *Error) Result() *Result {
-	return &Result{Refs: []wire.Ref{}, Left: []Left{}, Error: e.Error(), ErrorCode: e.Code, ExitCode: e.Exit}
+	return &Result{Refs: []wire.Ref{}, Left: []Left{}, Error: e.Error(), ErrorCode: e.Code, ExitCode: e.Exit, Hint: e.HintText}
 }
 
 // ended makes the *Error of whatever ended a push. resume is the command that

@@ -34,17 +34,25 @@ func (r *run) leave(ref string, err error) error {
 	return nil
 }
 
+// maxLeftNamed is how many refs that were left out the error names.
+const maxLeftNamed = 50
+
 // leftError is the error of a push that left refs out and did the rest.
 func (r *run) leftError() error {
 	if len(r.left) == 0 {
 		return nil
 	}
-	reasons := make([]string, len(r.left))
+	var reasons []string
 	for i, l := range r.left {
-		reasons[i] = l.Reason
-		if !strings.Contains(l.Reason, l.Ref) {
-			reasons[i] = "ref " + l.Ref + ": " + l.Reason
+		if i == maxLeftNamed {
+			reasons = append(reasons, fmt.Sprintf("and %d others, which --json lists", len(r.left)-i))
+			break
 		}
+		reason := l.Reason
+		if !strings.Contains(reason, l.Ref) {
+			reason = "ref " + l.Ref + ": " + reason
+		}
+		reasons = append(reasons, reason)
 	}
 	return &Error{
 		Exit: ExitRefused, Code: RefsLeft,

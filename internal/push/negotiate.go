@@ -72,24 +72,15 @@ func (r *run) recheck(ctx context.Context, src source, sent *ostree.Name) (rejec
 	if all, err := r.allArrived(ctx, *sent); all || err != nil {
 		return nil, err
 	}
-	var batch []ostree.Name
-	flush := func() error {
-		lacking, err := r.negotiate(ctx, "check what arrived", batch)
-		rejected, batch = append(rejected, lacking...), batch[:0]
-		return err
-	}
-	err = src(ctx, func(n ostree.Name) error {
-		if n.Type == ostree.CommitMeta {
-			return nil // always lacking
-		}
-		if batch = append(batch, n); len(batch) < largestBatch {
+	err = src.inBatches(ctx, largestBatch, func(names []ostree.Name) error {
+		names = slices.DeleteFunc(names, func(n ostree.Name) bool { return n.Type == ostree.CommitMeta }) // always lacking
+		if len(names) == 0 {
 			return nil
 		}
-		return flush()
+		lacking, err := r.negotiate(ctx, "check what arrived", names)
+		rejected = append(rejected, lacking...)
+		return err
 	})
-	if err == nil && len(batch) > 0 {
-		err = flush()
-	}
 	return rejected, err
 }
 

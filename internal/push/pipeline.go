@@ -37,6 +37,26 @@ func listSource(names []ostree.Name) source {
 	}
 }
 
+// inBatches calls do with all names, at most size at a time.
+func (src source) inBatches(ctx context.Context, size int, do func([]ostree.Name) error) error {
+	batch := make([]ostree.Name, 0, size)
+	flush := func() error {
+		err := do(batch)
+		batch = batch[:0]
+		return err
+	}
+	err := src(ctx, func(n ostree.Name) error {
+		if batch = append(batch, n); len(batch) < size {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil && len(batch) > 0 {
+		err = flush()
+	}
+	return err
+}
+
 // A pipeline moves the objects of one source to the server.
 type pipeline struct {
 	run     *run

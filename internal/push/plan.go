@@ -127,13 +127,39 @@ func (r *run) checkName(ref string) error {
 	if err := ostree.ValidateRef(ref); err != nil {
 		return r.policyError(err)
 	}
-	names := slices.Collect(maps.Keys(r.serverRefs))
-	if a, b, found := ostree.ConflictingRef(append(names, ref)); found && (a == ref || b == ref) {
+	if a, b, found := r.conflicting(ref); found {
 		e := r.policyError(fmt.Errorf("ref %s cannot be beside ref %s: one is a folder of the other", a, b))
 		e.Code = wire.RefConflict
 		return e
 	}
 	return nil
+}
+
+// conflicting finds a ref of the server that cannot be beside ref, and says which
+// of the two, a, is a folder of the other.
+func (r *run) conflicting(ref string) (a, b string, found bool) {
+	if below, is := r.serverFolders[ref]; is {
+		return ref, below, true
+	}
+	for i := range len(ref) {
+		if _, is := r.serverRefs[ref[:i]]; is && ref[i] == '/' {
+			return ref[:i], ref, true
+		}
+	}
+	return "", "", false
+}
+
+// foldersOf are the folders that refs are in, each with a ref in it.
+func foldersOf(refs map[string]wire.RefState) map[string]string {
+	folders := map[string]string{}
+	for _, ref := range slices.Sorted(maps.Keys(refs)) {
+		for i := range len(ref) {
+			if folder := ref[:i]; ref[i] == '/' && folders[folder] == "" {
+				folders[folder] = ref
+			}
+		}
+	}
+	return folders
 }
 
 // checkBindings refuses a commit that is bound to other refs or to another

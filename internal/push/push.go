@@ -62,16 +62,17 @@ type run struct {
 	uploader *client.Uploader
 	progress *Progress
 
-	info        wire.Info // what the server told of itself; empty if it tells nothing
-	serverRefs  map[string]wire.RefState
-	done, later []wire.Ref // published in earlier sessions, and left to later ones
-	sessions    []string   // IDs of all sessions, if there were several
-	refs        []wire.Ref // that are to move in the present one
-	left        []Left     // refs that a push of all refs leaves out
-	nothingToDo bool
-	olderAbsent int64 // older commits here that the server lacks, if there is nothing to do
-	bytesWalked int64
-	seconds     Seconds
+	info          wire.Info // what the server told of itself; empty if it tells nothing
+	serverRefs    map[string]wire.RefState
+	serverFolders map[string]string // of serverRefs, each with a ref in it
+	done, later   []wire.Ref        // published in earlier sessions, and left to later ones
+	sessions      []string          // IDs of all sessions, if there were several
+	refs          []wire.Ref        // that are to move in the present one
+	left          []Left            // refs that a push of all refs leaves out
+	nothingToDo   bool
+	olderAbsent   int64 // older commits here that the server lacks, if there is nothing to do
+	bytesWalked   int64
+	seconds       Seconds
 
 	session   wire.Session // as the server described it last; no ID before there is one
 	resumed   bool
@@ -172,7 +173,7 @@ func (r *run) push(ctx context.Context) error {
 			return err
 		}
 		if r.session.State == wire.Open {
-			if err := r.survey(ctx, r.refs); err != nil {
+			if err := r.survey(ctx, r.refs, r.have()); err != nil {
 				return err
 			}
 		}
@@ -219,6 +220,7 @@ func (r *run) alreadyMoved(ctx context.Context, moves []wire.Ref, err error) boo
 func (r *run) fetchRefs(ctx context.Context) error {
 	return r.retrier.Do(ctx, "fetch refs", func() (err error) {
 		r.serverRefs, err = r.client.Refs(ctx)
+		r.serverFolders = foldersOf(r.serverRefs)
 		return err
 	})
 }

@@ -202,6 +202,10 @@ var refusals = []refusal{
 		s.serverHas("x/y")
 		s.commit("x")
 	}, exit: 3, code: wire.RefConflict, words: []string{"ref x cannot be beside ref x/y"}},
+	{name: "a ref below a ref of the server", make: func(s *site) {
+		s.serverHas("x")
+		s.commit("x/y/z")
+	}, exit: 3, code: wire.RefConflict, words: []string{"ref x cannot be beside ref x/y/z"}},
 	{name: "a folder of a ref that the token does not see", make: func(s *site) {
 		s.serverHas("other")
 		s.commit("other/x")

@@ -31,8 +31,15 @@ type Result struct {
 	Seconds     Seconds      `json:"seconds"`      // how long it took
 	Error       string       `json:"error,omitempty"`
 	ErrorCode   string       `json:"error-code,omitempty"`
+	Hint        string       `json:"hint,omitempty"` // the next step after an error
 	ExitCode    int          `json:"exit-code"`
 	ResumeWith  string       `json:"resume,omitempty"` // the command that goes on
+}
+
+// Done tells whether the push did all that it could: at most, refs were left out
+// that cannot be pushed.
+func (r *Result) Done() bool {
+	return r.ExitCode == 0 || r.ErrorCode == RefsLeft
 }
 
 // Left is a ref that a push of all refs left out, and why.
@@ -148,7 +155,7 @@ func (r *run) result(e *Error) *Result {
 		result.Session.Problems = []wire.ObjectProblem{}
 	}
 	if e != nil {
-		result.Error, result.ErrorCode, result.ExitCode = e.Error(), e.Code, e.Exit
+		result.Error, result.ErrorCode, result.ExitCode, result.Hint = e.Error(), e.Code, e.Exit, e.HintText
 		result.ResumeWith = r.resumeCommand()
 	}
 	return result

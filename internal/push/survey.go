@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -15,14 +17,30 @@ import (
 const maxInflation = 1040
 
 // A survey looks at every object of a push before anything is sent, and compares
-// it with what the server told of itself. It reads no content.
+// it with what the server told of itself. It reads no content, and looks at many
+// objects at once: the push waits for it.
 type survey struct {
 	run      *run
+	moves    []wire.Ref
 	limits   wire.InfoLimits
 	mode     string // of the server's repository
 	sent     int64  // bytes that all of them take at least, in archive form
 	inflated int64  // only if the session's size is limited
 	refused  []refused
+}
+
+// How a survey looks at objects: the disk may be slow to find each.
+const (
+	lookers    = 8    // at once
+	lookBatch  = 4096 // objects between them, in the order of the walk
+	longHeader = 64 << 10
+)
+
+// A look is what was seen of one object.
+type look struct {
+	sent, inflated int64
+	refused        *refused // nil: the server takes it
+	err            error
 }
 
 // refused is an object that the server will not take, unless it has it.
@@ -34,31 +52,53 @@ type refused struct {
 // surveyed are those moves that the server can take, as far as objects tell. Of
 // refs that were named, one that it cannot take is an error.
 func (r *run) surveyed(ctx context.Context, moves []wire.Ref) ([]wire.Ref, error) {
-	err := r.survey(ctx, moves)
-	if err == nil || !r.mayLeave(err) || len(moves) < 2 {
+	have := r.have()
+	if len(r.opt.Refs) > 0 || len(moves) < 2 {
+		return moves, r.survey(ctx, moves, have)
+	}
+	r.refs = nil // no search for a path in each ref: the error is made again for its ref
+	err := r.survey(ctx, moves, have)
+	if err == nil || !r.mayLeave(err) {
 		return moves, err
 	}
 	var fit []wire.Ref
 	for _, m := range moves {
-		err := r.survey(ctx, []wire.Ref{m})
+		r.refs = []wire.Ref{m}
+		err := r.survey(ctx, r.refs, r.nearest(m, have))
 		if err == nil {
 			fit = append(fit, m)
 		} else if err := r.leave(m.Ref, err); err != nil {
 			return nil, err
 		}
 	}
-	return fit, r.survey(ctx, fit) // their sum
+	r.refs = fit
+	return fit, r.survey(ctx, fit, have) // their sum
 }
 
-// survey refuses what the server would refuse once it has arrived.
-func (r *run) survey(ctx context.Context, moves []wire.Ref) error {
-	s := &survey{run: r, limits: r.info.Limits, mode: cmp.Or(r.info.Mode, ostree.ModeArchive)}
-	walk, err := r.objects(moves, r.have())
+// nearest is the one commit of have where the walk of a ref's history ends, if there
+// is one. To skip what all of have holds takes too long to do it for each ref.
+func (r *run) nearest(m wire.Ref, have map[ostree.Checksum]bool) map[ostree.Checksum]bool {
+	c, err := ostree.ParseChecksum(m.New)
+	for err == nil && !have[c] {
+		var parent *ostree.Checksum
+		if parent, err = r.repo.Parent(c); err != nil || parent == nil {
+			return nil // the walk tells of the error
+		}
+		c = *parent
+	}
+	return map[ostree.Checksum]bool{c: true}
+}
+
+// survey refuses what the server would refuse once it has arrived. have is where
+// the walk may stop.
+func (r *run) survey(ctx context.Context, moves []wire.Ref, have map[ostree.Checksum]bool) error {
+	s := &survey{run: r, moves: moves, limits: r.info.Limits, mode: cmp.Or(r.info.Mode, ostree.ModeArchive)}
+	walk, err := r.objects(moves, have)
 	if err != nil {
 		return err
 	}
-	if err := walk(ctx, s.visit); err != nil {
-		return &unfitError{r.explain(ctx, err)} // visit reads only what is here
+	if err := walk.inBatches(ctx, lookBatch, s.add); err != nil {
+		return &unfitError{r.explain(ctx, err)} // add reads only what is here
 	}
 	if err := s.refuse(ctx); err != nil {
 		return err
@@ -66,23 +106,50 @@ func (r *run) survey(ctx context.Context, moves []wire.Ref) error {
 	return s.checkSum(ctx, walk)
 }
 
-// visit looks at one object.
-func (s *survey) visit(n ostree.Name) error {
+// add looks at some objects. Of several errors and refusals the first of the walk
+// comes first, so that each push of the same says the same.
+func (s *survey) add(names []ostree.Name) error {
+	looks := make([]look, len(names))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(lookers, len(names)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(names)); i = next.Add(1) - 1 {
+				looks[i] = s.look(names[i])
+			}
+		})
+	}
+	wg.Wait()
+	for _, l := range looks {
+		if l.err != nil {
+			return l.err
+		}
+		s.sent += l.sent
+		s.inflated += l.inflated
+		if l.refused != nil {
+			s.refused = append(s.refused, *l.refused)
+		}
+	}
+	return nil
+}
+
+// look looks at one object.
+func (s *survey) look(n ostree.Name) look {
 	m, err := s.run.repo.Measure(n)
 	if err != nil {
-		return err
+		return look{err: err}
 	}
-	s.sent += atLeast(m)
+	l := look{sent: atLeast(m), inflated: m.Stored}
 	switch n.Type {
 	case ostree.File:
-		return s.content(n, m)
+		l.inflated = 0
+		l.err = s.content(&l, n, m)
 	case ostree.CommitMeta:
-		s.limit(n, m.Stored, ostree.MaxCommitMeta, "detached metadata")
+		l.limit(n, m.Stored, ostree.MaxCommitMeta, "detached metadata")
 	default:
-		s.limit(n, m.Stored, s.limits.MaxMetadataSize, "a commit, dirtree or dirmeta (max-metadata-size)")
+		l.limit(n, m.Stored, s.limits.MaxMetadataSize, "a commit, dirtree or dirmeta (max-metadata-size)")
 	}
-	s.inflated += m.Stored
-	return nil
+	return l
 }
 
 // atLeast is how many bytes an object takes in archive form: exactly, or the
@@ -94,9 +161,9 @@ func atLeast(m ostree.Measure) int64 {
 	return 40 + m.Stored/maxInflation
 }
 
-// content reads the header of content where something depends on it.
-func (s *survey) content(n ostree.Name, m ostree.Measure) error {
-	const longHeader = 64 << 10 // a value of an attribute may be longer than Linux takes
+// content reads the header of content where something depends on it: of a long one,
+// since a value of an attribute may be longer than Linux takes.
+func (s *survey) content(l *look, n ostree.Name, m ostree.Measure) error {
 	most := s.limits.MaxObjectSize
 	large := most > 0 && (m.Stored > most || m.Archive && m.Stored > most/maxInflation)
 	if !large && s.mode == ostree.ModeArchive && s.limits.MaxSessionSize == 0 && m.Stored <= longHeader {
@@ -106,19 +173,19 @@ func (s *survey) content(n ostree.Name, m ostree.Measure) error {
 	if err != nil {
 		return err
 	}
-	s.inflated += int64(h.Size)
-	s.limit(n, int64(h.Size), most, "a file (max-object-size)")
-	if reason := h.StorableIn(s.mode); reason != nil {
-		s.refused = append(s.refused, refused{n, wire.Policy, reason.Error()})
+	l.inflated = int64(h.Size)
+	l.limit(n, int64(h.Size), most, "a file (max-object-size)")
+	if reason := h.StorableIn(s.mode); reason != nil && l.refused == nil {
+		l.refused = &refused{n, wire.Policy, reason.Error()}
 	}
 	return nil
 }
 
 // limit refuses an object with more bytes than the server takes; 0 is no limit.
-func (s *survey) limit(n ostree.Name, size, most int64, of string) {
+func (l *look) limit(n ostree.Name, size, most int64, of string) {
 	if most > 0 && size > most {
 		reason := fmt.Sprintf("it has %s, more than the %s that the server takes of %s", bytesOf(size), bytesOf(most), of)
-		s.refused = append(s.refused, refused{n, wire.TooLarge, reason})
+		l.refused = &refused{n, wire.TooLarge, reason}
 	}
 }
 
@@ -166,39 +233,26 @@ func (s *survey) checkSum(ctx context.Context, walk source) error {
 	if s.exceeds() == nil || s.run.info.Token == nil {
 		return nil
 	}
-	all := *s
+	refused := s.refused
 	s.sent, s.inflated, s.refused = 0, 0, nil
-	var batch []ostree.Name
-	flush := func() error {
-		lacking, _, err := s.run.lacking(ctx, batch)
-		batch = batch[:0]
-		for _, n := range lacking {
-			if err := s.visit(n); err != nil {
-				return err
-			}
+	err := walk.inBatches(ctx, largestBatch, func(names []ostree.Name) error {
+		lacking, _, err := s.run.lacking(ctx, names)
+		if err != nil {
+			return err
 		}
-		return err
-	}
-	err := walk(ctx, func(n ostree.Name) error {
-		if batch = append(batch, n); len(batch) < largestBatch {
-			return nil
-		}
-		return flush()
+		return s.add(lacking)
 	})
-	if err == nil {
-		err = flush()
-	}
 	if err != nil {
 		return err
 	}
-	s.refused = all.refused
+	s.refused = refused
 	return s.exceeds()
 }
 
 // exceeds is the error of objects that are too much for a session or the disk.
 func (s *survey) exceeds() error {
 	most := s.limits.MaxSessionSize
-	if fitting(s.run.refs, s.limits.MaxRefs) < len(s.run.refs) {
+	if fitting(s.moves, s.limits.MaxRefs) < len(s.moves) {
 		most = 0 // several sessions, and each may have as much
 	}
 	if size := max(s.sent, s.inflated); most > 0 && size > most {
