@@ -82,13 +82,17 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 			n = 0
 			r.Progressed()
 		}
-		left, took := r.failed()
+		left, took, first := r.failed()
 		if left <= 0 {
 			return &GaveUpError{what, took, err}
 		}
 		wait := min(max(r.pause(n), askedPause(err)), left)
 		r.retries.Add(1)
-		r.log.Warn("trying again", "what", what, "in", wait.Round(time.Millisecond), "err", err)
+		level := slog.LevelDebug
+		if first { // an outage is told once, whatever it cuts off and however long it is
+			level = slog.LevelWarn
+		}
+		r.log.Log(ctx, level, "trying again", "what", what, "in", wait.Round(time.Millisecond), "err", err)
 		if err := Sleep(ctx, wait); err != nil {
 			return err
 		}
@@ -102,13 +106,13 @@ func (r *Retrier) Progressed() {
 	r.answered, r.failing = true, time.Time{}
 }
 
-// failed notes a failure and tells how long to go on trying, and how long there
-// was no progress.
-func (r *Retrier) failed() (left, took time.Duration) {
+// failed notes a failure and tells how long to go on trying, how long there was no
+// progress, and whether it is the first one since.
+func (r *Retrier) failed() (left, took time.Duration, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if r.failing.IsZero() {
+	if first = r.failing.IsZero(); first {
 		r.failing = now
 	}
 	limit := r.limit
@@ -116,7 +120,7 @@ func (r *Retrier) failed() (left, took time.Duration) {
 		limit = min(limit, r.contact)
 	}
 	took = now.Sub(r.failing)
-	return limit - took, took
+	return limit - took, took, first
 }
 
 // pause is how long to wait before the repetition after n others: doubling, and

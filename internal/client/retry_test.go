@@ -3,11 +3,13 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -134,4 +136,27 @@ func TestRetryAfterHeader(t *testing.T) {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}
+}
+
+// An outage is told once, however often it is tried again, and the next one again.
+func TestOutageIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := NewRetrier(time.Hour, time.Hour, new(atomic.Int64), slog.New(slog.NewTextHandler(&log, nil)))
+		for outage := 1; outage <= 2; outage++ {
+			tries := 0
+			err := r.Do(t.Context(), "ask", func() error {
+				if tries++; tries < 5 {
+					return broke(io.EOF)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if told := strings.Count(log.String(), "trying again"); told != outage {
+				t.Errorf("after %d outages told %d times:\n%s", outage, told, &log)
+			}
+		}
+	})
 }
