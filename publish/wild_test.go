@@ -28,9 +28,9 @@ func TestAbortedWhileQueued(t *testing.T) {
 	good := client.Open(wire.Ref{Ref: "good", New: c[0].String()})
 	client.Upload(good.ID, "all", ts.Pack(t, repo, client.Negotiate(good.ID, ts.Objects(t, repo, c[0])...)...))
 	lost := client.Open(wire.Ref{Ref: "lost", New: strings.Repeat("f", 64)})
-	for _, session := range []wire.Session{good, lost} {
-		client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
-	}
+	client.Want(202, "POST", "/api/v1/sessions/"+good.ID+"/finalize", nil)
+	must.Wait(t, "the publisher is at the first session", func() bool { return client.Session(good.ID).Detail != "" })
+	client.Want(202, "POST", "/api/v1/sessions/"+lost.ID+"/finalize", nil)
 	client.Want(200, "DELETE", "/api/v1/sessions/"+lost.ID, nil)
 	must.OK(t, holder.Unlock(libostree.Exclusive))
 	want(t, client.Finalize(good.ID), wire.Published, "", "")
