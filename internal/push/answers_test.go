@@ -45,8 +45,9 @@ func TestLongQuestionsAreParted(t *testing.T) {
 	}
 }
 
-// A token that is revoked in the middle of a push ends it at once.
-func TestRevokedTokenEndsThePush(t *testing.T) {
+// A token that ends in the middle of a push ends the push at once. The hint says how to
+// go on: the session belongs to the token's name.
+func TestEndedTokenEndsThePush(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
 	f := fake.Start(t)
 	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
@@ -57,7 +58,10 @@ func TestRevokedTokenEndsThePush(t *testing.T) {
 	}
 	opt := options(f, repo)
 	opt.RetryFor, opt.Jobs = time.Hour, 1
-	result, _ := mustEnd(t, opt, ExitRefused, wire.Unauthorized)
+	result, e := mustEnd(t, opt, ExitRefused, wire.Unauthorized)
+	if !strings.Contains(e.Hint(), "gentoken --replace --name") || !strings.Contains(e.Hint(), "--resume aaaabbbbccccdddd") {
+		t.Errorf("hint %q", e.Hint())
+	}
 	if f.Count("PATCH") != 1 || result.Retries != 0 {
 		t.Errorf("%d requests, %d retries", f.Count("PATCH"), result.Retries)
 	}

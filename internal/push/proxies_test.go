@@ -91,20 +91,3 @@ func TestLoginPageInTheMiddle(t *testing.T) {
 		}
 	}
 }
-
-// A token that ended in the middle is named, with how to go on: its session belongs to
-// its name.
-func TestEndedTokenIsNamed(t *testing.T) {
-	repo, _ := buildRepo(t, "archive", 1)
-	f := fake.Start(t)
-	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method == "PATCH" {
-			fake.Refuse(w, wire.Errorf(wire.Unauthorized, "the token has expired"))
-		}
-		return r.Method == "PATCH"
-	}
-	_, e := mustEnd(t, options(f, repo), ExitRefused, wire.Unauthorized)
-	if !strings.Contains(e.Hint(), "gentoken --replace --name") || !strings.Contains(e.Hint(), "--resume aaaabbbbccccdddd") {
-		t.Errorf("hint %q", e.Hint())
-	}
-}
