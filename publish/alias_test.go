@@ -24,7 +24,7 @@ func TestAlias(t *testing.T) {
 	late := client.Open(wire.Ref{Ref: "os/stable", New: c[1].String()})
 	client.Upload(late.ID, "all", ts.Pack(t, repo, client.Negotiate(late.ID, ts.Objects(t, repo, c...)...)...))
 
-	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--alias", "os/39", "--create=os/stable")
+	must.OSTree(t, "refs", "--repo="+s.Repo, "--alias", "os/39", "--create=os/stable")
 	want(t, client.Finalize(late.ID), wire.Failed, wire.Policy, "os/stable is an alias of os/39")
 	body := []byte(`{"refs":[{"ref":"os/stable","old":"` + c[0].String() + `","new":"` + c[1].String() + `"}]}`)
 	problem := client.Want(http.StatusUnprocessableEntity, "POST", "/api/v1/sessions", body).Problem(t)

@@ -108,7 +108,7 @@ func TestUnfitTrees(t *testing.T) {
 			if n, err := filepath.Glob(filepath.Join(s.Repo, "objects/*/*")); err != nil || code != "" && len(n) > 0 {
 				t.Errorf("%d objects in the repository, %v", len(n), err)
 			}
-			must.Run(t, "ostree", "prune", "--refs-only", "--repo="+s.Repo)
+			must.OSTree(t, "prune", "--refs-only", "--repo="+s.Repo)
 		})
 	}
 }
@@ -295,8 +295,8 @@ func TestMetadataOfCommitFoundHere(t *testing.T) {
 	s := ts.Start(t, "archive")
 	mine := s.Client(s.AddToken(token.Options{Name: "a", Refs: []string{"os/a/**"}}))
 	commit := c[0].String()
-	must.Run(t, "ostree", "pull-local", "--repo="+s.Repo, repo, commit)
-	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--create=os/b/x", commit)
+	must.OSTree(t, "pull-local", "--repo="+s.Repo, repo, commit)
+	must.OSTree(t, "refs", "--repo="+s.Repo, "--create=os/b/x", commit)
 	ref := wire.Ref{Ref: "os/a/x", New: commit}
 	for range 2 {
 		session := sending(t, mine, []objects.Object{signatures(t, commit, 1000<<10)}, ref)

@@ -30,7 +30,7 @@ func TestInspectRefs(t *testing.T) {
 		{c[1].String(), "ref x is at " + c[1].String() + ", where it was before session ", ""},
 		{c[0].String(), "", "ref x is at " + c[0].String() + ", which does not descend from " + c[2].String()},
 	} {
-		must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--force", c.at, "--create=x")
+		must.OSTree(t, "refs", "--repo="+s.Repo, "--force", c.at, "--create=x")
 		findings, notes, err := publish.Inspect(t.Context(), publish.Config{Repo: s.Repo, Journal: s.Journal})
 		must.OK(t, err)
 		for list, want := range map[string]string{strings.Join(findings, "\n"): c.finding, strings.Join(notes, "\n"): c.note} {

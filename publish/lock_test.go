@@ -33,7 +33,7 @@ func TestWaitsForLock(t *testing.T) {
 	repo, c := build(t, "one", "two")
 	s := ts.Start(t, "archive")
 	client := s.Client(s.Token)
-	must.Run(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only") // makes the lock file
+	must.OSTree(t, "prune", "--repo="+s.Repo, "--refs-only") // makes the lock file
 	release := holder(t, s.Repo, libostree.Exclusive)
 	first := client.Open(wire.Ref{Ref: "first", New: c[0].String()})
 	second := client.Open(wire.Ref{Ref: "second", New: c[1].String()})
@@ -65,7 +65,7 @@ func TestWaitsForLock(t *testing.T) {
 func TestSharedLockNeverFree(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
-	must.Run(t, "ostree", "prune", "--repo="+s.Repo, "--refs-only")
+	must.OSTree(t, "prune", "--repo="+s.Repo, "--refs-only")
 	defer holder(t, s.Repo, libostree.Shared)()
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
 	if left, err := filepath.Glob(filepath.Join(s.Repo, "tmp/ostree-upload-*")); err != nil || len(left) > 0 {
@@ -79,9 +79,9 @@ func TestRefInPlaceOfFolder(t *testing.T) {
 	s := ts.Start(t, "archive")
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "os/a/b/c", New: c[0].String()}), wire.Published, "", "")
-	must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "os/a/b/c")
+	must.OSTree(t, "refs", "--repo="+s.Repo, "--delete", "os/a/b/c")
 	want(t, client.Push(repo, wire.Ref{Ref: "os/a", New: c[0].String()}), wire.Published, "", "")
-	if refs := must.Run(t, "ostree", "refs", "--repo="+s.Repo); strings.TrimSpace(refs) != "os/a" {
+	if refs := must.OSTree(t, "refs", "--repo="+s.Repo); strings.TrimSpace(refs) != "os/a" {
 		t.Errorf("refs: %s", refs)
 	}
 }

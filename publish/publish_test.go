@@ -74,19 +74,19 @@ func TestShallowHistory(t *testing.T) {
 	lacking := client.Negotiate(session.ID, ts.Objects(t, repo, c[2], c[3])...)
 	client.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
-	must.Run(t, "ostree", "ls", "--repo="+s.Repo, "-R", c[2].String())
+	must.OSTree(t, "ls", "--repo="+s.Repo, "-R", c[2].String())
 }
 
 // Several refs flip together, and the summary that is there is kept up.
 func TestSeveralRefs(t *testing.T) {
 	repo, c := build(t, "one", "two")
 	s := ts.Start(t, "archive")
-	must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
+	must.OSTree(t, "summary", "--repo="+s.Repo, "-u")
 	client := s.Client(s.Token)
 	session := client.Open(wire.Ref{Ref: "os/a", New: c[0].String()}, wire.Ref{Ref: "os/b", New: c[1].String()})
 	client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c...)...)...))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
-	summary := must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-v")
+	summary := must.OSTree(t, "summary", "--repo="+s.Repo, "-v")
 	for ref, commit := range map[string]string{"os/a": c[0].String(), "os/b": c[1].String()} {
 		if s.Ref(ref) != commit || !strings.Contains(summary, ref) || !strings.Contains(summary, commit) {
 			t.Errorf("%s is at %s, want %s; summary:\n%s", ref, s.Ref(ref), commit, summary)
@@ -104,25 +104,25 @@ func TestSeveralRefs(t *testing.T) {
 func TestBindings(t *testing.T) {
 	repo, _ := build(t, "one")
 	tree := t.TempDir()
-	bound, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "bound", "--bind-ref=also", tree))
+	bound, err := ostree.ParseChecksum(must.OSTree(t, "commit", "--repo="+repo, "-b", "bound", "--bind-ref=also", tree))
 	must.OK(t, err)
 	s := ts.Start(t, "archive")
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: bound.String()}), wire.Failed, wire.Policy, "bound to refs")
 	want(t, client.Push(repo, wire.Ref{Ref: "also", New: bound.String()}), wire.Published, "", "")
 
-	must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.collection-id", "org.example.Build")
-	collected, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "x", tree))
+	must.OSTree(t, "config", "--repo="+repo, "set", "core.collection-id", "org.example.Build")
+	collected, err := ostree.ParseChecksum(must.OSTree(t, "commit", "--repo="+repo, "-b", "x", tree))
 	must.OK(t, err)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: collected.String()}), wire.Published, "", "")
-	must.Run(t, "ostree", "config", "--repo="+s.Repo, "set", "core.collection-id", "org.example.Prod")
+	must.OSTree(t, "config", "--repo="+s.Repo, "set", "core.collection-id", "org.example.Prod")
 	s.Stop()
 	s.Run()
 	client = s.Client(s.Token)
-	next, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "x", tree))
+	next, err := ostree.ParseChecksum(must.OSTree(t, "commit", "--repo="+repo, "-b", "x", tree))
 	must.OK(t, err)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", Old: collected.String(), New: next.String()}), wire.Failed, wire.Policy, "org.example.Prod")
-	must.Run(t, "ostree", "config", "--repo="+s.Repo, "unset", "core.collection-id")
+	must.OSTree(t, "config", "--repo="+s.Repo, "unset", "core.collection-id")
 }
 
 // That a dirtree is in the repository says nothing of its children.
@@ -246,7 +246,7 @@ func TestRollForwardAfterMove(t *testing.T) {
 		must.OK(t, err)
 	}
 	s.Stop()
-	must.Run(t, "ostree", "refs", "--repo="+s.Repo, c[1].String(), "--create=x")
+	must.OSTree(t, "refs", "--repo="+s.Repo, c[1].String(), "--create=x")
 	s.Run()
 	want(t, s.Client(s.Token).Finalize(session.ID), wire.Failed, wire.RefMoved, "x")
 }
@@ -255,7 +255,7 @@ func TestRollForwardAfterMove(t *testing.T) {
 func TestLockedRepository(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
-	must.Run(t, "ostree", "config", "--repo="+s.Repo, "set", "core.lock-timeout-secs", "0")
+	must.OSTree(t, "config", "--repo="+s.Repo, "set", "core.lock-timeout-secs", "0")
 	holder, err := libostree.Open(s.Repo)
 	must.OK(t, err)
 	defer holder.Close()
@@ -297,7 +297,7 @@ func TestRace(t *testing.T) {
 		}
 		want(t, won, wire.Published, "", "")
 		want(t, lost, wire.Failed, wire.RefMoved, "")
-		must.Run(t, "ostree", "refs", "--repo="+s.Repo, "--delete", "x")
+		must.OSTree(t, "refs", "--repo="+s.Repo, "--delete", "x")
 	}
 }
 
@@ -323,9 +323,9 @@ func TestSignatures(t *testing.T) {
 	}{
 		{func(repo string) { keys.Sign(repo, commit, 0) }, func(repo string) { keys.Verify(repo, "x", 0) }},
 		{
-			func(repo string) { must.Run(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", commit, "key") },
+			func(repo string) { must.OSTree(t, "sign", "--repo="+repo, "--sign-type=dummy", commit, "key") },
 			func(repo string) {
-				must.Run(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", "--verify", commit, "key")
+				must.OSTree(t, "sign", "--repo="+repo, "--sign-type=dummy", "--verify", commit, "key")
 			},
 		},
 		{func(repo string) { keys.Sign(repo, commit, 1) }, func(repo string) {

@@ -20,7 +20,7 @@ import (
 func unsigned(t *testing.T) (repo string) {
 	t.Helper()
 	repo, _ = build(t, "one")
-	must.Run(t, "ostree", "summary", "--repo="+repo, "-u")
+	must.OSTree(t, "summary", "--repo="+repo, "-u")
 	return repo
 }
 

@@ -24,7 +24,7 @@ func TestMinFreeSpace(t *testing.T) {
 			repo, c := build(t, "one", "two")
 			s := ts.Start(t, mode)
 			leave := func(percent string) {
-				must.Run(t, "ostree", "config", "--repo="+s.Repo, "set", setting, percent)
+				must.OSTree(t, "config", "--repo="+s.Repo, "set", setting, percent)
 			}
 			client := s.Client(s.Token)
 			session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})

@@ -40,7 +40,7 @@ func summaryFiles(t *testing.T, repo string) string {
 func TestSummary(t *testing.T) {
 	const left = "left as it is"
 	sign := func(t *testing.T, repo string) {
-		must.Run(t, "ostree", "summary", "--repo="+repo, "-u")
+		must.OSTree(t, "summary", "--repo="+repo, "-u")
 		must.OK(t, os.WriteFile(filepath.Join(repo, "summary.sig"), []byte("x"), 0o644))
 	}
 	for name, tt := range map[string]struct {
@@ -53,19 +53,19 @@ func TestSummary(t *testing.T) {
 		"no summary, never":  {config.SummaryNever, func(*testing.T, string) {}, "", false},
 		"no summary, always": {config.SummaryAlways, func(*testing.T, string) {}, "", true},
 		"no summary, the repository's own setting": {config.SummaryAuto, func(t *testing.T, repo string) {
-			must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.auto-update-summary", "true")
+			must.OSTree(t, "config", "--repo="+repo, "set", "core.auto-update-summary", "true")
 		}, "", true},
 		"signed, auto":   {config.SummaryAuto, sign, "summary.sig", false},
 		"signed, always": {config.SummaryAlways, sign, "summary.sig", false},
 		"signed, never":  {config.SummaryNever, sign, "configuration says never", false},
 		"signed, the repository's own setting": {config.SummaryAuto, func(t *testing.T, repo string) {
 			sign(t, repo)
-			must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.auto-update-summary", "true")
+			must.OSTree(t, "config", "--repo="+repo, "set", "core.auto-update-summary", "true")
 		}, "summary.sig", false},
 		"for Flatpak, auto":   {config.SummaryAuto, flatpakSummary, "summary.idx", false},
 		"for Flatpak, always": {config.SummaryAlways, flatpakSummary, "summary.idx", false},
 		"foreign key": {config.SummaryAuto, func(t *testing.T, repo string) {
-			must.Run(t, "ostree", "summary", "--repo="+repo, "-u", "--add-metadata=os.name='x'")
+			must.OSTree(t, "summary", "--repo="+repo, "-u", "--add-metadata=os.name='x'")
 		}, "foreign key os.name", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,9 +113,9 @@ func TestSummaryWarning(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			repo := filepath.Join(t.TempDir(), "repo")
-			must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+			must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
 			if tt.there {
-				must.Run(t, "ostree", "summary", "--repo="+repo, "-u")
+				must.OSTree(t, "summary", "--repo="+repo, "-u")
 			}
 			var log bytes.Buffer
 			publish.WarnOfSummary(repo, tt.setting, slog.New(slog.NewTextHandler(&log, nil)))

@@ -75,7 +75,7 @@ func TestDamagedIsReplaced(t *testing.T) {
 func TestSummaryCannotBeWritten(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
-	must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
+	must.OSTree(t, "summary", "--repo="+s.Repo, "-u")
 	ghost := filepath.Join(s.Repo, "refs/heads/ghost")
 	must.OK(t, os.WriteFile(ghost, []byte(strings.Repeat("0", 64)+"\n"), 0o644))
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "summary could not be written")
@@ -91,7 +91,7 @@ func TestStrayCommitMeta(t *testing.T) {
 	repo, c := build(t, "one")
 	s := ts.Start(t, "archive")
 	t.Setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
-	must.Run(t, "ostree", "sign", "--repo="+repo, "--sign-type=dummy", c[0].String(), "key")
+	must.OSTree(t, "sign", "--repo="+repo, "--sign-type=dummy", c[0].String(), "key")
 	meta := ts.Object(t, repo, ostree.Name{Checksum: c[0], Type: ostree.CommitMeta})
 	client := s.Client(s.Token)
 	session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})

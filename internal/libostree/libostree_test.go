@@ -23,8 +23,8 @@ func source(t *testing.T) (repo string, commit ostree.Checksum) {
 		t.Fatal(err)
 	}
 	repo = filepath.Join(t.TempDir(), "src")
-	must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
-	sum, err := ostree.ParseChecksum(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "main", tree))
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
+	sum, err := ostree.ParseChecksum(must.OSTree(t, "commit", "--repo="+repo, "-b", "main", tree))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,10 +65,10 @@ func TestImport(t *testing.T) {
 			must.OK(t, dst.Commit())
 			must.OK(t, dst.Unlock(Exclusive))
 			must.OK(t, dst.Unlock(Shared))
-			must.Run(t, "ostree", "refs", "--repo="+to, "--create=a/main", commit.String())
+			must.OSTree(t, "refs", "--repo="+to, "--create=a/main", commit.String())
 			must.OK(t, dst.RegenerateSummary())
-			must.Run(t, "ostree", "fsck", "--repo="+to)
-			if !strings.Contains(must.Run(t, "ostree", "summary", "--repo="+to, "-v"), "a/main") {
+			must.OSTree(t, "fsck", "--repo="+to)
+			if !strings.Contains(must.OSTree(t, "summary", "--repo="+to, "-v"), "a/main") {
 				t.Error("the summary does not list a/main")
 			}
 		})
@@ -91,7 +91,7 @@ func objects(t *testing.T, repo string) (names []ostree.Name) {
 // context's error when that ends first.
 func TestLockTimesOut(t *testing.T) {
 	repo, _ := source(t)
-	must.Run(t, "ostree", "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
+	must.OSTree(t, "config", "--repo="+repo, "set", "core.lock-timeout-secs", "1")
 	holder, waiter := open(t, repo), open(t, repo)
 	must.OK(t, holder.Lock(context.Background(), Exclusive))
 	if err := waiter.Lock(context.Background(), Shared); !errors.Is(err, ErrLocked) {

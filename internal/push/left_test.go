@@ -25,8 +25,8 @@ func TestLeftOutBesideHistory(t *testing.T) {
 	s := newSite(t, "archive")
 	s.limits(func(l *config.Limits) { l.MaxObjectSize = 1 << 20 })
 	s.file("old", []byte("only in the first commit"))
-	s.commit("a")
-	s.commit("b")
+	s.commit("os/a")
+	s.commit("os/b")
 	s.succeed()
 	old, err := filepath.Glob(filepath.Join(s.repo, "objects/*/*.filez"))
 	must.OK(t, err)
@@ -35,12 +35,12 @@ func TestLeftOutBesideHistory(t *testing.T) {
 	}
 	must.OK(t, os.Remove(filepath.Join(s.tree, "old")))
 	s.file("new", []byte("new"))
-	a := s.commit("a")
+	a := s.commit("os/a")
 	s.file("big", make([]byte, 2<<20))
-	s.commit("b")
-	result, e := s.fail(3, "left out 1", "/big of ref b ", "max-object-size")
-	if s.Ref("a") != a || !result.Done() || len(result.Refs) != 1 {
-		t.Errorf("a is %q, %+v", s.Ref("a"), e)
+	s.commit("os/b")
+	result, e := s.fail(3, "left out 1", "/big of ref os/b ", "max-object-size")
+	if s.Ref("os/a") != a || !result.Done() || len(result.Refs) != 1 {
+		t.Errorf("os/a is %q, %+v", s.Ref("os/a"), e)
 	}
 }
 

@@ -94,7 +94,7 @@ func TestDamageUnderAServer(t *testing.T) {
 	state := t.TempDir()
 	repo := filepath.Join(state, "prod")
 	must.OK(t, os.Mkdir(repo, 0o755))
-	must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
 	s, err := server.Open(t.Context(), server.Options{Repo: repo, State: filepath.Join(state, "state"), Settings: config.Default, Log: ts.Logger(t)})
 	must.OK(t, err)
 	session, err := s.Journal.Create(journal.Session{Token: "ci"}, 1<<40)

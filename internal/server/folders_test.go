@@ -22,7 +22,7 @@ func TestLackingFolders(t *testing.T) {
 	build := filepath.Join(t.TempDir(), "build")
 	commit := ts.Commit(t, build, "x", "one", 3).String()
 	s := ts.Start(t, "archive")
-	must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-u")
+	must.OSTree(t, "summary", "--repo="+s.Repo, "-u")
 	s.Stop()
 	for _, name := range folders {
 		must.OK(t, os.RemoveAll(filepath.Join(s.Repo, name)))
@@ -40,7 +40,7 @@ func TestLackingFolders(t *testing.T) {
 	if got.State != wire.Published || got.Detail != "" || s.Ref("x") != commit {
 		t.Errorf("the session is %s, %q; x is at %q", got.State, got.Detail, s.Ref("x"))
 	}
-	if !strings.Contains(must.Run(t, "ostree", "summary", "--repo="+s.Repo, "-v"), commit) {
+	if !strings.Contains(must.OSTree(t, "summary", "--repo="+s.Repo, "-v"), commit) {
 		t.Error("the summary does not list the commit")
 	}
 	for _, name := range folders {

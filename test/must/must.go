@@ -7,6 +7,7 @@ package must
 
 import (
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -37,8 +38,17 @@ func Run(t testing.TB, program string, args ...string) string {
 // OSTree is Run for ostree.
 func OSTree(t testing.TB, args ...string) string {
 	t.Helper()
+	for _, arg := range args {
+		if ref := strings.TrimPrefix(arg, "--branch="); likeChecksum.MatchString(ref) {
+			t.Fatalf("ostree %s: ostree takes %q as the beginning of a commit's checksum where there is one, so that this fails now and then; name the ref otherwise", strings.Join(args, " "), ref)
+		}
+	}
 	return Run(t, "ostree", args...)
 }
+
+// likeChecksum matches what libostree's ostree_repo_resolve_rev looks for among the
+// commits' checksums before it looks for a ref.
+var likeChecksum = regexp.MustCompile("^[0-9a-f]{1,63}$")
 
 // Wait waits until something is so, and ends the test when its patience is over.
 func Wait(t testing.TB, what string, isSo func() bool) {

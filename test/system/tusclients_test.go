@@ -59,8 +59,8 @@ func uploadBy(t *testing.T, program, script string) {
 	content := make([]byte, 3_000_000) // does not compress
 	rand.Read(content)
 	must.OK(t, os.WriteFile(filepath.Join(tree, "file"), content, 0o644))
-	must.Run(t, "ostree", "init", "--repo="+repo, "--mode=archive")
-	commit, err := ostree.ParseChecksum(strings.TrimSpace(must.Run(t, "ostree", "commit", "--repo="+repo, "-b", "x", "--tree=dir="+tree)))
+	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
+	commit, err := ostree.ParseChecksum(strings.TrimSpace(must.OSTree(t, "commit", "--repo="+repo, "-b", "x", "--tree=dir="+tree)))
 	must.OK(t, err)
 	var file ostree.Name
 	for _, n := range ts.Objects(t, repo, commit) {
