@@ -20,8 +20,12 @@ const (
 const answerPart = 64 << 10
 
 // timedWriter gives a client time for each part of the answer. A deadline for all of
-// it would count the work before the answer, too.
-type timedWriter struct{ http.ResponseWriter }
+// it would count the work before the answer, too. Once there is something to send,
+// the server waits for the client.
+type timedWriter struct {
+	http.ResponseWriter
+	work *work // nil where there is none
+}
 
 // Unwrap lets http.ResponseController through.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -43,6 +47,9 @@ func (w *timedWriter) Write(b []byte) (n int, err error) {
 }
 
 func (w *timedWriter) renew() {
+	if w.work != nil {
+		w.work.leave()
+	}
 	// Where a connection has no deadlines, there is none to renew.
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTime))
 }
@@ -50,9 +57,12 @@ func (w *timedWriter) renew() {
 // leaveBody has a request answered whose body nobody reads, and the connection closed:
 // whoever has no token, or sends what is refused, must not make the server wait for
 // it. net/http would read on first.
-func leaveBody(w http.ResponseWriter, r *http.Request) {
+func leaveBody(w http.ResponseWriter, r *request) {
 	if r.ContentLength == 0 {
 		return
+	}
+	if r.work != nil {
+		r.work.chargeLeft(r.ContentLength)
 	}
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")

@@ -50,10 +50,10 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
 		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
-		{"POST /files/{$}", creator, s.createUpload},
+		{"POST /files/{$}", creator, streamed(s.createUpload)},
 		{"HEAD /files/{id}/{name}", owner, s.upload},
-		{"PATCH /files/{id}/{name}", owner, s.writeUpload},
-		{"DELETE /files/{id}/{name}", owner, s.writeUpload},
+		{"PATCH /files/{id}/{name}", owner, streamed(s.writeUpload)},
+		{"DELETE /files/{id}/{name}", owner, streamed(s.writeUpload)},
 	}
 }
 
@@ -62,6 +62,7 @@ type request struct {
 	*http.Request
 	token   *token.Token     // who asks; nil for anyone
 	session *journal.Session // what it is about; nil unless who looks for one
+	work    *work            // nil for anyone
 }
 
 // who decides whether a token may make a request, and finds the session that it
@@ -147,13 +148,17 @@ func (s *Server) Handler() http.Handler {
 // not even which paths there are.
 func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = &timedWriter{ResponseWriter: w}
+		answer := &timedWriter{ResponseWriter: w}
+		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
 		q := &request{Request: r.WithContext(ctx)}
 		err := s.admit(w, q, route.who)
+		if answer.work = q.work; q.work != nil {
+			defer q.work.end()
+		}
 		if q.token == nil {
-			leaveBody(w, r)
+			leaveBody(w, q)
 		} else if err == nil {
 			known(r)
 			defer s.watch(q, route.who, end)()
@@ -175,7 +180,12 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	if may == nil {
 		return nil
 	}
-	if r.token, err = s.bearer(r); err != nil {
+	unknown, err := s.begin(r)
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		return err
+	}
+	if err := unknown; err != nil {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
 		p := wire.Errorf(wire.Unauthorized, "%v", err)
 		if errors.Is(err, errNoToken) {
@@ -191,6 +201,24 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	return may(s, r)
 }
 
+// begin waits for the turn of a request, by its token. What is wrong with the token is
+// unknown; it may have been taken away meanwhile.
+func (s *Server) begin(r *request) (unknown, err error) {
+	came, name := time.Now(), ""
+	t, unknown := s.bearer(r)
+	if unknown == nil {
+		name = t.Name
+	}
+	if r.work, err = s.shares.begin(r.Context(), name); err != nil {
+		return nil, err
+	}
+	if time.Since(came) > lookEvery {
+		t, unknown = s.bearer(r)
+	}
+	r.token = t
+	return unknown, nil
+}
+
 var errNoToken = errors.New("no token was sent")
 
 func (s *Server) bearer(r *request) (*token.Token, error) {
@@ -201,25 +229,78 @@ func (s *Server) bearer(r *request) (*token.Token, error) {
 	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
 }
 
-// small has the whole body read before the handler runs, which is small, within
-// bodyTime: a client that sends it slowly must not hold up a stop.
+// small has the whole body read before the handler runs, which is small. There has to
+// be room for it and for the answer.
 func small(h handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
-		c := http.NewResponseController(w)
-		if err := c.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+		release, err := r.work.hold(r.Context(), need(r))
+		if err != nil {
 			return err
 		}
-		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
-		var tooLarge *http.MaxBytesError
-		if err != nil && !errors.As(err, &tooLarge) {
-			return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
+		defer release()
+		read := func() error { return readBody(w, r) }
+		if r.ContentLength == 0 { // it does not wait
+			err = read()
+		} else {
+			err = r.work.outside(r.Context(), read)
 		}
-		r.Body = io.NopCloser(bytes.NewReader(b))
-		if err = errors.Join(err, c.SetReadDeadline(time.Time{}), context.Cause(r.Context())); err != nil {
+		if err != nil {
 			return err
 		}
 		return h(w, r)
 	}
+}
+
+// streamed lets the handler read the body as it comes. What is refused does not have to
+// come whole.
+func streamed(h handlerFunc) handlerFunc {
+	return func(w http.ResponseWriter, r *request) error {
+		body := &uploadBody{ReadCloser: r.Body, work: r.work, ctx: r.Context()}
+		r.Body = body
+		err := h(w, r)
+		if err != nil && !body.ended {
+			leaveBody(w, r)
+		}
+		return err
+	}
+}
+
+// What the answers to requests take, about: the document of a ref, and a list of
+// sessions or refs.
+const (
+	refNeed  = 300
+	listNeed = 4 << 20
+)
+
+// need is how many bytes the body and the answer of a request may take.
+func need(r *request) (n int64) {
+	n = min(r.ContentLength, wire.MaxBody)
+	if n < 0 { // it is not told
+		n = wire.MaxBody
+	}
+	switch {
+	case r.session != nil:
+		n += int64(r.session.RefCount) * refNeed
+	case r.Method == http.MethodGet:
+		n += listNeed
+	}
+	return n
+}
+
+// readBody reads a body within bodyTime: a client that sends it slowly must not hold up
+// a stop.
+func readBody(w http.ResponseWriter, r *request) error {
+	c := http.NewResponseController(w)
+	if err := c.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return errors.Join(err, c.SetReadDeadline(time.Time{}), context.Cause(r.Context()))
 }
 
 // methods are those that a path may be asked with.

@@ -34,6 +34,7 @@ import (
 // Config is what a Server stands on. The caller opens and closes its parts.
 type Config struct {
 	Version   string
+	Cores     int          // how many the server may use
 	Repo      *ostree.Repo // the production repository, to read
 	Settings  func() *config.Config
 	Journal   *journal.Journal
@@ -51,12 +52,12 @@ type Server struct {
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
 	quotas  quotas
-	turns   turns
+	shares  *shares
 }
 
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, conns: newConns()}
+	s := &Server{cfg: cfg, conns: newConns(), shares: newShares(cfg.Cores)}
 	var err error
 	s.tus, err = newTus(cfg)
 	return s, err
