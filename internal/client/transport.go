@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // A transport sends requests to the user's own origin and to no other, with the
@@ -20,6 +21,7 @@ import (
 type transport struct {
 	base  *url.URL
 	token bearer
+	id    string // that every request has (wire.RequestHeader)
 	http  *http.Transport
 
 	reached  atomic.Bool // the server has answered once
@@ -30,7 +32,7 @@ func newTransport(base *url.URL, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	return &transport{
-		base: base, token: bearer{token: token},
+		base: base, token: bearer{token: token}, id: wire.NewRequestID(),
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
@@ -124,6 +126,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 	}
 	req = req.Clone(ctx)
 	setHeaders(req, token)
+	req.Header.Set(wire.RequestHeader, t.id)
 	if expect {
 		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
 	}

@@ -29,6 +29,9 @@ type route struct {
 	handle  handlerFunc
 }
 
+// noRoute stands for the pattern where a path is not in the table.
+const noRoute = "other"
+
 // handlerFunc answers a request; what it returns is sent as a Problem.
 type handlerFunc func(w http.ResponseWriter, r *request) error
 
@@ -60,7 +63,9 @@ func (s *Server) routes() []route {
 // request is an HTTP request with what its route's who found out.
 type request struct {
 	*http.Request
-	token   *token.Token     // who asks; nil for anyone
+	id      string       // wire.RequestHeader
+	token   *token.Token // who asks; nil for anyone
+	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
 }
 
@@ -128,7 +133,7 @@ func (s *Server) Handler() http.Handler {
 	for _, r := range s.routes() {
 		mux.Handle(r.pattern, s.answer(r))
 	}
-	other := s.answer(route{who: holder, handle: notRouted(mux)})
+	other := s.answer(route{noRoute, holder, notRouted(mux)})
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +141,7 @@ func (s *Server) Handler() http.Handler {
 		r.Header.Del("X-HTTP-Method-Override")
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
-			s.answer(route{who: holder, handle: nothing}).ServeHTTP(w, r)
+			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -147,10 +152,12 @@ func (s *Server) Handler() http.Handler {
 // not even which paths there are.
 func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = &timedWriter{ResponseWriter: w}
+		answer := &timedWriter{ResponseWriter: w}
+		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
-		q := &request{Request: r.WithContext(ctx)}
+		q := &request{Request: r.WithContext(ctx), id: requestID(r), began: time.Now()}
+		w.Header().Set(wire.RequestHeader, q.id)
 		err := s.admit(w, q, route.who)
 		if q.token == nil {
 			leaveBody(w, r)
@@ -167,6 +174,7 @@ func (s *Server) answer(route route) http.Handler {
 		if err != nil {
 			s.fail(w, q, err)
 		}
+		s.answered(q, route, answer.status)
 	})
 }
 
