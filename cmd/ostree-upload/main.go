@@ -22,6 +22,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // version is set by the linker.
@@ -83,7 +84,7 @@ func parserOf(c *cli, options ...kong.Option) *kong.Kong {
 	return kong.Must(c, append(options,
 		kong.Name("ostree-upload"),
 		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
-		kong.Vars{"version": versionOf()},
+		kong.Vars{"version": versionOf(), "scopes": strings.Join(token.Scopes, ", ")},
 	)...)
 }
 

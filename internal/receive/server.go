@@ -23,6 +23,7 @@ import (
 	"github.com/tus/tusd/v2/pkg/handler"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -38,6 +39,7 @@ type Config struct {
 	Journal   *journal.Journal
 	Store     *tusstore.Store
 	Publisher *publish.Publisher
+	LastUse   *lastuse.Record
 	Log       *slog.Logger
 }
 
