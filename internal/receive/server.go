@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -39,6 +40,7 @@ type Config struct {
 	Journal   *journal.Journal
 	Store     *tusstore.Store
 	Publisher *publish.Publisher
+	LastUse   *lastuse.Record
 	Log       *slog.Logger
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
 	"github.com/lirios/ostree-upload/journal"
@@ -76,6 +77,7 @@ type Server struct {
 	Store     *tusstore.Store
 	Publisher *publish.Publisher
 	Journal   *journal.Journal
+	LastUse   *lastuse.Record // of tokens, by name
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and
@@ -131,6 +133,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
+	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
+		return err
+	}
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
@@ -141,7 +146,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.API, err = receive.New(receive.Config{
 		Version: opt.Version, Repo: s.repo, Settings: opt.Settings,
-		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Log: opt.Log,
+		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
 	})
 	return err
 }
@@ -171,8 +176,10 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ingest, stopIngest := context.WithCancel(context.WithoutCancel(ctx))
 	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
+	using, stopUsing := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
 		defer stopIngest()
+		defer stopUsing()
 		return s.API.Serve(ctx, listeners...)
 	})
 	g.Go(func() error {
@@ -180,6 +187,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		return s.Store.Run(ingest)
 	})
 	g.Go(func() error { return s.Publisher.Run(publishing) })
+	g.Go(func() error { return s.LastUse.Run(using) })
 	g.Go(func() error {
 		select {
 		case <-s.Journal.Failed():
