@@ -38,7 +38,7 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -75,7 +75,7 @@ _ostree_upload() {
 	'check --state') _ostree_upload_files -d; return ;;
 	esac
 	case $prev in
-	--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -105,7 +105,7 @@ _ostree_upload() {
 		argument=ID
 		;;
 	'receive')
-		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --init -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --init --wait-lock -h --help -v --verbose --version'
 		;;
 	'check')
 		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
