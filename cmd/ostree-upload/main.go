@@ -22,6 +22,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // version is set by the linker.
@@ -61,7 +62,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	parser := kong.Must(&c,
 		kong.Name("ostree-upload"),
 		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
-		kong.Vars{"version": versionOf()},
+		kong.Vars{"version": versionOf(), "scopes": strings.Join(token.Scopes, ", ")},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
 	)

@@ -187,6 +187,7 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		}
 		return p.WithHint("make a token on the server: ostree-upload gentoken")
 	}
+	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
 }
 
