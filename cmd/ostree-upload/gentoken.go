@@ -22,7 +22,7 @@ type GentokenCmd struct {
 	Config  string          `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
 	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
 	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
-	Scope   []string        `placeholder:"SCOPE" help:"What it may do: push, force, sessions or admin; repeatable (default: push)."`
+	Scope   []string        `placeholder:"SCOPE" help:"What it may do: ${scopes}; repeatable (default: push)."`
 	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: without end)."`
 	Replace bool            `help:"Give the token --name another secret: it keeps its sessions and, unless given, refs, scopes and time of validity."`
 }
@@ -36,7 +36,7 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 		}
 	}
 	if c.Scope != nil && len(c.Scope) == 0 {
-		return usage("--scope needs a scope: push, force, sessions or admin")
+		return usage("--scope needs a scope: %s", strings.Join(token.Scopes, ", "))
 	}
 	if c.Replace && c.Name == "" {
 		return usage("--replace needs the --name of the token")

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -64,7 +65,8 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
 	opt := options(app, &settings, file.Current)
-	opt.Init, opt.Configuration, opt.Reload = c.Init, c.Config, file.Reload
+	opt.Init, opt.WaitLock = c.Init, time.Duration(c.WaitLock)
+	opt.Configuration, opt.Reload = c.Config, file.Reload
 	return server.Serve(ctx, opt)
 }
 

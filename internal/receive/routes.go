@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,8 +138,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// tusd would take it for the method, after all checks.
-		r.Header.Del("X-HTTP-Method-Override")
+		r = overridden(r)
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
 			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
@@ -195,6 +195,7 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		}
 		return p.WithHint("make a token on the server: ostree-upload gentoken")
 	}
+	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
 }
 
@@ -230,21 +231,23 @@ func small(h handlerFunc) handlerFunc {
 }
 
 // methods are those that a path may be asked with.
-var methods = []string{"GET", "POST", "HEAD", "PATCH", "DELETE"}
+var methods = []string{"GET", "HEAD", "POST", "PATCH", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
 func notRouted(mux *http.ServeMux) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
-		var allowed []string
-		for _, m := range methods {
+		takes := func(method string) bool {
 			other := r.Clone(r.Context())
-			other.Method = m
-			if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
-				allowed = append(allowed, m)
-			}
+			other.Method = method
+			_, pattern := mux.Handler(other)
+			return strings.Contains(pattern, " ") // the others have no method
 		}
-		if len(allowed) == 0 {
+		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return !takes(m) })
+		if len(allowed) == 0 { // OPTIONS alone makes no path: it is answered anywhere below /files/
 			return nothing(w, r)
+		}
+		if takes("OPTIONS") {
+			allowed = append(allowed, "OPTIONS")
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)

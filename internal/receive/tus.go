@@ -132,6 +132,9 @@ func (w *tusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *tusWriter) WriteHeader(status int) {
 	w.status = status
+	// tusd gives the length of the upload, for which the answer to a POST that stands
+	// for HEAD would keep the client waiting.
+	w.Header().Del("Content-Length")
 	if _, id, made := strings.Cut(w.Header().Get("Location"), uploadsPath); made {
 		w.Header().Set("Location", location(id))
 	}

@@ -30,10 +30,12 @@ const (
 	Push     = "push"     // open sessions and send objects
 	Force    = "force"    // replace a ref by a commit that does not descend from it
 	Sessions = "sessions" // see and abort the sessions of other tokens
+	Metrics  = "metrics"  // read the server's metrics
 	Admin    = "admin"    // all of these
 )
 
-var scopes = []string{Push, Force, Sessions, Admin}
+// Scopes lists them.
+var Scopes = []string{Push, Force, Sessions, Metrics, Admin}
 
 // ErrUnknown is what Find says of a token that is not listed.
 var ErrUnknown = errors.New("the token is not known here")
@@ -163,8 +165,8 @@ func CheckName(name string) error {
 
 // CheckScope reports a scope that there is not.
 func CheckScope(scope string) error {
-	if !slices.Contains(scopes, scope) {
-		return fmt.Errorf("scope %q is not one of %s", scope, strings.Join(scopes, ", "))
+	if !slices.Contains(Scopes, scope) {
+		return fmt.Errorf("scope %q is not one of %s", scope, strings.Join(Scopes, ", "))
 	}
 	return nil
 }

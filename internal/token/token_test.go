@@ -63,7 +63,7 @@ func TestMayPush(t *testing.T) {
 		}
 	}
 	admin := Token{Scopes: []string{Admin}}
-	for _, s := range scopes {
+	for _, s := range Scopes {
 		if !admin.May(s) {
 			t.Errorf("admin may not %s", s)
 		}
