@@ -59,13 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	unsetEmpty()
 	out := &counter{Writer: stdout}
 	stdout = out
-	parser := kong.Must(&c,
-		kong.Name("ostree-upload"),
-		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
-		kong.Vars{"version": versionOf(), "scopes": strings.Join(token.Scopes, ", ")},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { exited = code }),
-	)
+	parser := parserOf(&c, kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
 	command, err := parser.Parse(helped(joined(args)))
 	if exited >= 0 {
 		return exited // --help or --version
@@ -83,6 +77,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err = command.Run(app)
 	out.failed(args, err)
 	return report(stderr, err)
+}
+
+// parserOf is the parser of the command line, which fills c.
+func parserOf(c *cli, options ...kong.Option) *kong.Kong {
+	return kong.Must(c, append(options,
+		kong.Name("ostree-upload"),
+		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
+		kong.Vars{"version": versionOf(), "scopes": strings.Join(token.Scopes, ", ")},
+	)...)
 }
 
 // logger logs to stderr: the server from level info on, other commands from warn on.
