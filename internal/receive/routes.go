@@ -202,11 +202,11 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 var errNoToken = errors.New("no token was sent")
 
 func (s *Server) bearer(r *request) (*token.Token, error) {
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	sent := sentToken(r.Header)
+	if sent == "" {
 		return nil, errNoToken
 	}
-	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
+	return token.Find(s.cfg.Settings().Tokens, sent, time.Now())
 }
 
 // small has the whole body read before the handler runs, which is small, within
