@@ -31,12 +31,13 @@ type fileForm struct {
 		Cert yaml.Node `yaml:"cert"`
 		Key  yaml.Node `yaml:"key"`
 	} `yaml:"tls"`
-	Summary    yaml.Node `yaml:"summary"`
-	LogFormat  yaml.Node `yaml:"log-format"`
-	SessionTTL yaml.Node `yaml:"session-ttl"`
-	History    yaml.Node `yaml:"history"`
-	Grace      yaml.Node `yaml:"grace"`
-	Limits     struct {
+	MetricsAddress yaml.Node `yaml:"metrics-address"`
+	Summary        yaml.Node `yaml:"summary"`
+	LogFormat      yaml.Node `yaml:"log-format"`
+	SessionTTL     yaml.Node `yaml:"session-ttl"`
+	History        yaml.Node `yaml:"history"`
+	Grace          yaml.Node `yaml:"grace"`
+	Limits         struct {
 		MaxObjectSize   yaml.Node `yaml:"max-object-size"`
 		MaxMetadataSize yaml.Node `yaml:"max-metadata-size"`
 		MaxSessionSize  yaml.Node `yaml:"max-session-size"`
@@ -86,6 +87,7 @@ func Parse(text []byte) (*Config, error) {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		p.errorf(present(&form.TLS.Cert, &form.TLS.Key), "tls", "cert and key belong together, one is missing")
 	}
+	p.address(&form.MetricsAddress, "metrics-address", &c.MetricsAddress)
 	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)

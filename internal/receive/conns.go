@@ -81,6 +81,12 @@ func (c *conns) state(n net.Conn, state http.ConnState) {
 	}
 }
 
+func (c *conns) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
+}
+
 // admit makes room for a connection, or closes it if all others are at work. One
 // address may have three quarters of them.
 func (c *conns) admit(n net.Conn) {

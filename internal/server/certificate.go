@@ -56,6 +56,13 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
+// end is when the pair in use ends.
+func (c *certificate) end() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current.Leaf.NotAfter
+}
+
 // reload reads the pair again, also if it looks unchanged.
 func (c *certificate) reload() {
 	c.mu.Lock()

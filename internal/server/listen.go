@@ -21,6 +21,7 @@ type entrance struct {
 	listeners []net.Listener
 	pair      *certificate // for HTTPS; nil: plain HTTP
 	activated bool         // systemd listens, and has passed the sockets on
+	metrics   net.Listener // for the metrics alone; nil: none
 }
 
 // openEntrance listens at the address, or at the sockets that systemd has passed on,
@@ -31,12 +32,20 @@ func openEntrance(address string, pair *certificate) (*entrance, error) {
 		e.activated = true
 		return e, e.use(files)
 	}
-	l, err := listen(address)
+	l, err := listen(address, "--address")
 	if err != nil {
 		return e, err
 	}
 	e.add(l)
 	return e, nil
+}
+
+// openMetrics listens for those who read the metrics, if they have an address.
+func (e *entrance) openMetrics(address string) (err error) {
+	if address != "" {
+		e.metrics, err = listen(address, "metrics-address")
+	}
+	return err
 }
 
 // add puts HTTPS before a listener if there is a certificate.
@@ -77,6 +86,9 @@ func (e *entrance) close() (err error) {
 	for _, l := range e.listeners {
 		err = errors.Join(err, l.Close())
 	}
+	if e.metrics != nil {
+		err = errors.Join(err, e.metrics.Close())
+	}
 	return err
 }
 
@@ -95,15 +107,18 @@ func (e *entrance) keys() []any {
 	if e.activated {
 		keys = append(keys, "sockets", "systemd")
 	}
+	if e.metrics != nil {
+		keys = append(keys, "metrics", e.metrics.Addr().String())
+	}
 	return keys
 }
 
-// listen opens a port.
-func listen(address string) (net.Listener, error) {
+// listen opens the port of an address that was given by a flag or key.
+func listen(address, by string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, hint.Add(fmt.Errorf("listen on %s: %w", address, unix.EADDRINUSE),
-			"stop what listens there, or name another address with --address")
+			"stop what listens there, or name another address with %s", by)
 	}
 	return l, err
 }
