@@ -5,10 +5,9 @@ package client
 import (
 	"errors"
 	"net/http"
-)
 
-// overrideHeader names the method that a POST stands for.
-const overrideHeader = "X-HTTP-Method-Override"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
 
 // sendPosting sends req, or a POST in its place where a firewall lets only GET, HEAD
 // and POST through. That is found out once: where something refuses a PATCH or DELETE,
@@ -61,14 +60,14 @@ func refusesMethod(err error) bool {
 // posted is req as a POST that stands for it.
 func posted(req *http.Request) *http.Request {
 	post := req.Clone(req.Context())
-	post.Header.Set(overrideHeader, req.Method)
+	post.Header.Set(wire.OverrideHeader, req.Method)
 	post.Method = http.MethodPost
 	return post
 }
 
 // methodOf is the method that req stands for.
 func methodOf(req *http.Request) string {
-	if method := req.Header.Get(overrideHeader); method != "" {
+	if method := req.Header.Get(wire.OverrideHeader); method != "" {
 		return method
 	}
 	return req.Method

@@ -87,7 +87,7 @@ func TestFirewallWithoutAnything(t *testing.T) {
 			f := fake.Start(t)
 			gate := firewall(deniers["405"])
 			f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
-				if r.Header.Get(overrideHeader) != "" {
+				if r.Header.Get(wire.OverrideHeader) != "" {
 					post(w, r)
 					return true
 				}

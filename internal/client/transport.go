@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // A transport sends requests to the user's own origin and to no other, with the
@@ -22,6 +23,7 @@ import (
 type transport struct {
 	base   *url.URL
 	token  bearer
+	id     string // that every request has (wire.RequestHeader)
 	secure *security
 	http   *http.Transport
 
@@ -34,7 +36,7 @@ func newTransport(a address, secure *security, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	t := &transport{
-		base: a.url, token: bearer{token: token}, secure: secure,
+		base: a.url, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
@@ -134,6 +136,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 	}
 	req = req.Clone(ctx)
 	setHeaders(req, token)
+	req.Header.Set(wire.RequestHeader, t.id)
 	if expect {
 		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
 	}

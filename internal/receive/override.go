@@ -2,18 +2,18 @@
 
 package receive
 
-import "net/http"
+import (
+	"net/http"
 
-// overrideHeader names the method that a POST stands for, where something on the way
-// lets only GET, HEAD and POST through.
-const overrideHeader = "X-HTTP-Method-Override"
+	"github.com/lirios/ostree-upload/internal/wire"
+)
 
 // overridden is r with the method that it stands for. Routing, every check and the log
 // see that method alone, and tusd does not see the header, which it would follow after
 // all checks.
 func overridden(r *http.Request) *http.Request {
-	method := r.Header.Get(overrideHeader)
-	r.Header.Del(overrideHeader)
+	method := r.Header.Get(wire.OverrideHeader)
+	r.Header.Del(wire.OverrideHeader)
 	if r.Method != http.MethodPost {
 		return r
 	}

@@ -11,7 +11,7 @@ import (
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
-const override = "X-HTTP-Method-Override"
+const override = wire.OverrideHeader
 
 // A whole push with GET and POST alone: HEAD, PATCH and DELETE travel in the header.
 func TestPushByPost(t *testing.T) {

@@ -51,15 +51,20 @@ type Server struct {
 	conns   *conns
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
-	quotas  quotas
+	refused quotas     // of lines about requests that were refused
+	events  quotas     // of lines about what became of sessions
 	turns   turns
 }
 
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, conns: newConns()}
+	s := &Server{
+		cfg: cfg, conns: newConns(),
+		refused: quotas{lines: refusedLines, every: refusedEvery},
+		events:  quotas{lines: eventLines, every: eventEvery},
+	}
 	var err error
-	s.tus, err = newTus(cfg)
+	s.tus, err = s.newTus()
 	return s, err
 }
 
@@ -72,7 +77,7 @@ func (s *Server) healthz(w http.ResponseWriter, r *request) error {
 		s.cfg.Log.Error("not healthy", "err", err)
 		p := wire.Errorf(wire.Internal, "the repository or the journal cannot be used").WithHint("the server's log says why")
 		p.Status = http.StatusServiceUnavailable
-		writeProblem(w, r.Request, p)
+		writeProblem(w, r, p)
 		return nil
 	}
 	fmt.Fprintln(w, "ok")

@@ -45,7 +45,7 @@ func (l *log) String() string {
 	return l.lines.String()
 }
 
-var receiving = regexp.MustCompile(`\bmsg=receiving address=(\S+)`)
+var receiving = regexp.MustCompile(`\bmsg[":=]+receiving[" ,]+address[":=]+([^" ]+)`) // in either format
 
 // StartReceiver starts a server in a folder and waits until it listens.
 func StartReceiver(dir string, env []string, args ...string) (*Receiver, error) {
