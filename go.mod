@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/alecthomas/kong v1.17.0
+	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/eventials/go-tus v0.0.0-20220610120217-05d0564bb571
 	github.com/klauspost/compress v1.20.3
 	github.com/ostreedev/ostree-go v0.0.0-20210805093236-719684c64e4f

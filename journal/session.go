@@ -24,11 +24,12 @@ const freshness = time.Minute
 // Session is a push session as it was when it was read; changing it changes
 // nothing.
 type Session struct {
-	ID     string
-	State  State
-	Force  bool
-	Token  string // name of the token that opened it, or went on with it
-	Remote string // address that opened it or, later, asked to finalize it; for the log
+	ID      string
+	State   State
+	Force   bool
+	Token   string // name of the token that opened it, or went on with it
+	Remote  string // address that opened it or, later, asked to finalize it; for the log
+	Request string // ID of the request that opened it or, later, asked to finalize it; for the log
 	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
 	// and from lists.
 	// Of a session that ended unpublished, and of one published long ago, those
@@ -131,6 +132,7 @@ type record struct {
 	Force   bool          `json:"force,omitempty"`
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
+	Request string        `json:"request,omitempty"`
 	Refs    []wire.Ref    `json:"refs"`  // the first FewRefs
 	Count   int           `json:"count"` // of all refs
 	Moves   string        `json:"moves"`
@@ -176,7 +178,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -192,13 +194,13 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return r.session(id, c), err
 }
 
-// Create opens a session for the Refs, Token, Remote and Force of s, which expires ttl
+// Create opens a session for the Refs, Token, Remote, Request and Force of s, which expires ttl
 // after the last activity, and returns it with its ID, State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote,
+		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request,
 		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
@@ -312,3 +314,6 @@ func (s *Session) RefList() string {
 	}
 	return text
 }
+
+// Age is how long ago the session was opened.
+func (s *Session) Age(now time.Time) time.Duration { return now.Sub(s.Created) }

@@ -282,7 +282,7 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 }
 
 func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
-	log := p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote)
+	log := p.log(s)
 	start := time.Now()
 	done, err := p.publish(ctx, s)
 	if err == nil {
@@ -299,7 +299,8 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
-		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code, "took", time.Since(start), "err", outcome)
+		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code,
+			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", time.Since(start), "age", s.Age(time.Now()), "err", outcome)
 		return p.settle(s.ID, outcome)
 	case errors.Is(err, libostree.ErrLocked):
 		log.Info("the repository is locked, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
@@ -311,6 +312,11 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	return p.settle(s.ID, internal(err))
 }
 
+// log has the keys of each line about a session, as a line about a request of it.
+func (p *Publisher) log(s *journal.Session) *slog.Logger {
+	return p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote, "request", s.Request)
+}
+
 // maxPublished is how many refs of a session have a line of their own in the log.
 const maxPublished = 100
 
@@ -318,7 +324,7 @@ const maxPublished = 100
 func logPublished(log *slog.Logger, s *journal.Session, took time.Duration) {
 	for _, r := range s.Refs[:min(len(s.Refs), maxPublished)] {
 		log.Info("published", "ref", r.Ref, "old", r.Old, "new", r.New,
-			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", took)
+			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", took, "age", s.Age(time.Now()))
 	}
 	if more := len(s.Refs) - maxPublished; more > 0 {
 		log.Info("published more", "refs", more, "took", took)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -24,7 +25,28 @@ type serverCommands struct {
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
 }
 
+// serve logs as the configuration says. A log of JSON has the error in it, too.
 func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
+	settings, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	app.Log = server.NewLog(app.Stderr, settings.LogFormat, app.Level)
+	err = c.run(ctx, app)
+	if err == nil || settings.LogFormat != config.LogJSON {
+		return err
+	}
+	app.Log.Error("ended", "err", err, "hint", hint.Of(err))
+	return logged{exitCode(err)}
+}
+
+// logged is an error that the log has, and so needs no words.
+type logged struct{ exit int }
+
+func (logged) Error() string   { return "" }
+func (l logged) ExitCode() int { return l.exit }
+
+func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	file, err := config.OpenFile(c.Config, app.Log)
 	if err != nil {
 		return err
@@ -43,7 +65,8 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
 	opt := options(app, &settings, file.Current)
-	opt.Init, opt.Configuration, opt.Reload = c.Init, c.Config, file.Reload
+	opt.Init, opt.WaitLock = c.Init, time.Duration(c.WaitLock)
+	opt.Configuration, opt.Reload = c.Config, file.Reload
 	return server.Serve(ctx, opt)
 }
 

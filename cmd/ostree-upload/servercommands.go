@@ -2,7 +2,11 @@
 
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/lirios/ostree-upload/internal/units"
+)
 
 // ReceiveCmd is the server. Flags win over the configuration file.
 type ReceiveCmd struct {
@@ -13,6 +17,8 @@ type ReceiveCmd struct {
 	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Certificate, for HTTPS."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate."`
 	Init    bool   `help:"Create the repository, in archive mode, if there is none."`
+
+	WaitLock units.Duration `default:"10s" placeholder:"DURATION" help:"How long to wait for the end of another server of the repository (${default})."`
 }
 
 // Run serves until a signal comes.

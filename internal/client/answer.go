@@ -79,6 +79,7 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 		if err == nil {
 			t.reached.Store(true)
 			p.Status = res.StatusCode
+			p.Request = t.requestOf(p.Request, res)
 			e.problem = &p
 			if p.Status == http.StatusUnauthorized && t.token.now() == "" {
 				p.HintIs = tokenHint
@@ -88,6 +89,17 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 	}
 	t.explainForeign(e, req, res)
 	return e
+}
+
+// requestOf is the ID under which the server logged a request: ours, unless something
+// on the way put its own in the place. What comes from outside has to have the form.
+func (t *transport) requestOf(said string, res *http.Response) string {
+	for _, id := range []string{said, res.Header.Get(wire.RequestHeader)} {
+		if wire.IsRequestID(id) {
+			return id
+		}
+	}
+	return t.id
 }
 
 // headProblem is what is known of an error of ours that answers a HEAD.

@@ -56,6 +56,12 @@ func parseAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
+// RequestID is the ID that all requests have.
+func (c *Client) RequestID() string { return c.transport.id }
+
+// Reached tells whether the server has answered once.
+func (c *Client) Reached() bool { return c.transport.reached.Load() }
+
 // Address is the server's address, without a slash at the end.
 func (c *Client) Address() string { return c.base.String() }
 

@@ -187,22 +187,6 @@ func TestUploadWithoutHead(t *testing.T) {
 	}
 }
 
-// A proxy that does not let PATCH through ends the push at once, and is named.
-func TestRefusedMethodIsNamed(t *testing.T) {
-	f := fake.Start(t)
-	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method == "PATCH" {
-			w.Header().Set("Via", "1.1 gate")
-			http.Error(w, "", http.StatusMethodNotAllowed)
-		}
-		return r.Method == "PATCH"
-	}
-	err := uploadObject(t.Context(), newTestUploader(t, f.URL), bigObject())
-	if KindOf(err) != Permanent || !strings.Contains(err.Error(), "1.1 gate") || !strings.Contains(err.Error(), "to PATCH") {
-		t.Errorf("%v", err)
-	}
-}
-
 // One that sends for the same upload meanwhile is told from a lost answer: two must
 // not cut each other for ever.
 func TestTakenOver(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // A transport sends requests to the user's own origin and to no other, with the
@@ -20,17 +21,19 @@ import (
 type transport struct {
 	base  *url.URL
 	token bearer
+	id    string // that every request has (wire.RequestHeader)
 	http  *http.Transport
 
 	reached  atomic.Bool // the server has answered once
 	noExpect atomic.Bool // something on the way refuses Expect, or swallows what it asks for
+	posting  atomic.Bool // something on the way lets no PATCH and DELETE through, but POST
 }
 
 func newTransport(base *url.URL, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	return &transport{
-		base: base, token: bearer{token: token},
+		base: base, token: bearer{token: token}, id: wire.NewRequestID(),
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
@@ -61,7 +64,7 @@ func (t *transport) RoundTrip(req *http.Request) (res *http.Response, err error)
 // refused.
 func (t *transport) send(req *http.Request) (*http.Response, error) {
 	token := t.token.now()
-	res, err := t.sendExpecting(req, token)
+	res, err := t.sendPosting(req, token)
 	var answer *answerError
 	if !errors.As(err, &answer) || answer.foreign() || answer.problem.Status != http.StatusUnauthorized {
 		return res, err
@@ -78,13 +81,13 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 		answer.passing = true // the next try has the new token
 		return nil, err
 	}
-	return t.sendExpecting(again, t.token.now())
+	return t.sendPosting(again, t.token.now())
 }
 
 // sendExpecting sends req, again without Expect where a proxy does not know that:
 // it answers 417 (RFC 9110, 10.1.1), and no later request has it.
 func (t *transport) sendExpecting(req *http.Request, token string) (*http.Response, error) {
-	expect := req.Method == http.MethodPatch && req.Body != nil && !t.noExpect.Load()
+	expect := methodOf(req) == http.MethodPatch && req.Body != nil && !t.noExpect.Load()
 	res, err := t.sendOnce(req, token, expect)
 	if !expect || Status(err) != http.StatusExpectationFailed {
 		return res, err
@@ -124,6 +127,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 	}
 	req = req.Clone(ctx)
 	setHeaders(req, token)
+	req.Header.Set(wire.RequestHeader, t.id)
 	if expect {
 		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
 	}

@@ -34,6 +34,12 @@ const (
 	SummaryNever  = "never"  // leave it alone
 )
 
+// How the server writes its log.
+const (
+	LogText = "text" // key=value, for people and grep
+	LogJSON = "json" // a document for each line
+)
+
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
 	Repo       string         // path of the production repository
@@ -43,6 +49,7 @@ type Config struct {
 	Summary    string         // SummaryAuto, SummaryAlways or SummaryNever
 	SessionTTL units.Duration // an open session that is idle for longer expires
 	History    units.Duration // how long finished sessions are remembered
+	LogFormat  string         // LogText or LogJSON
 	Grace      units.Duration // how long a stopping server waits for requests under way
 	Limits     Limits
 	Tokens     []token.Token
@@ -77,6 +84,7 @@ func Default() *Config {
 		Repo:       "repo",
 		Address:    ":8080",
 		Summary:    SummaryAuto,
+		LogFormat:  LogText,
 		SessionTTL: units.Duration(168 * time.Hour),
 		History:    units.Duration(2160 * time.Hour),
 		Grace:      units.Duration(30 * time.Second),

@@ -32,6 +32,7 @@ type fileForm struct {
 		Key  yaml.Node `yaml:"key"`
 	} `yaml:"tls"`
 	Summary    yaml.Node `yaml:"summary"`
+	LogFormat  yaml.Node `yaml:"log-format"`
 	SessionTTL yaml.Node `yaml:"session-ttl"`
 	History    yaml.Node `yaml:"history"`
 	Grace      yaml.Node `yaml:"grace"`
@@ -85,7 +86,8 @@ func Parse(text []byte) (*Config, error) {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		p.errorf(present(&form.TLS.Cert, &form.TLS.Key), "tls", "cert and key belong together, one is missing")
 	}
-	p.summary(&form.Summary, "summary", &c.Summary)
+	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
 	if c.SessionTTL == 0 {
 		p.errorf(&form.SessionTTL, "session-ttl", "must be more than 0")
@@ -304,13 +306,12 @@ func CheckAddress(s string) error {
 	return nil
 }
 
-func (p *parser) summary(n *yaml.Node, key string, into *string) {
+func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) {
 	parsed(p, n, key, into, func(s string) (string, error) {
-		switch s {
-		case SummaryAuto, SummaryAlways, SummaryNever:
+		if slices.Contains(words, s) {
 			return s, nil
 		}
-		return "", fmt.Errorf("%q is not one of auto, always, never", s)
+		return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
 	})
 }
 

@@ -95,6 +95,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return e.Result(), e
 	}
 	defer r.client.Close()
+	r.opt.Log.Debug("the requests have an ID, which the server's log has, too", "request", r.client.RequestID())
 	err = r.explainToken(r.explain(ctx, r.push(ctx)))
 	if err == nil {
 		err = r.leftError()
@@ -104,6 +105,9 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return r.result(nil), nil
 	}
 	e := ended(ctx, err, r.resumeCommand())
+	if e.Request = client.RequestOf(err); e.Request == "" && r.client.Reached() {
+		e.Request = r.client.RequestID()
+	}
 	return r.result(e), e
 }
 

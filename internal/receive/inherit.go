@@ -48,7 +48,7 @@ func (s *Server) inherit(r *request) error {
 		return err
 	}
 	r.session = &session
-	s.log(r).Info("session inherited", "from", before)
+	s.event(r, "session inherited", "from", before)
 	return nil
 }
 

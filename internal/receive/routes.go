@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ type route struct {
 	who     who
 	handle  handlerFunc
 }
+
+// noRoute stands for the pattern where a path is not in the table.
+const noRoute = "other"
 
 // handlerFunc answers a request; what it returns is sent as a Problem.
 type handlerFunc func(w http.ResponseWriter, r *request) error
@@ -60,7 +64,9 @@ func (s *Server) routes() []route {
 // request is an HTTP request with what its route's who found out.
 type request struct {
 	*http.Request
-	token   *token.Token     // who asks; nil for anyone
+	id      string       // wire.RequestHeader
+	token   *token.Token // who asks; nil for anyone
+	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
 }
 
@@ -128,15 +134,14 @@ func (s *Server) Handler() http.Handler {
 	for _, r := range s.routes() {
 		mux.Handle(r.pattern, s.answer(r))
 	}
-	other := s.answer(route{who: holder, handle: notRouted(mux)})
+	other := s.answer(route{noRoute, holder, notRouted(mux)})
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// tusd would take it for the method, after all checks.
-		r.Header.Del("X-HTTP-Method-Override")
+		r = overridden(r)
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
-			s.answer(route{who: holder, handle: nothing}).ServeHTTP(w, r)
+			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -147,10 +152,12 @@ func (s *Server) Handler() http.Handler {
 // not even which paths there are.
 func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = &timedWriter{ResponseWriter: w}
+		answer := &timedWriter{ResponseWriter: w}
+		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
-		q := &request{Request: r.WithContext(ctx)}
+		q := &request{Request: r.WithContext(ctx), id: requestID(r), began: time.Now()}
+		w.Header().Set(wire.RequestHeader, q.id)
 		err := s.admit(w, q, route.who)
 		if q.token == nil {
 			leaveBody(w, r)
@@ -167,6 +174,7 @@ func (s *Server) answer(route route) http.Handler {
 		if err != nil {
 			s.fail(w, q, err)
 		}
+		s.answered(q, route, answer.status)
 	})
 }
 
@@ -198,11 +206,11 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 var errNoToken = errors.New("no token was sent")
 
 func (s *Server) bearer(r *request) (*token.Token, error) {
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	sent := sentToken(r.Header)
+	if sent == "" {
 		return nil, errNoToken
 	}
-	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
+	return token.Find(s.cfg.Settings().Tokens, sent, time.Now())
 }
 
 // small has the whole body read before the handler runs, which is small, within
@@ -227,21 +235,23 @@ func small(h handlerFunc) handlerFunc {
 }
 
 // methods are those that a path may be asked with.
-var methods = []string{"GET", "POST", "HEAD", "PATCH", "DELETE"}
+var methods = []string{"GET", "HEAD", "POST", "PATCH", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
 func notRouted(mux *http.ServeMux) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
-		var allowed []string
-		for _, m := range methods {
+		takes := func(method string) bool {
 			other := r.Clone(r.Context())
-			other.Method = m
-			if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
-				allowed = append(allowed, m)
-			}
+			other.Method = method
+			_, pattern := mux.Handler(other)
+			return strings.Contains(pattern, " ") // the others have no method
 		}
-		if len(allowed) == 0 {
+		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return !takes(m) })
+		if len(allowed) == 0 { // OPTIONS alone makes no path: it is answered anywhere below /files/
 			return nothing(w, r)
+		}
+		if takes("OPTIONS") {
+			allowed = append(allowed, "OPTIONS")
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)

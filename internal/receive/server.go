@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/lastuse"
@@ -50,26 +51,33 @@ type Server struct {
 	conns   *conns
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
-	quotas  quotas
+	refused quotas     // of lines about requests that were refused
+	events  quotas     // of lines about what became of sessions
 	turns   turns
 }
 
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, conns: newConns()}
+	s := &Server{
+		cfg: cfg, conns: newConns(),
+		refused: quotas{lines: refusedLines, every: refusedEvery},
+		events:  quotas{lines: eventLines, every: eventEvery},
+	}
 	var err error
-	s.tus, err = newTus(cfg)
+	s.tus, err = s.newTus()
 	return s, err
 }
 
-// healthz is 200 while the repository and the journal can be used.
+// Healthy is an error unless the repository and the journal can be used.
+func (s *Server) Healthy() error { return errors.Join(s.repoThere(), s.cfg.Journal.Err()) }
+
+// healthz is 200 while the server is healthy.
 func (s *Server) healthz(w http.ResponseWriter, r *request) error {
-	err := errors.Join(s.repoThere(), s.cfg.Journal.Err())
-	if err != nil {
+	if err := s.Healthy(); err != nil {
 		s.cfg.Log.Error("not healthy", "err", err)
 		p := wire.Errorf(wire.Internal, "the repository or the journal cannot be used").WithHint("the server's log says why")
 		p.Status = http.StatusServiceUnavailable
-		writeProblem(w, r.Request, p)
+		writeProblem(w, r, p)
 		return nil
 	}
 	fmt.Fprintln(w, "ok")
@@ -95,13 +103,37 @@ func (s *Server) currentRefs() (map[string]ostree.Checksum, error) {
 	return s.cfg.Repo.Refs()
 }
 
-// Serve answers requests on the listener until ctx ends. Then it cuts uploads
-// at a byte that is safe, gives other requests the grace period to end, and
-// cuts those that do not.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+// Serve answers requests on the listeners until ctx ends or one of them fails. Then
+// it cuts uploads at a byte that is safe, gives other requests the grace period to
+// end, and cuts those that do not.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
-	srv := &http.Server{
+	srv := s.http(base)
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		cut(handler.ErrServerShutdown)
+		stopped <- s.shutDown(srv)
+	})
+	defer stop()
+	var serving errgroup.Group
+	for _, l := range listeners {
+		serving.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return errors.Join(err, srv.Close())
+			}
+			return nil
+		})
+	}
+	if err := serving.Wait(); err != nil {
+		return err
+	}
+	return <-stopped
+}
+
+// http is the HTTP server, whose requests have base for a context.
+func (s *Server) http(base context.Context) *http.Server {
+	return &http.Server{
 		Handler:           s.Handler(),
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnState:         s.conns.state,
@@ -113,22 +145,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		// The default window of 1 MiB makes uploads over HTTP/2 slow.
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 16 << 20, MaxReceiveBufferPerStream: 16 << 20},
 	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		cut(handler.ErrServerShutdown)
-		grace := time.Duration(s.cfg.Settings().Grace)
-		graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-		defer cancel()
-		err := srv.Shutdown(graceful)
-		if errors.Is(err, context.DeadlineExceeded) {
-			s.cfg.Log.Warn("cutting requests that did not end in the grace period", "grace", grace)
-			err = srv.Close()
-		}
-		stopped <- err
-	})
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
+}
+
+// shutDown gives requests the grace period to end, and cuts those that do not.
+func (s *Server) shutDown(srv *http.Server) error {
+	grace := time.Duration(s.cfg.Settings().Grace)
+	graceful, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	err := srv.Shutdown(graceful)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.cfg.Log.Warn("cutting requests that did not end in the grace period", "grace", grace)
+		err = srv.Close()
 	}
-	return <-stopped
+	return err
 }

@@ -86,7 +86,7 @@ func (l *eventLog) serve(t *testing.T, repo string, settings func() *config.Conf
 	go func() {
 		ended <- server.Serve(ctx, server.Options{
 			Repo: repo, State: filepath.Join(repo, "state"), Address: "127.0.0.1:0", Init: true,
-			Settings: settings, Version: "test", Log: slog.New(slog.NewJSONHandler(l, nil)),
+			Settings: settings, Version: "test", Log: server.NewLog(l, config.LogJSON, slog.LevelInfo),
 		})
 	}()
 	stop = sync.OnceFunc(func() { cancel(); must.OK(t, <-ended) })
@@ -173,7 +173,9 @@ func TestLogOfAllEvents(t *testing.T) {
 // rare are events that take a fault of the machine, or a token that goes away.
 var rare = map[string]bool{
 	"request failed": true, "cannot publish": true, "published more": true, "cleaned": true,
-	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true,
+	"another ostree-upload serves the repository, waiting for its end": true,
+	"not healthy, so systemd's watchdog is not answered":               true,
+	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 }
 
 // documentedEvents are the events of the table in docs/operating.md, with their

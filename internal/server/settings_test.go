@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -38,7 +39,7 @@ type host struct {
 	token   string
 	build   string
 	commits []ostree.Checksum // for the ref x
-	log     strings.Builder   // read it after stop only
+	log     *lockedLog
 
 	*server.Server
 	address string
@@ -78,7 +79,10 @@ func (h *host) write() {
 
 func (h *host) start() {
 	h.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(h.t.Output(), &h.log), nil))
+	h.log = &lockedLog{out: h.t.Output()}
+	written, err := config.Load(h.path("config.yaml"))
+	must.OK(h.t, err)
+	log := server.NewLog(h.log, written.LogFormat, slog.LevelInfo)
 	file, err := config.OpenFile(h.path("config.yaml"), log)
 	must.OK(h.t, err)
 	c := file.Current()
@@ -155,6 +159,26 @@ func (h *host) sessions() int {
 	return len(list.Sessions)
 }
 
+// lockedLog is the log of a server, which a test may read while it runs.
+type lockedLog struct {
+	out  io.Writer
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(b)
+	return l.out.Write(b)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // A setting is another value for a key, and how it shows in a server.
 type setting struct {
 	line, value string
@@ -171,6 +195,11 @@ var settings = map[string]setting{
 		h.publish()
 		_, err := os.Stat(h.path("prod/summary"))
 		return fmt.Sprint(err == nil)
+	}},
+	"log-format": {"log-format", "json", func(h *host) string {
+		h.open()
+		said := h.log.String()
+		return fmt.Sprint(strings.LastIndex(said, `"msg":"session opened"`) > strings.LastIndex(said, `msg="session opened"`))
 	}},
 	"session-ttl": {"session-ttl", "1h", func(h *host) string {
 		s, _ := h.open()

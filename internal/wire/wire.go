@@ -229,6 +229,8 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	HintIs string `json:"hint,omitempty"`
+	// Request is the ID under which the server's log has the request.
+	Request string `json:"request,omitempty"`
 }
 
 // Errorf makes the Problem of a code, with the status that belongs to it.

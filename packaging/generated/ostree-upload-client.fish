@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# Completion of ostree-upload-client for fish. Made by make generated.
+
+function _ostree_upload_client_refs
+    set -l repo repo
+    set -q OSTREE_UPLOAD_REPO; and set repo $OSTREE_UPLOAD_REPO
+    set -l words (commandline -opc)
+    for i in (seq (count $words))
+        switch $words[$i]
+            case -r --repo
+                set repo $words[(math $i + 1)]
+            case '--repo=*'
+                set repo (string replace -- --repo= '' $words[$i])
+        end
+    end
+    test -d $repo/refs/heads; and find $repo/refs/heads -type f | string replace -- $repo/refs/heads/ ''
+end
+
+complete -c ostree-upload-client -f
+complete -c ostree-upload-client -n '__fish_use_subcommand' -a 'gentoken' -d 'Make a token for pushing'
+complete -c ostree-upload-client -n '__fish_use_subcommand' -a 'push upload' -d 'Push commits to a server'
+complete -c ostree-upload-client -n '__fish_use_subcommand' -a 'sessions' -d 'List, show and abort push sessions'
+complete -c ostree-upload-client -n '__fish_use_subcommand' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_use_subcommand' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_use_subcommand' -l version -d 'Print the version'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l config -s c -r -F -d 'Configuration file to add the token to'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l name -x -d 'Name of the token in logs and listings'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l ref -x -d 'Refs that it may push'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l scope -x -d 'What it may do'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l expires -x -d 'How long it is valid, such as 12h or 90d'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l replace -d 'Give the token --name another secret'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l version -d 'Print the version'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l repo -s r -x -a '(__fish_complete_directories)' -d 'Build repository'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l address -s a -x -d 'Server to push to'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l token -s t -x -d 'Token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l token-file -r -F -d 'File that holds the token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l branch -s b -x -a '(_ostree_upload_client_refs)' -d 'Ref to push, or several with commas between'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l resume -x -d 'Resume this session'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l depth -x -d 'Parents to send of each commit'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l history -d 'Send also what the server lacks of the history behind its own commits, and new signatures there'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l force -d 'Push also commits that do not descend from the server\'s'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l dry-run -d 'Print what would be pushed, and push nothing'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l prune -d 'Run \'ostree prune --refs-only\' on the build repository first'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l jobs -x -d 'Uploads at once'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l chunk-size -x -d 'Most bytes of one request'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l retry-for -x -d 'How long to retry without progress'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l json -d 'Print the result as one JSON document'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l version -d 'Print the version'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -a '(_ostree_upload_client_refs)'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -a 'list' -d 'List the sessions, newest first'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -a 'show' -d 'Show one session'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -a 'abort' -d 'Abort a session that is open or being verified'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l address -s a -x -d 'Server to ask'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l token -s t -x -d 'Token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l token-file -r -F -d 'File that holds the token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l status -x -a 'open verifying publishing published failed aborted expired' -d 'List only sessions in this state'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l json -d 'Print one JSON document'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l watch -d 'Print again at each change, until interrupted'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort' -l version -d 'Print the version'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l address -s a -x -d 'Server to ask'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l token -s t -x -d 'Token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l token-file -r -F -d 'File that holds the token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l status -x -a 'open verifying publishing published failed aborted expired' -d 'List only sessions in this state'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l json -d 'Print one JSON document'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l watch -d 'Print again at each change, until interrupted'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from list' -l version -d 'Print the version'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l address -s a -x -d 'Server to ask'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l token -s t -x -d 'Token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l token-file -r -F -d 'File that holds the token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l status -x -a 'open verifying publishing published failed aborted expired' -d 'List only sessions in this state'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l json -d 'Print one JSON document'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l watch -d 'Print again at each change, until interrupted'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show' -l version -d 'Print the version'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l address -s a -x -d 'Server to ask'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l token -s t -x -d 'Token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l token-file -r -F -d 'File that holds the token'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l status -x -a 'open verifying publishing published failed aborted expired' -d 'List only sessions in this state'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l json -d 'Print one JSON document'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l watch -d 'Print again at each change, until interrupted'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l help -s h -d 'Show context-sensitive help'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l verbose -s v -d 'Log more'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from abort' -l version -d 'Print the version'

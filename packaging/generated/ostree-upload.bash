@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# Completion of ostree-upload for bash. Made by make generated.
+
+_ostree_upload_refs() {
+	local repo=${OSTREE_UPLOAD_REPO:-repo} i
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-r | --repo)
+			repo=${COMP_WORDS[i + 1]}
+			[[ $repo != = ]] || repo=${COMP_WORDS[i + 2]}
+			;;
+		esac
+	done
+	(cd "$repo/refs/heads" 2>/dev/null && find . -type f | sed 's|^\./||')
+}
+
+_ostree_upload_reply() { mapfile -t COMPREPLY < <(compgen "$@" -- "$cur"); }
+
+_ostree_upload_files() {
+	compopt -o filenames
+	_ostree_upload_reply "$1"
+}
+
+_ostree_upload() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	if [[ $cur == = ]]; then
+		cur=
+	elif [[ $prev == = ]]; then
+		prev=${COMP_WORDS[COMP_CWORD - 2]}
+	fi
+	local path='' value='' word flags='' commands='' argument=''
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		if [[ $word == = ]]; then
+			value=1
+			continue
+		elif [[ $value ]]; then
+			value=
+			continue
+		fi
+		case $word in
+		--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		esac
+		case "$path $word" in
+		' gentoken') path='gentoken' ;;
+		' push' | ' upload') path='push' ;;
+		' sessions') path='sessions' ;;
+		' receive') path='receive' ;;
+		' check') path='check' ;;
+		'sessions list') path='sessions list' ;;
+		'sessions show') path='sessions show' ;;
+		'sessions abort') path='sessions abort' ;;
+		esac
+	done
+	COMPREPLY=()
+	case "$path $prev" in
+	'gentoken -c' | 'gentoken --config') _ostree_upload_files -f; return ;;
+	'push -r' | 'push --repo') _ostree_upload_files -d; return ;;
+	'push --token-file') _ostree_upload_files -f; return ;;
+	'push -b' | 'push --branch') _ostree_upload_reply -W "$(_ostree_upload_refs)"; return ;;
+	'sessions --token-file') _ostree_upload_files -f; return ;;
+	'sessions --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions list --token-file') _ostree_upload_files -f; return ;;
+	'sessions list --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions show --token-file') _ostree_upload_files -f; return ;;
+	'sessions show --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions abort --token-file') _ostree_upload_files -f; return ;;
+	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'receive -c' | 'receive --config') _ostree_upload_files -f; return ;;
+	'receive -r' | 'receive --repo') _ostree_upload_files -d; return ;;
+	'receive --state') _ostree_upload_files -d; return ;;
+	'receive --tls-cert') _ostree_upload_files -f; return ;;
+	'receive --tls-key') _ostree_upload_files -f; return ;;
+	'check -c' | 'check --config') _ostree_upload_files -f; return ;;
+	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
+	'check --state') _ostree_upload_files -d; return ;;
+	esac
+	case $prev in
+	--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	esac
+	case $path in
+	'')
+		flags='-h --help -v --verbose --version'
+		commands='gentoken push upload sessions receive check'
+		;;
+	'gentoken')
+		flags='-c --config --name --ref --scope --expires --replace -h --help -v --verbose --version'
+		;;
+	'push')
+		flags='-r --repo -a --address -t --token --token-file -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
+		argument=REF
+		;;
+	'sessions')
+		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		commands='list show abort'
+		;;
+	'sessions list')
+		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		;;
+	'sessions show')
+		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions abort')
+		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'receive')
+		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --init --wait-lock -h --help -v --verbose --version'
+		;;
+	'check')
+		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
+		;;
+	esac
+	if [[ $cur == -* ]]; then
+		_ostree_upload_reply -W "$flags"
+	elif [[ $commands ]]; then
+		_ostree_upload_reply -W "$commands"
+	elif [[ $argument == REF ]]; then
+		_ostree_upload_reply -W "$(_ostree_upload_refs)"
+	fi
+}
+
+complete -F _ostree_upload ostree-upload
