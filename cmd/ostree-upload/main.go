@@ -35,6 +35,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Gentoken GentokenCmd `cmd:"" help:"Make a token for pushing."`
+	Tokens   TokensCmd   `cmd:"" help:"List and revoke the tokens of a server, on its host."`
 	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
 	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
 	serverCommands

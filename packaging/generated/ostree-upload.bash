@@ -38,14 +38,17 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
+		' tokens') path='tokens' ;;
 		' push' | ' upload') path='push' ;;
 		' sessions') path='sessions' ;;
 		' receive') path='receive' ;;
 		' check') path='check' ;;
+		'tokens list') path='tokens list' ;;
+		'tokens revoke') path='tokens revoke' ;;
 		'sessions list') path='sessions list' ;;
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
@@ -54,6 +57,13 @@ _ostree_upload() {
 	COMPREPLY=()
 	case "$path $prev" in
 	'gentoken -c' | 'gentoken --config') _ostree_upload_files -f; return ;;
+	'tokens -c' | 'tokens --config') _ostree_upload_files -f; return ;;
+	'tokens -r' | 'tokens --repo') _ostree_upload_files -d; return ;;
+	'tokens --state') _ostree_upload_files -d; return ;;
+	'tokens list -r' | 'tokens list --repo') _ostree_upload_files -d; return ;;
+	'tokens list --state') _ostree_upload_files -d; return ;;
+	'tokens list -c' | 'tokens list --config') _ostree_upload_files -f; return ;;
+	'tokens revoke -c' | 'tokens revoke --config') _ostree_upload_files -f; return ;;
 	'push -r' | 'push --repo') _ostree_upload_files -d; return ;;
 	'push --token-file') _ostree_upload_files -f; return ;;
 	'push --ca-file') _ostree_upload_files -f; return ;;
@@ -90,15 +100,26 @@ _ostree_upload() {
 	'check --state') _ostree_upload_files -d; return ;;
 	esac
 	case $prev in
-	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
 		flags='-h --help -v --verbose --version'
-		commands='gentoken push upload sessions receive check'
+		commands='gentoken tokens push upload sessions receive check'
 		;;
 	'gentoken')
-		flags='-c --config --name --ref --scope --expires --replace -h --help -v --verbose --version'
+		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
+		;;
+	'tokens')
+		flags='-c --config -r --repo --state --json -h --help -v --verbose --version'
+		commands='list revoke'
+		;;
+	'tokens list')
+		flags='-r --repo --state --json -c --config -h --help -v --verbose --version'
+		;;
+	'tokens revoke')
+		flags='-c --config -h --help -v --verbose --version'
+		argument=NAME
 		;;
 	'push')
 		flags='-r --repo -a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
