@@ -130,11 +130,8 @@ func Load(path string) (*Config, error) {
 
 // unreadable adds what to do about a file that this user may not open.
 func unreadable(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
-	case errors.Is(err, fs.ErrNotExist):
-		return hint.Add(err, "make its folder first")
 	}
 	return err
 }

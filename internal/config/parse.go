@@ -127,6 +127,12 @@ type fault struct {
 	err  error
 }
 
+// FaultError is what is wrong with the text of a file: all its faults, a line each.
+type FaultError struct{ faults error }
+
+func (e *FaultError) Error() string { return e.faults.Error() }
+func (e *FaultError) Unwrap() error { return e.faults }
+
 // err joins the faults in the order of their lines.
 func (p *parser) err() error {
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.line, b.line) })
@@ -134,7 +140,7 @@ func (p *parser) err() error {
 	for i, f := range p.faults {
 		errs[i] = f.err
 	}
-	return errors.Join(errs...)
+	return &FaultError{errors.Join(errs...)}
 }
 
 func (p *parser) decode(text []byte, form *fileForm) {

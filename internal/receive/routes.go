@@ -198,6 +198,10 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		if errors.As(err, &expired) {
 			return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
 		}
+		var replaced *token.ReplacedError
+		if errors.As(err, &replaced) {
+			return p.WithHint("use the one that replaced it, or make another on the server: ostree-upload gentoken --replace --name %s", replaced.Name)
+		}
 		return p.WithHint("make a token on the server: ostree-upload gentoken")
 	}
 	s.cfg.LastUse.Use(r.token.Name)
