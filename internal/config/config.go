@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
@@ -53,6 +54,8 @@ type Config struct {
 	Grace      units.Duration // how long a stopping server waits for requests under way
 	Limits     Limits
 	Tokens     []token.Token
+
+	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
 // TLS names the PEM files of the server's certificate and key.

@@ -17,6 +17,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/units"
 )
 
@@ -44,7 +45,8 @@ type fileForm struct {
 		MaxSessions     yaml.Node `yaml:"max-sessions"`
 		MaxRefs         yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
-	Tokens []tokenForm `yaml:"tokens"`
+	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
+	Tokens         []tokenForm `yaml:"tokens"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -103,6 +105,7 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
+	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
@@ -300,6 +303,11 @@ func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) 
 		}
 		return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
 	})
+}
+
+func (p *parser) proxies(n *yaml.Node, key string, into *forwarded.Proxies) {
+	names, _ := p.list(n, key, forwarded.CheckProxy)
+	*into, _ = forwarded.ParseProxies(names) // each of them was checked
 }
 
 // parseTime reads RFC 3339, and the shorter forms that YAML has for times,

@@ -59,7 +59,7 @@ type Server struct {
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
 	s := &Server{
-		cfg: cfg, conns: newConns(),
+		cfg: cfg, conns: newConns(func(peer string) bool { return cfg.Settings().TrustedProxies.Trusts(peer) }),
 		refused: quotas{lines: refusedLines, every: refusedEvery},
 		events:  quotas{lines: eventLines, every: eventEvery},
 	}
