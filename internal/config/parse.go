@@ -46,6 +46,7 @@ type fileForm struct {
 		MaxRefs         yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
 	Tokens []tokenForm `yaml:"tokens"`
+	OIDC   []trustForm `yaml:"oidc"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -105,6 +106,7 @@ func Parse(text []byte) (*Config, error) {
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
 	c.Tokens = p.tokens(form.Tokens)
+	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
 	}

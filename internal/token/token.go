@@ -58,6 +58,7 @@ type Token struct {
 	Expires time.Time // zero: never
 	Refs    *[]string // globs of the refs it may push; nil: all, empty: none
 	Scopes  []string
+	Subject string // whose ID token it stands for (Trust); "" if for none
 }
 
 // Check reports what of a new token a file could not hold: its name, the globs
