@@ -96,6 +96,11 @@ func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *htt
 		return true
 	}
 	to.RawQuery, to.Fragment = "", ""
+	if t.base.Scheme == "https" && isPlain(to) {
+		p.Detail = fmt.Sprintf("%s redirects to plain HTTP (%s, %s), where whoever is on the way could read the token", t.base, to.Redacted(), res.Status)
+		p.WithHint("nothing was sent there; ask whoever runs %s for its https:// address", t.base.Host)
+		return t.reached.Load()
+	}
 	path, whole := strings.CutSuffix(to.Path, strings.TrimPrefix(req.URL.Path, t.base.Path))
 	if whole && !t.reached.Load() {
 		to.Path = path

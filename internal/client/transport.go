@@ -3,8 +3,10 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -19,25 +21,27 @@ import (
 // token. An answer that is not a success comes back as an error, so that go-tus
 // and the API's calls see the same errors, with all that the answer said.
 type transport struct {
-	base  *url.URL
-	token bearer
-	id    string // that every request has (wire.RequestHeader)
-	http  *http.Transport
+	base   *url.URL
+	token  bearer
+	id     string // that every request has (wire.RequestHeader)
+	secure *security
+	http   *http.Transport
 
 	reached  atomic.Bool // the server has answered once
 	noExpect atomic.Bool // something on the way refuses Expect, or swallows what it asks for
 	posting  atomic.Bool // something on the way lets no PATCH and DELETE through, but POST
 }
 
-func newTransport(base *url.URL, token string) *transport {
+func newTransport(a address, secure *security, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
-	return &transport{
-		base: base, token: bearer{token: token}, id: wire.NewRequestID(),
+	t := &transport{
+		base: a.url, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
 			DialContext:            dial,
+			TLSClientConfig:        secure.config(),
 			Protocols:              protocols,
 			TLSHandshakeTimeout:    15 * time.Second,
 			ExpectContinueTimeout:  time.Second,
@@ -46,6 +50,11 @@ func newTransport(base *url.URL, token string) *transport {
 			WriteBufferSize:        64 << 10,
 		},
 	}
+	if a.socket != "" {
+		t.http.Proxy = nil
+		t.http.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", a.socket) }
+	}
+	return t
 }
 
 // CloseIdleConnections lets http.Client close them.
@@ -136,7 +145,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 		if err = watch.end(err); errors.Is(err, errStalled) {
 			t.CloseIdleConnections() // as dead as this one, most likely
 		}
-		return nil, err
+		return nil, t.secure.explain(err)
 	}
 	if err := t.judge(req, res); err != nil {
 		res.Body.Close()

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
@@ -54,6 +55,8 @@ type Config struct {
 	Limits     Limits
 	Tokens     []token.Token
 	OIDC       []token.Trust // whose ID tokens are taken besides
+
+	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
 // TLS names the PEM files of the server's certificate and key.
@@ -144,11 +147,8 @@ func Load(path string) (*Config, error) {
 
 // unreadable adds what to do about a file that this user may not open.
 func unreadable(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
-	case errors.Is(err, fs.ErrNotExist):
-		return hint.Add(err, "make its folder first")
 	}
 	return err
 }

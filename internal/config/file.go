@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // A File is a configuration file that is read again when it changes, so that
@@ -55,6 +56,11 @@ func (f *File) Current() *Config {
 		return f.current
 	}
 	f.seen = now
+	if isGone(now) { // a file that is mounted by itself stays the one that it was
+		f.log.Error("the configuration was replaced by another file, which cannot be seen here; the last one stays in force",
+			"file", f.path, "hint", "mount its folder, or edit the file where the server runs, and restart the server")
+		return f.current
+	}
 	if c, err := f.reload(now); err != nil {
 		f.log.Error("the changed configuration is not used", "file", f.path, "err", err)
 	} else {
@@ -87,5 +93,11 @@ func (f *File) reload(now fs.FileInfo) (*Config, error) {
 }
 
 func unchanged(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && isGone(a) == isGone(b)
+}
+
+// isGone tells whether a file has no name any more although it was found by one.
+func isGone(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
 }

@@ -18,6 +18,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/units"
 )
 
@@ -45,8 +46,9 @@ type fileForm struct {
 		MaxSessions     yaml.Node `yaml:"max-sessions"`
 		MaxRefs         yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
-	Tokens []tokenForm `yaml:"tokens"`
-	OIDC   []trustForm `yaml:"oidc"`
+	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
+	Tokens         []tokenForm `yaml:"tokens"`
+	OIDC           []trustForm `yaml:"oidc"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -105,6 +107,7 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
+	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
 	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
@@ -126,6 +129,12 @@ type fault struct {
 	err  error
 }
 
+// FaultError is what is wrong with the text of a file: all its faults, a line each.
+type FaultError struct{ faults error }
+
+func (e *FaultError) Error() string { return e.faults.Error() }
+func (e *FaultError) Unwrap() error { return e.faults }
+
 // err joins the faults in the order of their lines.
 func (p *parser) err() error {
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.line, b.line) })
@@ -133,7 +142,7 @@ func (p *parser) err() error {
 	for i, f := range p.faults {
 		errs[i] = f.err
 	}
-	return errors.Join(errs...)
+	return &FaultError{errors.Join(errs...)}
 }
 
 func (p *parser) decode(text []byte, form *fileForm) {
@@ -309,6 +318,11 @@ func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) 
 		}
 		return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
 	})
+}
+
+func (p *parser) proxies(n *yaml.Node, key string, into *forwarded.Proxies) {
+	names, _ := p.list(n, key, forwarded.CheckProxy)
+	*into, _ = forwarded.ParseProxies(names) // each of them was checked
 }
 
 // parseTime reads RFC 3339, and the shorter forms that YAML has for times,

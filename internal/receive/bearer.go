@@ -42,6 +42,7 @@ func refuse(w http.ResponseWriter, err error) error {
 func refusal(err error) error {
 	p := wire.Errorf(wire.Unauthorized, "%v", err)
 	var expired *token.ExpiredError
+	var replaced *token.ReplacedError
 	var refused *idtoken.RefusedError
 	var unavailable *idtoken.UnavailableError
 	switch {
@@ -49,6 +50,8 @@ func refusal(err error) error {
 		return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
 	case errors.As(err, &expired):
 		return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
+	case errors.As(err, &replaced):
+		return p.WithHint("use the one that replaced it, or make another on the server: ostree-upload gentoken --replace --name %s", replaced.Name)
 	case errors.As(err, &refused):
 		return &detailed{p.WithHint("%s", refused.Next), refused.Detail}
 	case errors.As(err, &unavailable):

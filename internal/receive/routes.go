@@ -65,6 +65,7 @@ func (s *Server) routes() []route {
 type request struct {
 	*http.Request
 	id      string       // wire.RequestHeader
+	remote  string       // the address that it comes from
 	token   *token.Token // who asks; nil for anyone
 	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
@@ -156,9 +157,13 @@ func (s *Server) answer(route route) http.Handler {
 		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
-		q := &request{Request: r.WithContext(ctx), id: requestID(r), began: time.Now()}
+		q := &request{Request: r.WithContext(ctx), id: requestID(r), remote: s.remote(r), began: time.Now()}
 		w.Header().Set(wire.RequestHeader, q.id)
-		err := s.admit(w, q, route.who)
+		leave, err := s.enter(w, q)
+		defer leave()
+		if err == nil {
+			err = s.admit(w, q, route.who)
+		}
 		if q.token == nil {
 			leaveBody(w, r)
 		} else if err == nil {

@@ -62,9 +62,10 @@ type Server struct {
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
 	s := &Server{
-		cfg: cfg, conns: newConns(), idTokens: idtoken.New(cfg.Log),
-		refused: quotas{lines: refusedLines, every: refusedEvery},
-		events:  quotas{lines: eventLines, every: eventEvery},
+		cfg: cfg, conns: newConns(func(peer string) bool { return cfg.Settings().TrustedProxies.Trusts(peer) }),
+		idTokens: idtoken.New(cfg.Log),
+		refused:  quotas{lines: refusedLines, every: refusedEvery},
+		events:   quotas{lines: eventLines, every: eventEvery},
 	}
 	var err error
 	s.tus, err = s.newTus()

@@ -238,6 +238,15 @@ var settings = map[string]setting{
 		job := ts.NewClient(h.t, "http://"+h.address, h.issuer.Sign(h.issuer.Job("https://repo.example.org")))
 		return fmt.Sprint(job.Do("GET", "/api/v1/info", nil).Status)
 	}},
+	"trusted-proxies": {"trusted-proxies", "[127.0.0.1]", func(h *host) string {
+		open, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: "elsewhere", New: h.commits[0].String()}}})
+		must.OK(h.t, err)
+		var s wire.Session
+		must.OK(h.t, json.Unmarshal(h.client().Want(201, "POST", "/api/v1/sessions", open, "X-Forwarded-For", "203.0.113.9").Body, &s))
+		kept, err := h.Journal.Session(s.ID)
+		must.OK(h.t, err)
+		return kept.Remote
+	}},
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
 	}},
