@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -297,18 +296,6 @@ func (p *parser) time(n *yaml.Node, key string, into *time.Time) {
 
 func (p *parser) address(n *yaml.Node, key string, into *string) {
 	parsed(p, n, key, into, func(s string) (string, error) { return s, CheckAddress(s) })
-}
-
-// CheckAddress refuses what no server can listen on.
-func CheckAddress(s string) error {
-	_, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
-	}
-	return nil
 }
 
 func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) {
