@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -48,6 +47,7 @@ type fileForm struct {
 	} `yaml:"limits"`
 	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
 	Tokens         []tokenForm `yaml:"tokens"`
+	OIDC           []trustForm `yaml:"oidc"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -108,6 +108,7 @@ func Parse(text []byte) (*Config, error) {
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
 	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
+	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
 	}
@@ -295,18 +296,6 @@ func (p *parser) time(n *yaml.Node, key string, into *time.Time) {
 
 func (p *parser) address(n *yaml.Node, key string, into *string) {
 	parsed(p, n, key, into, func(s string) (string, error) { return s, CheckAddress(s) })
-}
-
-// CheckAddress refuses what no server can listen on.
-func CheckAddress(s string) error {
-	_, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
-	}
-	return nil
 }
 
 func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) {
