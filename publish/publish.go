@@ -314,7 +314,11 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 
 // log has the keys of each line about a session, as a line about a request of it.
 func (p *Publisher) log(s *journal.Session) *slog.Logger {
-	return p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote, "request", s.Request)
+	log := p.cfg.Log.With("session", s.ID, "token", s.Token)
+	if s.Subject != "" {
+		log = log.With("subject", s.Subject)
+	}
+	return log.With("remote", s.Remote, "request", s.Request)
 }
 
 // maxPublished is how many refs of a session have a line of their own in the log.

@@ -61,7 +61,7 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	if (settings.TLS.Cert == "") != (settings.TLS.Key == "") {
 		return badUsage{errors.New("--tls-cert and --tls-key belong together")}
 	}
-	if len(settings.Tokens) == 0 {
+	if len(settings.Tokens)+len(settings.OIDC) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
 	opt := options(app, &settings, file.Current)

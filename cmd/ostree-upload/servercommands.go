@@ -13,7 +13,7 @@ type ReceiveCmd struct {
 	Config  string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
 	Repo    string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository to publish into."`
 	State   string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
-	Address string `short:"a" placeholder:"ADDR" help:"Where to listen (:8080)."`
+	Address string `short:"a" placeholder:"ADDR" help:"Where to listen: HOST:PORT, or unix:PATH (:8080)."`
 	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Certificate, for HTTPS."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate."`
 	Init    bool   `help:"Create the repository, in archive mode, if there is none."`

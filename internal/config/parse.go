@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -18,6 +17,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/units"
 )
 
@@ -45,7 +45,9 @@ type fileForm struct {
 		MaxSessions     yaml.Node `yaml:"max-sessions"`
 		MaxRefs         yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
-	Tokens []tokenForm `yaml:"tokens"`
+	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
+	Tokens         []tokenForm `yaml:"tokens"`
+	OIDC           []trustForm `yaml:"oidc"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -104,7 +106,9 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
+	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
+	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
 	}
@@ -294,18 +298,6 @@ func (p *parser) address(n *yaml.Node, key string, into *string) {
 	parsed(p, n, key, into, func(s string) (string, error) { return s, CheckAddress(s) })
 }
 
-// CheckAddress refuses what no server can listen on.
-func CheckAddress(s string) error {
-	_, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
-	}
-	return nil
-}
-
 func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) {
 	parsed(p, n, key, into, func(s string) (string, error) {
 		if slices.Contains(words, s) {
@@ -313,6 +305,11 @@ func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) 
 		}
 		return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
 	})
+}
+
+func (p *parser) proxies(n *yaml.Node, key string, into *forwarded.Proxies) {
+	names, _ := p.list(n, key, forwarded.CheckProxy)
+	*into, _ = forwarded.ParseProxies(names) // each of them was checked
 }
 
 // parseTime reads RFC 3339, and the shorter forms that YAML has for times,

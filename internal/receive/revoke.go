@@ -4,12 +4,14 @@ package receive
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/idtoken"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -49,7 +51,11 @@ func (s *Server) watch(r *request, may who, cut context.CancelCauseFunc) (stop f
 // stillMay admits a request once more, as it would be admitted now.
 func (s *Server) stillMay(r *request, may who) (err error) {
 	now := &request{Request: r.Request}
-	if now.token, err = s.bearer(r); err != nil {
+	now.token, err = s.bearer(r)
+	if errors.As(err, new(*idtoken.UnavailableError)) {
+		return refusal(err) // a client tries again
+	}
+	if err != nil {
 		return wire.Errorf(wire.Unauthorized, "%v", err).WithHint("the token was valid when the request began; ask for another")
 	}
 	return may(s, now)

@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
@@ -25,13 +26,13 @@ type entrance struct {
 
 // openEntrance listens at the address, or at the sockets that systemd has passed on,
 // which come first.
-func openEntrance(address string, pair *certificate) (*entrance, error) {
+func openEntrance(opt Options, pair *certificate) (*entrance, error) {
 	e := &entrance{pair: pair}
 	if files := activation.Files(true); len(files) > 0 {
 		e.activated = true
 		return e, e.use(files)
 	}
-	l, err := listen(address)
+	l, err := listen(opt.Address, opt.Repo)
 	if err != nil {
 		return e, err
 	}
@@ -39,9 +40,12 @@ func openEntrance(address string, pair *certificate) (*entrance, error) {
 	return e, nil
 }
 
-// add puts HTTPS before a listener if there is a certificate.
+// add puts HTTPS before a port if there is a certificate. What goes over a unix socket
+// stays on this machine, and its mode says who may connect.
 func (e *entrance) add(l net.Listener) {
-	if e.pair != nil {
+	if unix, ok := l.(*net.UnixListener); ok {
+		l = peerListener{unix}
+	} else if e.pair != nil {
 		l = tls.NewListener(l, &tls.Config{GetCertificate: e.pair.get, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	e.listeners = append(e.listeners, l)
@@ -84,7 +88,11 @@ func (e *entrance) close() (err error) {
 func (e *entrance) String() string {
 	var all []string
 	for _, l := range e.listeners {
-		all = append(all, l.Addr().String())
+		name := l.Addr().String()
+		if l.Addr().Network() == "unix" {
+			name = "unix:" + name
+		}
+		all = append(all, name)
 	}
 	return strings.Join(all, ",")
 }
@@ -98,8 +106,11 @@ func (e *entrance) keys() []any {
 	return keys
 }
 
-// listen opens a port.
-func listen(address string) (net.Listener, error) {
+// listen opens a port or a unix socket.
+func listen(address, repo string) (net.Listener, error) {
+	if path, ok := config.SocketPath(address); ok {
+		return listenAtSocket(path, repo)
+	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, hint.Add(fmt.Errorf("listen on %s: %w", address, unix.EADDRINUSE),

@@ -46,7 +46,7 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 	if opt.lock, err = lockEarly(ctx, opt); err != nil {
 		return nil, nil, err
 	}
-	if e, err = openEntrance(opt.Address, pair); err == nil {
+	if e, err = openEntrance(opt, pair); err == nil {
 		err = settle(opt, pair)
 	}
 	if err != nil {

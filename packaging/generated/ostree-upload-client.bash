@@ -38,7 +38,7 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -64,18 +64,33 @@ _ostree_upload_client() {
 	'tokens revoke -c' | 'tokens revoke --config') _ostree_upload_client_files -f; return ;;
 	'push -r' | 'push --repo') _ostree_upload_client_files -d; return ;;
 	'push --token-file') _ostree_upload_client_files -f; return ;;
+	'push --ca-file') _ostree_upload_client_files -f; return ;;
+	'push --client-cert') _ostree_upload_client_files -f; return ;;
+	'push --client-key') _ostree_upload_client_files -f; return ;;
 	'push -b' | 'push --branch') _ostree_upload_client_reply -W "$(_ostree_upload_client_refs)"; return ;;
 	'sessions --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions list --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions list --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions list --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions list --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions list --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions show --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions show --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions show --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions show --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions show --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions abort --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions abort --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions abort --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions abort --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	esac
 	case $prev in
-	--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -97,22 +112,22 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		commands='list show abort'
 		;;
 	'sessions list')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		;;
 	'sessions show')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'sessions abort')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	esac
