@@ -43,8 +43,8 @@ type Config struct {
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
 	Summary func() Summary // as the configuration says now
-	// Token finds the token of a name as the configuration has it now; nil if it
-	// was taken away or has expired.
+	// Token finds the token of a name as it is now; nil if it was taken away or has
+	// expired.
 	Token func(name string) *token.Token
 	// Good tells whether a staged object is there and is what its name says.
 	Good func(context.Context, ostree.Name) (bool, error)
@@ -314,7 +314,11 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 
 // log has the keys of each line about a session, as a line about a request of it.
 func (p *Publisher) log(s *journal.Session) *slog.Logger {
-	return p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote, "request", s.Request)
+	log := p.cfg.Log.With("session", s.ID, "token", s.Token)
+	if s.Subject != "" {
+		log = log.With("subject", s.Subject)
+	}
+	return log.With("remote", s.Remote, "request", s.Request)
 }
 
 // maxPublished is how many refs of a session have a line of their own in the log.

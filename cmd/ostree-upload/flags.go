@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/client"
 
@@ -63,6 +64,12 @@ func (f *serverFlags) again() (flags []string) {
 		flags = append(flags, "--insecure-http")
 	}
 	return flags
+}
+
+// addressStays tells whether the address, of the environment, has a login: it is found
+// there again, while a command that is printed must not have the password.
+func (f *serverFlags) addressStays() bool {
+	return f.Address == os.Getenv("OSTREE_UPLOAD_ADDRESS") && strings.Contains(f.Address, "@")
 }
 
 // tokenOf is the token of a flag, or of the environment as kong puts it there, or

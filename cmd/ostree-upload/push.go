@@ -99,7 +99,7 @@ func (c *PushCmd) options() (push.Options, error) {
 	opt := push.Options{
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
-		Program: os.Args[0], Resuming: c.resuming(),
+		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
 		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,

@@ -65,7 +65,7 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	if settings.TLS.ClientCA != "" && settings.TLS.Cert == "" {
 		return badUsage{errors.New("--tls-client-ca needs --tls-cert and --tls-key")}
 	}
-	if len(settings.Tokens) == 0 {
+	if len(settings.Tokens)+len(settings.OIDC) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
 	opt := options(app, &settings, file.Current)

@@ -14,9 +14,10 @@ import (
 
 // An address is where a server is.
 type address struct {
-	name   string   // as people give it
-	url    *url.URL // what requests are for, without a slash at the end
-	socket string   // the path of a unix socket, over which they go, or ""
+	name   string        // as people give it, without a login
+	url    *url.URL      // what requests are for, without a slash or a login
+	login  *url.Userinfo // for a proxy in front of the server, or nil
+	socket string        // the path of a unix socket, over which they go, or ""
 }
 
 const addressHint = "give it like https://updates.example.org or http://localhost:8080, or unix:/run/ostree-upload.sock for a socket of this machine"
@@ -27,19 +28,49 @@ func parseAddress(given string) (a address, err error) {
 		return socketAddress(given, u)
 	}
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return a, hint.Add(fmt.Errorf("%q is not the address of a server", given), addressHint)
+		return a, hint.Add(fmt.Errorf("%q is not the address of a server", withoutLogin(given)), addressHint)
 	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return a, fmt.Errorf("the port of %q is not between 1 and 65535", given)
+			return a, fmt.Errorf("the port of %q is not between 1 and 65535", withoutLogin(given))
 		}
 	}
-	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
-		return a, hint.Add(fmt.Errorf("the address of the server at %s has more than a host and a path", u.Host),
-			"leave out user, query and fragment; the token has its own option")
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return a, hint.Add(fmt.Errorf("the address of the server at %s has a query or a fragment", u.Host),
+			"leave out what begins with ? or #; the token has its own option")
 	}
+	if strings.Contains(u.User.Username(), ":") {
+		return a, fmt.Errorf("the user in the address of the server at %s has a colon, which no login can have (RFC 7617)", u.Host)
+	}
+	a.login, u.User = u.User, nil
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
-	return address{name: u.String(), url: u}, nil
+	a.name, a.url = u.String(), u
+	return a, nil
+}
+
+// withoutLogin leaves out what may be user and password of an address that cannot be
+// read.
+func withoutLogin(given string) string {
+	at := strings.LastIndexByte(given, '@') + 1
+	for _, scheme := range []string{"https://", "http://"} {
+		if at > 0 && strings.HasPrefix(given, scheme) {
+			return scheme + given[at:]
+		}
+	}
+	return given[at:]
+}
+
+// toType is the address as it is given in a command, with a word for the password.
+func (a address) toType() string {
+	if a.login == nil {
+		return a.name
+	}
+	u := *a.url
+	u.User = url.User(a.login.Username())
+	if _, secret := a.login.Password(); secret {
+		u.User = url.UserPassword(a.login.Username(), "PASSWORD")
+	}
+	return u.String()
 }
 
 // maxSocketPath is the longest path of a unix socket on Linux (unix(7)).

@@ -10,7 +10,7 @@ import (
 // Options say which server to speak to, and how.
 type Options struct {
 	// Address is http or https, a host, and a path if a proxy puts the server below
-	// one; or unix:/path of a socket.
+	// one; or unix:/path of a socket. User and password in it are for a proxy.
 	Address string
 	Token   string
 	// RenewToken reads the token again when the server refuses it; nil: it does not
@@ -67,8 +67,12 @@ func (c *Client) RequestID() string { return c.transport.id }
 // Reached tells whether the server has answered once.
 func (c *Client) Reached() bool { return c.transport.reached.Load() }
 
-// Address is the server's address, without a slash at the end.
+// Address is the server's address, without a slash at the end or a login.
 func (c *Client) Address() string { return c.at.name }
+
+// AddressToType is the address as it is given in a command. It has the user of a login,
+// and a word in the place of the password.
+func (c *Client) AddressToType() string { return c.at.toType() }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

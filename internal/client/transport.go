@@ -22,6 +22,7 @@ import (
 // and the API's calls see the same errors, with all that the answer said.
 type transport struct {
 	base   *url.URL
+	login  *url.Userinfo // for a proxy in front of the server, or nil
 	token  bearer
 	id     string // that every request has (wire.RequestHeader)
 	secure *security
@@ -36,7 +37,7 @@ func newTransport(a address, secure *security, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	t := &transport{
-		base: a.url, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
+		base: a.url, login: a.login, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
@@ -135,7 +136,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
 	}
 	req = req.Clone(ctx)
-	setHeaders(req, token)
+	t.setHeaders(req, token)
 	req.Header.Set(wire.RequestHeader, t.id)
 	if expect {
 		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
@@ -172,9 +173,17 @@ func (t *transport) judge(req *http.Request, res *http.Response) error {
 	return nil
 }
 
-// setHeaders adds what every request carries.
-func setHeaders(req *http.Request, token string) {
-	if token != "" {
+// setHeaders adds what every request carries. A proxy that wants a login has it in
+// Authorization, and the token then has a header of its own.
+func (t *transport) setHeaders(req *http.Request, token string) {
+	if t.login != nil {
+		password, _ := t.login.Password()
+		req.SetBasicAuth(t.login.Username(), password)
+	}
+	switch {
+	case token != "" && t.login != nil:
+		req.Header.Set(wire.TokenHeader, token)
+	case token != "":
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Header.Set("User-Agent", "ostree-upload")

@@ -54,6 +54,7 @@ type Config struct {
 	Grace      units.Duration // how long a stopping server waits for requests under way
 	Limits     Limits
 	Tokens     []token.Token
+	OIDC       []token.Trust // whose ID tokens are taken besides
 
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
@@ -101,6 +102,22 @@ func Default() *Config {
 			MaxRefs:         20_000,
 		},
 	}
+}
+
+// Named is the token of a name, nil if none of it is valid at now. The name may also be
+// that of an entry of oidc: then it is what those who match may do.
+func (c *Config) Named(name string, now time.Time) *token.Token {
+	for i := range c.Tokens {
+		if t := &c.Tokens[i]; t.Name == name && !t.Expired(now) {
+			return t
+		}
+	}
+	for i := range c.OIDC {
+		if t := &c.OIDC[i]; t.Name == name {
+			return t.Token(time.Time{})
+		}
+	}
+	return nil
 }
 
 // StateFolder is where the server keeps what is not yet published: State, or

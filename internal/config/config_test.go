@@ -222,6 +222,7 @@ func FuzzParse(f *testing.F) {
 	for _, text := range editable {
 		f.Add([]byte(text))
 	}
+	f.Add([]byte("oidc: [{issuer: https://a, audience: b, claims: {sub: c}, name: d}]"))
 	f.Add([]byte("# old\rtokens:")) // two lines, but for YAML only
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse(text)
@@ -234,6 +235,12 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("accepted %+v", tok)
 			}
 			names[tok.Name] = true
+		}
+		for _, trust := range c.OIDC {
+			if trust.Issuer == "" || trust.Audience == "" || len(trust.Claims) == 0 || names[trust.Name] || token.CheckName(trust.Name) != nil {
+				t.Errorf("accepted %+v", trust)
+			}
+			names[trust.Name] = true
 		}
 		if c.SessionTTL <= 0 || c.Limits.MinFreeSpace < 0 {
 			t.Errorf("accepted %+v", c)

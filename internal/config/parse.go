@@ -48,6 +48,7 @@ type fileForm struct {
 	} `yaml:"limits"`
 	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
 	Tokens         []tokenForm `yaml:"tokens"`
+	OIDC           []trustForm `yaml:"oidc"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -112,6 +113,7 @@ func Parse(text []byte) (*Config, error) {
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
 	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
+	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
 	}

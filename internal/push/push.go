@@ -48,6 +48,8 @@ type Options struct {
 	// that resumes the push: the program as it was called, and flags to repeat.
 	Program  string
 	Resuming []string
+	// AddressStays leaves the address out of that command, which finds it elsewhere.
+	AddressStays bool
 
 	OnSession func(s wire.Session, resumed bool) // called when there is a session, and again when another replaces it
 }
@@ -286,7 +288,10 @@ func (r *run) resumeCommand() string {
 			return ""
 		}
 	}
-	words := []string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo, "--address", r.client.Address()}
+	words := []string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo}
+	if !r.opt.AddressStays {
+		words = append(words, "--address", r.client.AddressToType())
+	}
 	switch {
 	case !split:
 		words = append(words, "--resume", r.session.ID)

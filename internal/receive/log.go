@@ -23,6 +23,9 @@ func (s *Server) log(r *request) *slog.Logger {
 	}
 	if r.token != nil {
 		log = log.With("token", r.token.Name)
+		if r.token.Subject != "" {
+			log = log.With("subject", r.token.Subject)
+		}
 	}
 	return log.With("remote", r.remote, "request", r.id)
 }
@@ -102,7 +105,7 @@ func isOrdinary(p *wire.Problem) bool {
 	case http.StatusConflict:
 		return p.Code() != wire.RefConflict
 	}
-	return false
+	return p.Code() == wire.Unavailable // that an issuer is down has its own line
 }
 
 // event logs what a request did to its session.

@@ -189,33 +189,10 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		return nil
 	}
 	if r.token, err = s.bearer(r); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
-		p := wire.Errorf(wire.Unauthorized, "%v", err)
-		if errors.Is(err, errNoToken) {
-			return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
-		}
-		var expired *token.ExpiredError
-		if errors.As(err, &expired) {
-			return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
-		}
-		var replaced *token.ReplacedError
-		if errors.As(err, &replaced) {
-			return p.WithHint("use the one that replaced it, or make another on the server: ostree-upload gentoken --replace --name %s", replaced.Name)
-		}
-		return p.WithHint("make a token on the server: ostree-upload gentoken")
+		return refuse(w, err)
 	}
 	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
-}
-
-var errNoToken = errors.New("no token was sent")
-
-func (s *Server) bearer(r *request) (*token.Token, error) {
-	sent := sentToken(r.Header)
-	if sent == "" {
-		return nil, errNoToken
-	}
-	return token.Find(s.cfg.Settings().Tokens, sent, time.Now())
 }
 
 // small has the whole body read before the handler runs, which is small, within

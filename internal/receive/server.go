@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/idtoken"
 	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -54,14 +55,17 @@ type Server struct {
 	refused quotas     // of lines about requests that were refused
 	events  quotas     // of lines about what became of sessions
 	turns   turns
+
+	idTokens *idtoken.Verifier
 }
 
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, conns: newConns(func(peer string) bool { return cfg.Settings().TrustedProxies.Trusts(peer) }),
-		refused: quotas{lines: refusedLines, every: refusedEvery},
-		events:  quotas{lines: eventLines, every: eventEvery},
+		idTokens: idtoken.New(cfg.Log),
+		refused:  quotas{lines: refusedLines, every: refusedEvery},
+		events:   quotas{lines: eventLines, every: eventEvery},
 	}
 	var err error
 	s.tus, err = s.newTus()
@@ -116,6 +120,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		stopped <- s.shutDown(srv)
 	})
 	defer stop()
+	defer s.idTokens.Close()
 	var serving errgroup.Group
 	for _, l := range listeners {
 		serving.Go(func() error {

@@ -23,6 +23,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/idp"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -185,6 +186,7 @@ var rare = map[string]bool{
 	"client certificate refused":                                       true, "certificate read again": true,
 	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
 	"not healthy, so systemd's watchdog is not answered": true,
+	"the keys of an issuer of ID tokens cannot be read":  true, "the keys of an issuer of ID tokens can be read again": true,
 	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 }
 
@@ -209,6 +211,29 @@ func documentedEvents(t *testing.T) map[string][]string {
 		t.Fatalf("the table of events lists %v", events)
 	}
 	return events
+}
+
+// The log tells which job of a CI pushed, in the lines of publishing too, and of one
+// that was refused what it lacks.
+func TestLogOfIDTokens(t *testing.T) {
+	dir := t.TempDir()
+	build, log, issuer := filepath.Join(dir, "build"), newEventLog(), idp.Start(t)
+	commit := ts.Commit(t, build, "main", "one", 3)
+	settings := config.Default()
+	settings.OIDC = []token.Trust{{Issuer: issuer.URL, Audience: "x", Claims: map[string][]string{"repository": {"example/os"}}, Name: "gh", Scopes: []string{token.Push}}}
+	address, stop := log.serve(t, filepath.Join(dir, "prod"), func() *config.Config { return settings })
+	ts.NewClient(t, address, issuer.Sign(issuer.Job("x"))).Push(build, wire.Ref{Ref: "os/a", New: commit.String()})
+	other := issuer.Sign(issuer.Job("x").With(idp.Claims{"repository": "other/os"}))
+	ts.NewClient(t, address, other).Want(401, "GET", "/api/v1/info", nil)
+	stop()
+	for _, msg := range []string{"session opened", "finalize asked", "published"} {
+		if e := log.all(msg)[0]; e["token"] != "gh" || e["subject"] != "repo:example/os:ref:refs/heads/main" {
+			t.Errorf("%v", e)
+		}
+	}
+	if err := fmt.Sprint(log.all("token refused")[0]["err"]); !strings.Contains(err, `its claim repository is "other/os", and is to be "example/os"`) || strings.Contains(err, other) {
+		t.Errorf("the log says %s", err)
+	}
 }
 
 // A flood of bad tokens leaves a bounded number of lines, and hides no refusal of

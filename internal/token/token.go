@@ -68,6 +68,7 @@ type Token struct {
 	Expires  time.Time // zero: never
 	Refs     *[]string // globs of the refs it may push; nil: all, empty: none
 	Scopes   []string
+	Subject  string   // whose ID token it stands for (Trust); "" if for none
 	Previous []Secret // that SHA256 has replaced, and that may still be used for a while
 }
 
