@@ -29,6 +29,7 @@ type Session struct {
 	Force   bool
 	Token   string // name of the token that opened it, or went on with it
 	Remote  string // address that opened it or, later, asked to finalize it; for the log
+	Subject string // whose ID token that was done with, "" if with none; for the log
 	Request string // ID of the request that opened it or, later, asked to finalize it; for the log
 	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
 	// and from lists.
@@ -133,6 +134,7 @@ type record struct {
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
 	Request string        `json:"request,omitempty"`
+	Subject string        `json:"subject,omitempty"`
 	Refs    []wire.Ref    `json:"refs"`  // the first FewRefs
 	Count   int           `json:"count"` // of all refs
 	Moves   string        `json:"moves"`
@@ -178,7 +180,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -194,13 +196,13 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return r.session(id, c), err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request and Force of s, which expires ttl
-// after the last activity, and returns it with its ID, State and times.
+// Create opens a session for the Refs, Token, Remote, Request, Subject and Force of s,
+// which expires ttl after the last activity, and returns it with its ID, State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request,
+		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
 		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}

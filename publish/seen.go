@@ -36,7 +36,11 @@ func (s *Seen) fill() {
 
 // log has the keys of each line about a session, as a line about a request of it.
 func (p *Publisher) log(s *journal.Session) *slog.Logger {
-	return p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote, "request", s.Request)
+	log := p.cfg.Log.With("session", s.ID, "token", s.Token)
+	if s.Subject != "" {
+		log = log.With("subject", s.Subject)
+	}
+	return log.With("remote", s.Remote, "request", s.Request)
 }
 
 // maxPublished is how many refs of a session have a line of their own in the log.

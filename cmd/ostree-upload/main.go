@@ -35,6 +35,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Gentoken GentokenCmd `cmd:"" help:"Make a token for pushing."`
+	Tokens   TokensCmd   `cmd:"" help:"List and revoke the tokens of a server, on its host."`
 	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
 	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
 	serverCommands
@@ -164,7 +165,7 @@ func helped(args []string) []string {
 
 // unsetEmpty takes away variables that are empty, and so say nothing.
 func unsetEmpty() {
-	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE"} {
+	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE", "CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "INSECURE_HTTP"} {
 		if name = "OSTREE_UPLOAD_" + name; os.Getenv(name) == "" {
 			os.Unsetenv(name)
 		}

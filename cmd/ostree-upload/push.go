@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
@@ -26,10 +25,9 @@ const firstContact = 20 * time.Second
 
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
-	Repo      string          `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
-	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
-	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string          `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
+	Repo string `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
+	serverFlags
+
 	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
@@ -91,7 +89,7 @@ func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.R
 
 // options checks the flags that kong cannot.
 func (c *PushCmd) options() (push.Options, error) {
-	token, err := tokenOf(c.Token, c.TokenFile)
+	server, err := c.server()
 	if err != nil {
 		return push.Options{}, err
 	}
@@ -99,9 +97,9 @@ func (c *PushCmd) options() (push.Options, error) {
 		return push.Options{}, err
 	}
 	opt := push.Options{
-		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: client.Renewal(c.TokenFile),
+		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
-		Program: os.Args[0], Resuming: c.resuming(),
+		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
 		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
@@ -134,8 +132,6 @@ func (c *PushCmd) history() bool { return c.History || c.Depth != nil && *c.Dept
 
 func (c *PushCmd) check() error {
 	switch {
-	case c.Address == "":
-		return errNoAddress
 	case c.Jobs < 1 || c.Jobs > 64:
 		return usage("--jobs %d: give 1 to 64", c.Jobs)
 	case c.ChunkSize < 64<<10 || c.ChunkSize > 64<<20:
@@ -158,9 +154,7 @@ func (c *PushCmd) check() error {
 
 // resuming are the flags to repeat when the push is resumed.
 func (c *PushCmd) resuming() (flags []string) {
-	if c.TokenFile != "" {
-		flags = append(flags, "--token-file", c.TokenFile)
-	}
+	flags = c.again()
 	if c.depth() != -1 {
 		flags = append(flags, fmt.Sprintf("--depth=%d", c.depth()))
 	}

@@ -29,7 +29,18 @@ func TestNewAddress(t *testing.T) {
 		{"http://", ""},
 		{"http://example.org/?token=x", ""},
 		{"http://example.org/#x", ""},
-		{"http://me:secret@example.org", ""},
+		{"https://me:secret@example.org/x/", "https://example.org/x"},
+		{"https://me@example.org", "https://example.org"},
+		{"http://me:secret@example.org", ""}, // plain
+		{"https://me:secret@example.org?x", ""},
+		{"https://me:secret@example.org:99999", ""},
+		{"https://me:sec/secret@example.org", ""},
+		{"https://me:%zzsecret@example.org", ""},
+		{"https://me:secret@", ""},
+		{"https://m%3Ae:secret@example.org", ""},
+		{"https:/me:secret@example.org", ""},
+		{"me:secret@example.org", ""},
+		{"m//e:secret//secret@example.org", ""},
 		{"", ""},
 	} {
 		client, err := New(c.address, "token")

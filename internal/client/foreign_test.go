@@ -31,7 +31,7 @@ func TestForeignAnswers(t *testing.T) {
 		{"login page here", 302, "/portal-login", Temporary, Temporary, "redirects GET", "login page"},
 		{"redirect to nowhere", 302, "", Temporary, Temporary, "redirects", ""},
 		{"moved", 301, "https://new.example/below/api/v1/info", Permanent, Temporary, "redirects", ""},
-		{"unauthorized", 401, "", Refused, Refused, "401", "let GET through"},
+		{"unauthorized", 401, "", Refused, Refused, "401", "without a login of its own"},
 		{"forbidden", 403, "", Temporary, Temporary, "403 Forbidden", "let GET through"},
 		{"not found", 404, "", Permanent, Temporary, "404", "address right"},
 		{"method", 405, "", Permanent, Permanent, "does not let this method through", "PATCH"},

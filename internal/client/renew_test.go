@@ -43,7 +43,7 @@ func TestTokenIsRenewed(t *testing.T) {
 
 			u := newTestUploader(t, f.URL)
 			var reads atomic.Int32
-			u.client.RenewToken(func() (string, error) {
+			u.client.transport.token.read = func() (string, error) {
 				switch n := reads.Add(1); {
 				case n <= late && n%2 == 0:
 					return "", errors.New("no such file") // it is being replaced
@@ -51,7 +51,7 @@ func TestTokenIsRenewed(t *testing.T) {
 					return "sesame\n", nil
 				}
 				return "renewed\n", nil
-			})
+			}
 			want := bigObject()
 			if err := uploadObject(t.Context(), u, want); err != nil {
 				t.Fatal(err)
@@ -75,7 +75,7 @@ func TestRefusedTokenIsNotWaitedFor(t *testing.T) {
 		"none": nil, "same": func() (string, error) { return "sesame", nil },
 		"gone": func() (string, error) { return "", errors.New("no such file") },
 	} {
-		u.client.RenewToken(read)
+		u.client.transport.token.read = read
 		_, err := u.client.Refs(t.Context())
 		if KindOf(err) != Refused || Code(err) != wire.Unauthorized {
 			t.Errorf("%s: %v", name, err)

@@ -3,8 +3,10 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -19,25 +21,28 @@ import (
 // token. An answer that is not a success comes back as an error, so that go-tus
 // and the API's calls see the same errors, with all that the answer said.
 type transport struct {
-	base  *url.URL
-	token bearer
-	id    string // that every request has (wire.RequestHeader)
-	http  *http.Transport
+	base   *url.URL
+	login  *url.Userinfo // for a proxy in front of the server, or nil
+	token  bearer
+	id     string // that every request has (wire.RequestHeader)
+	secure *security
+	http   *http.Transport
 
 	reached  atomic.Bool // the server has answered once
 	noExpect atomic.Bool // something on the way refuses Expect, or swallows what it asks for
 	posting  atomic.Bool // something on the way lets no PATCH and DELETE through, but POST
 }
 
-func newTransport(base *url.URL, token string) *transport {
+func newTransport(a address, secure *security, token string) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
-	return &transport{
-		base: base, token: bearer{token: token}, id: wire.NewRequestID(),
+	t := &transport{
+		base: a.url, login: a.login, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
 			DialContext:            dial,
+			TLSClientConfig:        secure.config(),
 			Protocols:              protocols,
 			TLSHandshakeTimeout:    15 * time.Second,
 			ExpectContinueTimeout:  time.Second,
@@ -46,6 +51,11 @@ func newTransport(base *url.URL, token string) *transport {
 			WriteBufferSize:        64 << 10,
 		},
 	}
+	if a.socket != "" {
+		t.http.Proxy = nil
+		t.http.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", a.socket) }
+	}
+	return t
 }
 
 // CloseIdleConnections lets http.Client close them.
@@ -126,7 +136,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
 	}
 	req = req.Clone(ctx)
-	setHeaders(req, token)
+	t.setHeaders(req, token)
 	req.Header.Set(wire.RequestHeader, t.id)
 	if expect {
 		req.Header.Set("Expect", "100-continue") // a refusal then costs no body
@@ -136,7 +146,7 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 		if err = watch.end(err); errors.Is(err, errStalled) {
 			t.CloseIdleConnections() // as dead as this one, most likely
 		}
-		return nil, err
+		return nil, t.secure.explain(err)
 	}
 	if err := t.judge(req, res); err != nil {
 		res.Body.Close()
@@ -163,9 +173,17 @@ func (t *transport) judge(req *http.Request, res *http.Response) error {
 	return nil
 }
 
-// setHeaders adds what every request carries.
-func setHeaders(req *http.Request, token string) {
-	if token != "" {
+// setHeaders adds what every request carries. A proxy that wants a login has it in
+// Authorization, and the token then has a header of its own.
+func (t *transport) setHeaders(req *http.Request, token string) {
+	if t.login != nil {
+		password, _ := t.login.Password()
+		req.SetBasicAuth(t.login.Username(), password)
+	}
+	switch {
+	case token != "" && t.login != nil:
+		req.Header.Set(wire.TokenHeader, token)
+	case token != "":
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Header.Set("User-Agent", "ostree-upload")

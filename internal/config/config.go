@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
@@ -55,11 +56,15 @@ type Config struct {
 	Grace          units.Duration // how long a stopping server waits for requests under way
 	Limits         Limits
 	Tokens         []token.Token
+	OIDC           []token.Trust // whose ID tokens are taken besides
+
+	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
-// TLS names the PEM files of the server's certificate and key.
+// TLS names PEM files: the server's certificate and its key, and the authorities that
+// issue the certificates that all clients need then; "" if they need none.
 type TLS struct {
-	Cert, Key string
+	Cert, Key, ClientCA string
 }
 
 // Limits bound what clients may send; 0 means no limit.
@@ -101,6 +106,22 @@ func Default() *Config {
 	}
 }
 
+// Named is the token of a name, nil if none of it is valid at now. The name may also be
+// that of an entry of oidc: then it is what those who match may do.
+func (c *Config) Named(name string, now time.Time) *token.Token {
+	for i := range c.Tokens {
+		if t := &c.Tokens[i]; t.Name == name && !t.Expired(now) {
+			return t
+		}
+	}
+	for i := range c.OIDC {
+		if t := &c.OIDC[i]; t.Name == name {
+			return t.Token(time.Time{})
+		}
+	}
+	return nil
+}
+
 // StateFolder is where the server keeps what is not yet published: State, or
 // .ostree-upload inside Repo. Inside, because import is then a hard link.
 func (c *Config) StateFolder() string {
@@ -129,11 +150,8 @@ func Load(path string) (*Config, error) {
 
 // unreadable adds what to do about a file that this user may not open.
 func unreadable(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
-	case errors.Is(err, fs.ErrNotExist):
-		return hint.Add(err, "make its folder first")
 	}
 	return err
 }

@@ -5,7 +5,6 @@ package receive
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -24,8 +23,11 @@ func (s *Server) log(r *request) *slog.Logger {
 	}
 	if r.token != nil {
 		log = log.With("token", r.token.Name)
+		if r.token.Subject != "" {
+			log = log.With("subject", r.token.Subject)
+		}
 	}
-	return log.With("remote", remote(r.Request), "request", r.id)
+	return log.With("remote", r.remote, "request", r.id)
 }
 
 // requestID is the ID that a request came with, or one of our own.
@@ -34,22 +36,6 @@ func requestID(r *http.Request) string {
 		return id
 	}
 	return wire.NewRequestID()
-}
-
-// maxForwarded bounds what a client can have the log repeat.
-const maxForwarded = 100
-
-// remote is the address of who asks: of the connection and, behind "for", what the
-// proxy there claims. A client that reaches the server directly can claim anything.
-func remote(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	if claimed := r.Header.Get("X-Forwarded-For"); claimed != "" {
-		host += " for " + claimed[:min(len(claimed), maxForwarded)]
-	}
-	return host
 }
 
 // logProblem logs a request that was refused or failed. What a client meets in the
@@ -120,7 +106,7 @@ func isOrdinary(p *wire.Problem) bool {
 	case http.StatusConflict:
 		return p.Code() != wire.RefConflict
 	}
-	return false
+	return p.Code() == wire.Unavailable // that an issuer is down has its own line
 }
 
 // event logs what a request did to its session.

@@ -69,6 +69,7 @@ func (s *Server) routes() []route {
 type request struct {
 	*http.Request
 	id      string       // wire.RequestHeader
+	remote  string       // the address that it comes from
 	token   *token.Token // who asks; nil for anyone
 	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
@@ -169,11 +170,15 @@ func (s *Server) answer(route route) http.Handler {
 		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
-		q := &request{Request: r.WithContext(ctx), id: requestID(r), began: time.Now()}
+		q := &request{Request: r.WithContext(ctx), id: requestID(r), remote: s.remote(r), began: time.Now()}
 		w.Header().Set(wire.RequestHeader, q.id)
 		counted := s.cfg.Count(route.pattern)
 		defer func() { s.answered(q, route, answer.sent(), counted) }()
-		err := s.admit(w, q, route.who)
+		leave, err := s.enter(w, q)
+		defer leave()
+		if err == nil {
+			err = s.admit(w, q, route.who)
+		}
 		if q.token == nil {
 			leaveBody(w, r)
 		} else if err == nil {
@@ -198,29 +203,10 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		return nil
 	}
 	if r.token, err = s.bearer(r); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
-		p := wire.Errorf(wire.Unauthorized, "%v", err)
-		if errors.Is(err, errNoToken) {
-			return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
-		}
-		var expired *token.ExpiredError
-		if errors.As(err, &expired) {
-			return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
-		}
-		return p.WithHint("make a token on the server: ostree-upload gentoken")
+		return refuse(w, err)
 	}
 	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
-}
-
-var errNoToken = errors.New("no token was sent")
-
-func (s *Server) bearer(r *request) (*token.Token, error) {
-	sent := sentToken(r.Header)
-	if sent == "" {
-		return nil, errNoToken
-	}
-	return token.Find(s.cfg.Settings().Tokens, sent, time.Now())
 }
 
 // small has the whole body read before the handler runs, which is small, within

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/idtoken"
 	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -60,6 +61,8 @@ type Server struct {
 	refused quotas     // of lines about requests that were refused
 	events  quotas     // of lines about what became of sessions
 	turns   turns
+
+	idTokens *idtoken.Verifier
 }
 
 // New makes a Server.
@@ -68,9 +71,10 @@ func New(cfg Config) (*Server, error) {
 		cfg.Count = func(string) func(int) { return func(int) {} }
 	}
 	s := &Server{
-		cfg: cfg, conns: newConns(),
-		refused: quotas{lines: refusedLines, every: refusedEvery},
-		events:  quotas{lines: eventLines, every: eventEvery},
+		cfg: cfg, conns: newConns(func(peer string) bool { return cfg.Settings().TrustedProxies.Trusts(peer) }),
+		idTokens: idtoken.New(cfg.Log),
+		refused:  quotas{lines: refusedLines, every: refusedEvery},
+		events:   quotas{lines: eventLines, every: eventEvery},
 	}
 	var err error
 	s.tus, err = s.newTus()
@@ -137,6 +141,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		stopped <- s.shutDown(srv)
 	})
 	defer stop()
+	defer s.idTokens.Close()
 	var serving errgroup.Group
 	for _, l := range listeners {
 		serving.Go(func() error {
@@ -152,6 +157,15 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	return <-stopped
 }
 
+// http2Bounds are of one connection of HTTP/2: requests at a time, and bytes of bodies
+// that have come and that nobody has read. The default of 1 MiB makes uploads slow.
+var http2Bounds = &http.HTTP2Config{
+	MaxConcurrentStreams:          100,
+	MaxReceiveBufferPerConnection: 4 << 20,
+	MaxReceiveBufferPerStream:     4 << 20,
+	WriteByteTimeout:              answerTime,
+}
+
 // http is the HTTP server, whose requests have base for a context.
 func (s *Server) http(base context.Context) *http.Server {
 	return &http.Server{
@@ -162,9 +176,8 @@ func (s *Server) http(base context.Context) *http.Server {
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       bodyTime, // where no handler sets another
 		IdleTimeout:       idleTime,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
-		// The default window of 1 MiB makes uploads over HTTP/2 slow.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 16 << 20, MaxReceiveBufferPerStream: 16 << 20},
+		ErrorLog:          s.errorLog(),
+		HTTP2:             http2Bounds,
 	}
 }
 

@@ -38,13 +38,13 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: remote(r.Request), Request: r.id, Force: req.Force}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
 	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force)
-	w.Header().Set("Location", "/api/v1/sessions/"+session.ID)
+	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
 
@@ -297,7 +297,7 @@ func (s *Server) finalize(w http.ResponseWriter, r *request) error {
 		return closed(r.session)
 	case journal.Open:
 		session, err := s.cfg.Journal.Move(r.session.ID, journal.Verifying, func(s *journal.Session) {
-			s.Error, s.Detail, s.Remote, s.Request = "", "", remote(r.Request), r.id
+			s.Error, s.Detail, s.Remote, s.Request, s.Subject = "", "", r.remote, r.id, r.token.Subject
 		})
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ func Listen(address string, files config.TLS) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := openEntrance(address, pair)
+	e, err := openEntrance(Options{Address: address}, pair)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
@@ -26,13 +27,13 @@ type entrance struct {
 
 // openEntrance listens at the address, or at the sockets that systemd has passed on,
 // which come first.
-func openEntrance(address string, pair *certificate) (*entrance, error) {
+func openEntrance(opt Options, pair *certificate) (*entrance, error) {
 	e := &entrance{pair: pair}
 	if files := activation.Files(true); len(files) > 0 {
 		e.activated = true
 		return e, e.use(files)
 	}
-	l, err := listen(address, "--address")
+	l, err := listen(opt.Address, opt.Repo, "--address")
 	if err != nil {
 		return e, err
 	}
@@ -41,17 +42,20 @@ func openEntrance(address string, pair *certificate) (*entrance, error) {
 }
 
 // openMetrics listens for those who read the metrics, if they have an address.
-func (e *entrance) openMetrics(address string) (err error) {
+func (e *entrance) openMetrics(address, repo string) (err error) {
 	if address != "" {
-		e.metrics, err = listen(address, "metrics-address")
+		e.metrics, err = listen(address, repo, "metrics-address")
 	}
 	return err
 }
 
-// add puts HTTPS before a listener if there is a certificate.
+// add puts HTTPS before a port if there is a certificate. What goes over a unix socket
+// stays on this machine, and its mode says who may connect.
 func (e *entrance) add(l net.Listener) {
-	if e.pair != nil {
-		l = tls.NewListener(l, &tls.Config{GetCertificate: e.pair.get, NextProtos: []string{"h2", "http/1.1"}})
+	if unix, ok := l.(*net.UnixListener); ok {
+		l = peerListener{unix}
+	} else if e.pair != nil {
+		l = tls.NewListener(l, e.pair.config())
 	}
 	e.listeners = append(e.listeners, l)
 }
@@ -96,9 +100,17 @@ func (e *entrance) close() (err error) {
 func (e *entrance) String() string {
 	var all []string
 	for _, l := range e.listeners {
-		all = append(all, l.Addr().String())
+		all = append(all, nameOf(l))
 	}
 	return strings.Join(all, ",")
+}
+
+// nameOf is a listener's address as the configuration has it.
+func nameOf(l net.Listener) string {
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return l.Addr().String()
 }
 
 // keys are what the log tells of it.
@@ -108,13 +120,16 @@ func (e *entrance) keys() []any {
 		keys = append(keys, "sockets", "systemd")
 	}
 	if e.metrics != nil {
-		keys = append(keys, "metrics", e.metrics.Addr().String())
+		keys = append(keys, "metrics", nameOf(e.metrics))
 	}
 	return keys
 }
 
-// listen opens the port of an address that was given by a flag or key.
-func listen(address, by string) (net.Listener, error) {
+// listen opens a port or a unix socket, at an address that was given by a flag or key.
+func listen(address, repo, by string) (net.Listener, error) {
+	if path, ok := config.SocketPath(address); ok {
+		return listenAtSocket(path, repo)
+	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, hint.Add(fmt.Errorf("listen on %s: %w", address, unix.EADDRINUSE),

@@ -47,8 +47,8 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 		return nil, nil, err
 	}
 	opt.pair = pair
-	if e, err = openEntrance(opt.Address, pair); err == nil {
-		err = e.openMetrics(opt.MetricsAddress)
+	if e, err = openEntrance(opt, pair); err == nil {
+		err = e.openMetrics(opt.MetricsAddress, opt.Repo)
 	}
 	if err == nil {
 		err = settle(opt, pair)

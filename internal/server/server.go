@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/token"
@@ -179,12 +178,7 @@ func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settin
 
 // token is the token of a name, if it is valid now.
 func (s *Server) token(name string) *token.Token {
-	tokens := s.opt.Settings().Tokens
-	i := slices.IndexFunc(tokens, func(t token.Token) bool { return t.Name == name })
-	if i < 0 || tokens[i].Expired(time.Now()) {
-		return nil
-	}
-	return &tokens[i]
+	return s.opt.Settings().Named(name, time.Now())
 }
 
 // Run serves on the listeners until ctx ends, then stops in the order in which

@@ -27,6 +27,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/idp"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -39,6 +40,7 @@ type host struct {
 	token   string
 	build   string
 	commits []ostree.Checksum // for the ref x
+	issuer  *idp.Issuer       // of ID tokens
 	log     *lockedLog
 
 	*server.Server
@@ -47,7 +49,7 @@ type host struct {
 }
 
 func newHost(t *testing.T, build string, commits []ostree.Checksum) *host {
-	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits}
+	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits, issuer: idp.Start(t)}
 	for _, repo := range []string{"prod", "other"} {
 		must.OK(t, os.Mkdir(h.path(repo), 0o755))
 		must.OK(t, libostree.Init(h.path(repo), "archive"))
@@ -186,11 +188,12 @@ type setting struct {
 }
 
 var settings = map[string]setting{
-	"repo":     {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
-	"state":    {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
-	"address":  {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
-	"tls.cert": {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
-	"tls.key":  {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"repo":          {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
+	"state":         {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
+	"address":       {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
+	"tls.cert":      {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.key":       {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.client-ca": {"tls", "{cert: cert.pem, key: key.pem, client-ca: cert.pem}", (*host).wantsCertificate},
 	"summary": {"summary", "always", func(h *host) string {
 		h.publish()
 		_, err := os.Stat(h.path("prod/summary"))
@@ -235,6 +238,19 @@ var settings = map[string]setting{
 	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.openMany(1)) }},
 	"limits.max-sessions":     {"limits", "{max-sessions: 1}", func(h *host) string { return fmt.Sprint(h.openMany(1), h.openMany(1)) }},
 	"limits.max-refs":         {"limits", "{max-refs: 2}", func(h *host) string { return fmt.Sprint(h.openMany(3)) }},
+	"oidc": {"oidc", "", func(h *host) string {
+		job := ts.NewClient(h.t, "http://"+h.address, h.issuer.Sign(h.issuer.Job("https://repo.example.org")))
+		return fmt.Sprint(job.Do("GET", "/api/v1/info", nil).Status)
+	}},
+	"trusted-proxies": {"trusted-proxies", "[127.0.0.1]", func(h *host) string {
+		open, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: "elsewhere", New: h.commits[0].String()}}})
+		must.OK(h.t, err)
+		var s wire.Session
+		must.OK(h.t, json.Unmarshal(h.client().Want(201, "POST", "/api/v1/sessions", open, "X-Forwarded-For", "203.0.113.9").Body, &s))
+		kept, err := h.Journal.Session(s.ID)
+		must.OK(h.t, err)
+		return kept.Remote
+	}},
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
 	}},
@@ -260,6 +276,16 @@ func (h *host) secure() string {
 	}
 	h.t.Fatal("no answer")
 	return ""
+}
+
+// wantsCertificate tells whether the server refuses who shows no certificate.
+func (h *host) wantsCertificate() string {
+	h.t.Helper()
+	conn, err := tls.Dial("tcp", h.address, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // which tells in the handshake
+	if err == nil {
+		must.OK(h.t, conn.Close())
+	}
+	return fmt.Sprint(err != nil && strings.Contains(err.Error(), "remote error"))
 }
 
 // graceful stops the server while it reads a request, and tells how long it says
@@ -341,16 +367,18 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// value gives names of files their folder, and makes a certificate.
+// value gives names of files their folder, and makes what else a setting needs.
 func (h *host) value(s setting) string {
 	h.t.Helper()
 	switch s.line {
 	case "repo", "state":
 		return h.path(s.value)
+	case "oidc":
+		return fmt.Sprintf("[{issuer: %q, audience: 'https://repo.example.org', claims: {repository: example/os}, name: gh}]", h.issuer.URL)
 	case "tls":
 		must.Run(h.t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
 			"-keyout", h.path("key.pem"), "-out", h.path("cert.pem"))
-		return fmt.Sprintf("{cert: %s, key: %s}", h.path("cert.pem"), h.path("key.pem"))
+		return regexp.MustCompile(`\w+\.pem`).ReplaceAllStringFunc(s.value, h.path)
 	}
 	return s.value
 }

@@ -38,12 +38,15 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --status | --token | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
+		' tokens') path='tokens' ;;
 		' push' | ' upload') path='push' ;;
 		' sessions') path='sessions' ;;
+		'tokens list') path='tokens list' ;;
+		'tokens revoke') path='tokens revoke' ;;
 		'sessions list') path='sessions list' ;;
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
@@ -52,46 +55,79 @@ _ostree_upload_client() {
 	COMPREPLY=()
 	case "$path $prev" in
 	'gentoken -c' | 'gentoken --config') _ostree_upload_client_files -f; return ;;
+	'tokens -c' | 'tokens --config') _ostree_upload_client_files -f; return ;;
+	'tokens -r' | 'tokens --repo') _ostree_upload_client_files -d; return ;;
+	'tokens --state') _ostree_upload_client_files -d; return ;;
+	'tokens list -r' | 'tokens list --repo') _ostree_upload_client_files -d; return ;;
+	'tokens list --state') _ostree_upload_client_files -d; return ;;
+	'tokens list -c' | 'tokens list --config') _ostree_upload_client_files -f; return ;;
+	'tokens revoke -c' | 'tokens revoke --config') _ostree_upload_client_files -f; return ;;
 	'push -r' | 'push --repo') _ostree_upload_client_files -d; return ;;
 	'push --token-file') _ostree_upload_client_files -f; return ;;
+	'push --ca-file') _ostree_upload_client_files -f; return ;;
+	'push --client-cert') _ostree_upload_client_files -f; return ;;
+	'push --client-key') _ostree_upload_client_files -f; return ;;
 	'push -b' | 'push --branch') _ostree_upload_client_reply -W "$(_ostree_upload_client_refs)"; return ;;
 	'sessions --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions list --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions list --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions list --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions list --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions list --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions show --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions show --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions show --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions show --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions show --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions abort --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions abort --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions abort --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions abort --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	esac
 	case $prev in
-	--address | --branch | --chunk-size | --config | --depth | --expires | --jobs | --name | --ref | --repo | --resume | --retry-for | --scope | --status | --token | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
 		flags='-h --help -v --verbose --version'
-		commands='gentoken push upload sessions'
+		commands='gentoken tokens push upload sessions'
 		;;
 	'gentoken')
-		flags='-c --config --name --ref --scope --expires --replace -h --help -v --verbose --version'
+		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
+		;;
+	'tokens')
+		flags='-c --config -r --repo --state --json -h --help -v --verbose --version'
+		commands='list revoke'
+		;;
+	'tokens list')
+		flags='-r --repo --state --json -c --config -h --help -v --verbose --version'
+		;;
+	'tokens revoke')
+		flags='-c --config -h --help -v --verbose --version'
+		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		commands='list show abort'
 		;;
 	'sessions list')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		;;
 	'sessions show')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'sessions abort')
-		flags='-a --address -t --token --token-file --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	esac

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/site"
 )
@@ -122,5 +123,46 @@ func TestThroughFirewall(t *testing.T) {
 			}
 			site.Published(t, b, s.Prod)
 		})
+	}
+}
+
+// Below a path, behind a proxy that wants user and password: both get what is theirs,
+// the password is told to nobody else, and the log knows who asked.
+func TestBelowAPathBehindALogin(t *testing.T) {
+	t.Parallel()
+	s, b := site.New(t), site.Small(t, "os/small", "login")
+	s.Configure("trusted-proxies: [127.0.0.1]")
+	must.OK(t, os.WriteFile(filepath.Join(s.Dir, "passwords"), []byte("me:{PLAIN}pass word@\n"), 0o644))
+	nginx(s, `
+    client_max_body_size 16m;
+    location /some/prefix/ {
+      auth_basic gate;
+      auth_basic_user_file `+s.Dir+`/passwords;
+      proxy_set_header X-Forwarded-For 203.0.113.9;
+      proxy_pass http://SERVER/;
+    }`)
+	address := strings.TrimPrefix(s.URL, "http://") + "/some/prefix"
+	for login, hint := range map[string]string{
+		"":              "give it in the address, as in http://user:password@" + address,
+		"me:passwords@": "does not take the user and the password",
+	} {
+		s.URL = "http://" + login + address
+		said := s.Run("push", "--repo", b.Repo, "--retry-for", "1s").Must(t, push.ExitRefused).Stderr
+		if !strings.Contains(said, "a proxy (nginx") || !strings.Contains(said, "401") || !strings.Contains(said, hint) || strings.Contains(said, "passwords") {
+			t.Errorf("%s", said)
+		}
+	}
+	s.URL = "http://me:pass%20word%40@" + address + "/"
+	token := s.Token
+	s.Token = "wrong"
+	if said := s.Run("push", "--repo", b.Repo).Must(t, push.ExitRefused).Stderr; strings.Contains(said, "proxy") || !strings.Contains(said, "token") {
+		t.Errorf("%s", said)
+	}
+	s.Token = token
+	s.Push(b)
+	site.Published(t, b, s.Prod)
+	s.Run("sessions").Must(t, 0)
+	if log := s.Server.Log.String(); !strings.Contains(log, "remote=203.0.113.9") || strings.Contains(log, "pass word") || strings.Contains(log, "remote=127.0.0.1") {
+		t.Errorf("%s", log)
 	}
 }
