@@ -60,9 +60,10 @@ type Config struct {
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
-// TLS names the PEM files of the server's certificate and key.
+// TLS names PEM files: the server's certificate and its key, and the authorities that
+// issue the certificates that all clients need then; "" if they need none.
 type TLS struct {
-	Cert, Key string
+	Cert, Key, ClientCA string
 }
 
 // Limits bound what clients may send; 0 means no limit.

@@ -37,7 +37,7 @@ func withRenewed(old []byte, t token.Token, overlap time.Duration) ([]byte, toke
 	}
 	at := at(before.Tokens, t.Name)
 	if at < 0 {
-		return nil, t, unknownToken(t.Name, before.Tokens, "leave --replace out to make a new one")
+		return nil, t, unknownToken(t.Name, before, "leave --replace out to make a new one")
 	}
 	if err := inherit(&t, &before.Tokens[at]); err != nil {
 		return nil, t, err

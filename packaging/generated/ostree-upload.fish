@@ -141,6 +141,7 @@ complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l state -x -
 complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l address -s a -x -d 'Where to listen'
 complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l tls-cert -r -F -d 'Certificate, for HTTPS'
 complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l tls-key -r -F -d 'Key of the certificate'
+complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l tls-client-ca -r -F -d 'Authorities of the certificates that all clients have to show'
 complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l init -d 'Create the repository, in archive mode, if there is none'
 complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l wait-lock -x -d 'How long to wait for the end of another server of the repository'
 complete -c ostree-upload -n '__fish_seen_subcommand_from receive' -l help -s h -d 'Show context-sensitive help'
