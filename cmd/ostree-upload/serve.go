@@ -23,6 +23,7 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
 // serve logs as the configuration says. A log of JSON has the error in it, too.

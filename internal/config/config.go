@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/units"
@@ -152,6 +153,14 @@ func Load(path string) (*Config, error) {
 func unreadable(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
+	}
+	return notFolder(err)
+}
+
+// notFolder adds what to do about a folder where the file should be.
+func notFolder(err error) error {
+	if errors.Is(err, syscall.EISDIR) {
+		return hint.Add(err, "a container gets a folder where the file to mount is not there: remove the folder, make an empty file, and start again")
 	}
 	return err
 }
