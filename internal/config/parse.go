@@ -28,15 +28,17 @@ type fileForm struct {
 	Address yaml.Node `yaml:"address"`
 	State   yaml.Node `yaml:"state"`
 	TLS     struct {
-		Cert yaml.Node `yaml:"cert"`
-		Key  yaml.Node `yaml:"key"`
+		Cert     yaml.Node `yaml:"cert"`
+		Key      yaml.Node `yaml:"key"`
+		ClientCA yaml.Node `yaml:"client-ca"`
 	} `yaml:"tls"`
-	Summary    yaml.Node `yaml:"summary"`
-	LogFormat  yaml.Node `yaml:"log-format"`
-	SessionTTL yaml.Node `yaml:"session-ttl"`
-	History    yaml.Node `yaml:"history"`
-	Grace      yaml.Node `yaml:"grace"`
-	Limits     struct {
+	MetricsAddress yaml.Node `yaml:"metrics-address"`
+	Summary        yaml.Node `yaml:"summary"`
+	LogFormat      yaml.Node `yaml:"log-format"`
+	SessionTTL     yaml.Node `yaml:"session-ttl"`
+	History        yaml.Node `yaml:"history"`
+	Grace          yaml.Node `yaml:"grace"`
+	Limits         struct {
 		MaxObjectSize   yaml.Node `yaml:"max-object-size"`
 		MaxMetadataSize yaml.Node `yaml:"max-metadata-size"`
 		MaxSessionSize  yaml.Node `yaml:"max-session-size"`
@@ -88,6 +90,11 @@ func Parse(text []byte) (*Config, error) {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		p.errorf(present(&form.TLS.Cert, &form.TLS.Key), "tls", "cert and key belong together, one is missing")
 	}
+	p.text(&form.TLS.ClientCA, "tls.client-ca", &c.TLS.ClientCA)
+	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
+		p.errorf(&form.TLS.ClientCA, "tls.client-ca", "needs cert and key: there are no client certificates without HTTPS")
+	}
+	p.address(&form.MetricsAddress, "metrics-address", &c.MetricsAddress)
 	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
