@@ -43,8 +43,8 @@ type Config struct {
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
 	Summary func() Summary // as the configuration says now
-	// Token finds the token of a name as the configuration has it now; nil if it
-	// was taken away or has expired.
+	// Token finds the token of a name as it is now; nil if it was taken away or has
+	// expired.
 	Token func(name string) *token.Token
 	// Good tells whether a staged object is there and is what its name says.
 	Good func(context.Context, ostree.Name) (bool, error)

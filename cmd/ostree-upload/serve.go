@@ -23,6 +23,7 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
 // serve logs as the configuration says. A log of JSON has the error in it, too.
@@ -55,11 +56,15 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
 	settings.Address = cmp.Or(c.Address, settings.Address)
 	settings.TLS.Cert, settings.TLS.Key = cmp.Or(c.TLSCert, settings.TLS.Cert), cmp.Or(c.TLSKey, settings.TLS.Key)
+	settings.TLS.ClientCA = cmp.Or(c.TLSClientCA, settings.TLS.ClientCA)
 	if err := config.CheckAddress(settings.Address); err != nil {
 		return usage("--address: %w", err)
 	}
 	if (settings.TLS.Cert == "") != (settings.TLS.Key == "") {
 		return badUsage{errors.New("--tls-cert and --tls-key belong together")}
+	}
+	if settings.TLS.ClientCA != "" && settings.TLS.Cert == "" {
+		return badUsage{errors.New("--tls-client-ca needs --tls-cert and --tls-key")}
 	}
 	if len(settings.Tokens)+len(settings.OIDC) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)

@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/units"
@@ -59,9 +60,10 @@ type Config struct {
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
-// TLS names the PEM files of the server's certificate and key.
+// TLS names PEM files: the server's certificate and its key, and the authorities that
+// issue the certificates that all clients need then; "" if they need none.
 type TLS struct {
-	Cert, Key string
+	Cert, Key, ClientCA string
 }
 
 // Limits bound what clients may send; 0 means no limit.
@@ -149,6 +151,14 @@ func Load(path string) (*Config, error) {
 func unreadable(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
+	}
+	return notFolder(err)
+}
+
+// notFolder adds what to do about a folder where the file should be.
+func notFolder(err error) error {
+	if errors.Is(err, syscall.EISDIR) {
+		return hint.Add(err, "a container gets a folder where the file to mount is not there: remove the folder, make an empty file, and start again")
 	}
 	return err
 }

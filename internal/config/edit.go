@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"reflect"
@@ -40,6 +41,9 @@ func withToken(old []byte, t token.Token) ([]byte, error) {
 	if at(before.Tokens, t.Name) >= 0 {
 		return nil, &nameTakenError{t.Name}
 	}
+	if isTrust(before, t.Name) {
+		return nil, hint.Add(fmt.Errorf("there is an entry %s of oidc already", t.Name), "choose another --name: a session belongs to a name")
+	}
 	want := *before
 	want.Tokens = append(slices.Clone(before.Tokens), t)
 	text, err := rewritten(&want,
@@ -54,6 +58,11 @@ func withToken(old []byte, t token.Token) ([]byte, error) {
 // at is the place of the token of a name, -1 if there is none.
 func at(tokens []token.Token, name string) int {
 	return slices.IndexFunc(tokens, func(t token.Token) bool { return t.Name == name })
+}
+
+// isTrust tells whether a name is that of an entry of oidc.
+func isTrust(c *Config, name string) bool {
+	return slices.ContainsFunc(c.OIDC, func(t token.Trust) bool { return t.Name == name })
 }
 
 // nameTakenError says that there is a token of this name.
@@ -142,6 +151,23 @@ func findTokens(text []byte) (list, key *yaml.Node, err error) {
 		}
 	}
 	return nil, nil, nil
+}
+
+// entryAt is the index in the list's nodes of the token at this place: an entry
+// without a value is none.
+func entryAt(list *yaml.Node, at int) int {
+	for i, n := range list.Content {
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n.ShortTag() != "!!null" {
+			at--
+		}
+		if at < 0 {
+			return i
+		}
+	}
+	return len(list.Content) - 1 // not with a list that was parsed
 }
 
 // lastLine is the highest line on which a node of n starts. A value of several

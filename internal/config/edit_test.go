@@ -92,6 +92,7 @@ func TestAddTokenRefuses(t *testing.T) {
 	}{
 		{"repos: x\n", good, "unknown key"},
 		{"tokens:\n- {name: a, sha256: " + hashB + "}\n", good, "there is a token a already"},
+		{"oidc: [{issuer: https://example.org, audience: a, claims: {sub: x}, name: a}]\n", good, "an entry a of oidc already"},
 		{"", token.Token{Name: "a b", SHA256: hashA}, "not a token name"},
 		{"", token.Token{Name: "a", SHA256: hashA, Scopes: []string{"x"}}, "scope"},
 		{"", token.Token{Name: "a", SHA256: hashA, Refs: &[]string{"?"}}, "glob"},

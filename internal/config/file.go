@@ -52,7 +52,7 @@ func (f *File) Current() *Config {
 		f.gone(err)
 		return f.current
 	}
-	if f.seen != nil && unchanged(f.seen, now) {
+	if Unchanged(f.seen, now) {
 		return f.current
 	}
 	f.seen = now
@@ -92,9 +92,17 @@ func (f *File) reload(now fs.FileInfo) (*Config, error) {
 	return Load(f.path)
 }
 
-func unchanged(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && isGone(a) == isGone(b)
+// Unchanged tells whether a file, as two calls of stat have it, was neither replaced nor
+// written to, nor made readable to others; nil is one that is not there.
+func Unchanged(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changed(a) == changed(b)
 }
+
+// changed is when anything of a file was changed, its mode and its owner, too.
+func changed(info fs.FileInfo) syscall.Timespec { return info.Sys().(*syscall.Stat_t).Ctim }
 
 // isGone tells whether a file has no name any more although it was found by one.
 func isGone(info fs.FileInfo) bool {

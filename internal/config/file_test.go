@@ -40,6 +40,7 @@ func TestFileReadsAgain(t *testing.T) {
 		{"removed", func() { os.Remove(path) }, "3rd", "cannot be read"},
 		{"still removed", func() {}, "3rd", ""},
 		{"back", func() { write(t, path, "repo: four\n", 0o600) }, "four", "read again"},
+		{"made readable", func() { os.Chmod(path, 0o640) }, "four", "read again"},
 	} {
 		log.Reset()
 		tt.do()

@@ -28,8 +28,9 @@ type fileForm struct {
 	Address yaml.Node `yaml:"address"`
 	State   yaml.Node `yaml:"state"`
 	TLS     struct {
-		Cert yaml.Node `yaml:"cert"`
-		Key  yaml.Node `yaml:"key"`
+		Cert     yaml.Node `yaml:"cert"`
+		Key      yaml.Node `yaml:"key"`
+		ClientCA yaml.Node `yaml:"client-ca"`
 	} `yaml:"tls"`
 	Summary    yaml.Node `yaml:"summary"`
 	LogFormat  yaml.Node `yaml:"log-format"`
@@ -87,6 +88,10 @@ func Parse(text []byte) (*Config, error) {
 	p.text(&form.TLS.Key, "tls.key", &c.TLS.Key)
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		p.errorf(present(&form.TLS.Cert, &form.TLS.Key), "tls", "cert and key belong together, one is missing")
+	}
+	p.text(&form.TLS.ClientCA, "tls.client-ca", &c.TLS.ClientCA)
+	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
+		p.errorf(&form.TLS.ClientCA, "tls.client-ca", "needs cert and key: there are no client certificates without HTTPS")
 	}
 	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)

@@ -36,7 +36,7 @@ func withoutTokens(old []byte, names []string) (text []byte, left int, err error
 	var unknown []error
 	for _, name := range names {
 		if at(before.Tokens, name) < 0 {
-			unknown = append(unknown, unknownToken(name, before.Tokens, "`ostree-upload tokens` lists those there are"))
+			unknown = append(unknown, unknownToken(name, before, "`ostree-upload tokens` lists those there are"))
 		}
 	}
 	if err := errors.Join(unknown...); err != nil {
@@ -56,10 +56,13 @@ func withoutTokens(old []byte, names []string) (text []byte, left int, err error
 
 // unknownToken says that there is no token of a name, and which there are that are
 // almost called so, or else what to do.
-func unknownToken(name string, tokens []token.Token, next string) error {
-	names := make([]string, len(tokens))
-	for i := range tokens {
-		names[i] = tokens[i].Name
+func unknownToken(name string, c *Config, next string) error {
+	if isTrust(c, name) {
+		return hint.Add(fmt.Errorf("%s is no token, but an entry of oidc", name), "edit the entry by hand: a running server reads the file again")
+	}
+	names := make([]string, len(c.Tokens))
+	for i := range c.Tokens {
+		names[i] = c.Tokens[i].Name
 	}
 	if near := token.Near(name, names); len(near) > 0 {
 		next = "is it " + strings.Join(near, " or ") + "? " + next
@@ -90,7 +93,7 @@ func cutToken(old []byte, at int) ([]byte, error) {
 		return nil, err
 	}
 	lines := strings.SplitAfter(string(old), "\n")
-	entry := list.Content[at]
+	entry := list.Content[entryAt(list, at)]
 	to := lastLine(entry)
 	if list.Style&yaml.FlowStyle != 0 || to > len(lines) {
 		return old, nil // not written as usual
@@ -112,6 +115,7 @@ func encodeWithout(old []byte, at int) ([]byte, error) {
 	if list.Kind == yaml.AliasNode {
 		list = list.Alias
 	}
+	at = entryAt(list, at)
 	list.Content = slices.Delete(list.Content, at, at+1)
 	return encoded(&doc)
 }

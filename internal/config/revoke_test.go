@@ -94,6 +94,7 @@ func TestRevokeKeepsTheText(t *testing.T) {
 func TestRevokeRefuses(t *testing.T) {
 	const file = "tokens:\n- {name: ci-1, sha256: " + hashA + "}\n- {name: deploy, sha256: " + hashB + "}\n"
 	const anchored = "tokens:\n- {name: a, sha256: " + hashA + ", refs: &r [x]}\n- {name: b, sha256: " + hashB + ", refs: *r}\n"
+	const trust = "oidc:\n- {issuer: https://example.org, audience: a, claims: {sub: x}, name: hub}\n"
 	for _, tt := range []struct{ file, names, fault, hint string }{
 		{file, "ci1 deploy", `there is no token "ci1"`, "is it ci-1? "},
 		{file, "Deploy", `there is no token "Deploy"`, "is it deploy? "},
@@ -103,6 +104,7 @@ func TestRevokeRefuses(t *testing.T) {
 		{file, strings.Repeat("x", 1<<20), "there is no token", "`ostree-upload tokens` lists"},
 		{file, "\x1b[2J", `there is no token "\x1b[2J"`, "lists"},
 		{"", "ci", `there is no token "ci"`, "lists"},
+		{trust, "hub", "hub is no token, but an entry of oidc", "by hand"},
 		{"repos: x\n" + file, "ci-1", "unknown key", ""},
 		{anchored, "a", "cannot be edited", "by hand"},
 	} {

@@ -19,7 +19,8 @@ import (
 	"strings"
 )
 
-// Unix is the name of all peers of a Unix socket.
+// Unix is the name of all peers of a Unix socket. With a colon and a number behind it,
+// it is that user.
 const Unix = "unix"
 
 // Proxies are peers whose word is believed. The zero value is none.
@@ -65,7 +66,7 @@ func parseNetwork(name string) (netip.Prefix, error) {
 
 // Trusts tells whether a peer is one of the proxies, by what Peer returned for it.
 func (p Proxies) Trusts(peer string) bool {
-	if peer == Unix {
+	if name, _, _ := strings.Cut(peer, ":"); name == Unix {
 		return p.unix
 	}
 	a, err := netip.ParseAddr(peer)
@@ -73,8 +74,11 @@ func (p Proxies) Trusts(peer string) bool {
 }
 
 // Peer is the address of who is at the other end of a connection, from its address
-// and port; Unix for what has none.
+// and port; Unix and perhaps a user for what has none.
 func Peer(remote string) string {
+	if strings.HasPrefix(remote, Unix+":") {
+		return remote
+	}
 	a, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return Unix

@@ -33,6 +33,8 @@ func TestClient(t *testing.T) {
 		{"peer with a zone", "[fe80::1%eth0]:1234", nil, "fe80::1"},
 		{"socket", "@", []string{"x:198.51.100.1"}, "198.51.100.1"},
 		{"socket with a name", "/run/client.sock", nil, "unix"},
+		{"user at a socket", "unix:1000", nil, "unix:1000"},
+		{"proxy at a socket", "unix:33", []string{"x:198.51.100.1"}, "198.51.100.1"},
 		{"one hop", "127.0.0.1:1", []string{"x:198.51.100.1"}, "198.51.100.1"},
 		{"invented before it", "127.0.0.1:1", []string{"x:192.0.2.9, 198.51.100.1"}, "198.51.100.1"},
 		{"two hops", "127.0.0.1:1", []string{"x:198.51.100.1, 10.1.2.3"}, "198.51.100.1"},

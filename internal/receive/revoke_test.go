@@ -93,3 +93,29 @@ func TestRevokedInAWait(t *testing.T) {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
+
+// A session that is ready to be published is not once its token has lost its right:
+// each request about it is refused, and it stays as it is.
+func TestRevokedBeforeFinalize(t *testing.T) {
+	repo, commit := source(t)
+	for name, how := range taken {
+		t.Run(name, func(t *testing.T) {
+			s := ts.Start(t, "archive")
+			c := s.Client(s.Token)
+			session := c.Open(wire.Ref{Ref: "x", New: commit.String()})
+			lacking := c.Negotiate(session.ID, ts.Objects(t, repo, commit)...)
+			c.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
+			s.Change(how.change)
+			at := "/api/v1/sessions/" + session.ID
+			c.Want(how.status, "POST", at+"/finalize", nil)
+			c.Want(how.status, "POST", at+"/objects", wire.FormatNames(lacking))
+			c.Want(how.status, "POST", at+"/salvage", nil)
+			if a := c.Create(10, ts.Metadata("session", session.ID, "pack", "p")); a.Status != how.status {
+				t.Errorf("an upload is answered %d", a.Status)
+			}
+			if got := s.Client(s.Admin).Session(session.ID); got.State != wire.Open || s.Ref("x") != "" {
+				t.Errorf("the session is %s, the ref at %q", got.State, s.Ref("x"))
+			}
+		})
+	}
+}

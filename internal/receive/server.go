@@ -136,6 +136,15 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	return <-stopped
 }
 
+// http2Bounds are of one connection of HTTP/2: requests at a time, and bytes of bodies
+// that have come and that nobody has read. The default of 1 MiB makes uploads slow.
+var http2Bounds = &http.HTTP2Config{
+	MaxConcurrentStreams:          100,
+	MaxReceiveBufferPerConnection: 4 << 20,
+	MaxReceiveBufferPerStream:     4 << 20,
+	WriteByteTimeout:              answerTime,
+}
+
 // http is the HTTP server, whose requests have base for a context.
 func (s *Server) http(base context.Context) *http.Server {
 	return &http.Server{
@@ -146,9 +155,8 @@ func (s *Server) http(base context.Context) *http.Server {
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       bodyTime, // where no handler sets another
 		IdleTimeout:       idleTime,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
-		// The default window of 1 MiB makes uploads over HTTP/2 slow.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 16 << 20, MaxReceiveBufferPerStream: 16 << 20},
+		ErrorLog:          s.errorLog(),
+		HTTP2:             http2Bounds,
 	}
 }
 

@@ -46,7 +46,7 @@ func (e *entrance) add(l net.Listener) {
 	if unix, ok := l.(*net.UnixListener); ok {
 		l = peerListener{unix}
 	} else if e.pair != nil {
-		l = tls.NewListener(l, &tls.Config{GetCertificate: e.pair.get, NextProtos: []string{"h2", "http/1.1"}})
+		l = tls.NewListener(l, e.pair.config())
 	}
 	e.listeners = append(e.listeners, l)
 }

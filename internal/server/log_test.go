@@ -82,17 +82,25 @@ func (l *eventLog) all(msg string) (of []event) {
 // serve runs a server as the command does, with these settings, until stop.
 func (l *eventLog) serve(t *testing.T, repo string, settings func() *config.Config) (address string, stop func()) {
 	t.Helper()
+	return l.serveAs(t, server.Options{Repo: repo, Settings: settings})
+}
+
+// serveAs is serve with options, of which it fills in those that are the same in all
+// tests.
+func (l *eventLog) serveAs(t *testing.T, opt server.Options) (address string, stop func()) {
+	t.Helper()
+	opt.State, opt.Address, opt.Init = filepath.Join(opt.Repo, "state"), "127.0.0.1:0", true
+	opt.Version, opt.Log = "test", server.NewLog(l, config.LogJSON, slog.LevelInfo)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- server.Serve(ctx, server.Options{
-			Repo: repo, State: filepath.Join(repo, "state"), Address: "127.0.0.1:0", Init: true,
-			Settings: settings, Version: "test", Log: server.NewLog(l, config.LogJSON, slog.LevelInfo),
-		})
-	}()
+	go func() { ended <- server.Serve(ctx, opt) }()
 	stop = sync.OnceFunc(func() { cancel(); must.OK(t, <-ended) })
 	t.Cleanup(stop)
-	return fmt.Sprint("http://", l.wait("receiving")["address"]), stop
+	scheme := "http"
+	if opt.TLS.Cert != "" {
+		scheme = "https"
+	}
+	return fmt.Sprint(scheme, "://", l.wait("receiving")["address"]), stop
 }
 
 // Each event that docs/operating.md lists comes with the keys that stand there, and
@@ -175,8 +183,10 @@ func TestLogOfAllEvents(t *testing.T) {
 var rare = map[string]bool{
 	"request failed": true, "cannot publish": true, "published more": true, "cleaned": true,
 	"another ostree-upload serves the repository, waiting for its end": true,
-	"not healthy, so systemd's watchdog is not answered":               true,
-	"the keys of an issuer of ID tokens cannot be read":                true, "the keys of an issuer of ID tokens can be read again": true,
+	"client certificate refused":                                       true, "certificate read again": true,
+	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
+	"not healthy, so systemd's watchdog is not answered": true,
+	"the keys of an issuer of ID tokens cannot be read":  true, "the keys of an issuer of ID tokens can be read again": true,
 	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 }
 

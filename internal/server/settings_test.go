@@ -188,11 +188,12 @@ type setting struct {
 }
 
 var settings = map[string]setting{
-	"repo":     {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
-	"state":    {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
-	"address":  {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
-	"tls.cert": {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
-	"tls.key":  {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"repo":          {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
+	"state":         {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
+	"address":       {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
+	"tls.cert":      {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.key":       {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.client-ca": {"tls", "{cert: cert.pem, key: key.pem, client-ca: cert.pem}", (*host).wantsCertificate},
 	"summary": {"summary", "always", func(h *host) string {
 		h.publish()
 		_, err := os.Stat(h.path("prod/summary"))
@@ -272,6 +273,16 @@ func (h *host) secure() string {
 	}
 	h.t.Fatal("no answer")
 	return ""
+}
+
+// wantsCertificate tells whether the server refuses who shows no certificate.
+func (h *host) wantsCertificate() string {
+	h.t.Helper()
+	conn, err := tls.Dial("tcp", h.address, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // which tells in the handshake
+	if err == nil {
+		must.OK(h.t, conn.Close())
+	}
+	return fmt.Sprint(err != nil && strings.Contains(err.Error(), "remote error"))
 }
 
 // graceful stops the server while it reads a request, and tells how long it says
@@ -364,7 +375,7 @@ func (h *host) value(s setting) string {
 	case "tls":
 		must.Run(h.t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
 			"-keyout", h.path("key.pem"), "-out", h.path("cert.pem"))
-		return fmt.Sprintf("{cert: %s, key: %s}", h.path("cert.pem"), h.path("key.pem"))
+		return regexp.MustCompile(`\w+\.pem`).ReplaceAllStringFunc(s.value, h.path)
 	}
 	return s.value
 }

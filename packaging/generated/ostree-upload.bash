@@ -38,7 +38,7 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -47,6 +47,7 @@ _ostree_upload() {
 		' sessions') path='sessions' ;;
 		' receive') path='receive' ;;
 		' check') path='check' ;;
+		' health') path='health' ;;
 		'tokens list') path='tokens list' ;;
 		'tokens revoke') path='tokens revoke' ;;
 		'sessions list') path='sessions list' ;;
@@ -95,17 +96,19 @@ _ostree_upload() {
 	'receive --state') _ostree_upload_files -d; return ;;
 	'receive --tls-cert') _ostree_upload_files -f; return ;;
 	'receive --tls-key') _ostree_upload_files -f; return ;;
+	'receive --tls-client-ca') _ostree_upload_files -f; return ;;
 	'check -c' | 'check --config') _ostree_upload_files -f; return ;;
 	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
 	'check --state') _ostree_upload_files -d; return ;;
+	'health -c' | 'health --config') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
-	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
 		flags='-h --help -v --verbose --version'
-		commands='gentoken tokens push upload sessions receive check'
+		commands='gentoken tokens push upload sessions receive check health'
 		;;
 	'gentoken')
 		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
@@ -141,10 +144,13 @@ _ostree_upload() {
 		argument=ID
 		;;
 	'receive')
-		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --init --wait-lock -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --tls-client-ca --init --wait-lock -h --help -v --verbose --version'
 		;;
 	'check')
 		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
+		;;
+	'health')
+		flags='-c --config -a --address -h --help -v --verbose --version'
 		;;
 	esac
 	if [[ $cur == -* ]]; then

@@ -5,6 +5,7 @@
 package system
 
 import (
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -52,6 +53,9 @@ func TestPushOverSocket(t *testing.T) {
 	b := site.Small(t, "os/x86_64/stable", "over a socket")
 	s.Push(b)
 	site.Published(t, b, s.Prod)
+	if from := fmt.Sprint(" remote=unix:", os.Geteuid(), " "); !strings.Contains(s.Server.Log.String(), from) {
+		t.Errorf("the log does not tell who pushed:\n%s", &s.Server.Log)
+	}
 	if list := s.Sessions("published"); len(list) != 1 {
 		t.Errorf("%d sessions", len(list))
 	}
