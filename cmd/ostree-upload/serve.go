@@ -78,7 +78,7 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 // options takes from the settings what holds until a restart; now gives the rest.
 func options(app *App, s *config.Config, now func() *config.Config) server.Options {
 	return server.Options{
-		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS,
+		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
 }
