@@ -23,6 +23,7 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
 // serve logs as the configuration says. A log of JSON has the error in it, too.
@@ -77,7 +78,7 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 // options takes from the settings what holds until a restart; now gives the rest.
 func options(app *App, s *config.Config, now func() *config.Config) server.Options {
 	return server.Options{
-		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS,
+		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
 }

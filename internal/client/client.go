@@ -23,6 +23,8 @@ type Options struct {
 	Cert, Key string
 	// InsecureHTTP lets an address be plain HTTP of another machine.
 	InsecureHTTP bool
+	// LimitRate is how many bytes a second all requests together may send; 0: no limit.
+	LimitRate int64
 }
 
 // A Client speaks the API of one server.
@@ -51,7 +53,7 @@ func Open(opt Options) (*Client, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	t := newTransport(a, secure, token)
+	t := newTransport(a, secure, newThrottle(opt.LimitRate), token)
 	t.token.read = opt.RenewToken
 	return &Client{at: a, base: a.url, transport: t, http: &http.Client{Transport: t}}, nil
 }

@@ -175,6 +175,20 @@ func TestNegotiateBothWays(t *testing.T) {
 	}
 }
 
+// A server that names an object it was not asked about does not get it.
+func TestNegotiateOnlyWhatWasAsked(t *testing.T) {
+	other := ostree.Name{Checksum: ostree.Checksum{3}, Type: ostree.File}
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Write(wire.FormatNames([]ostree.Name{other}))
+	})
+	asked := []ostree.Name{{Checksum: ostree.Checksum{1}, Type: ostree.File}}
+	lacking, err := c.Negotiate(t.Context(), "aaaabbbbccccdddd", asked)
+	if !errors.Is(err, ErrBadAnswer) || !strings.Contains(err.Error(), other.String()) {
+		t.Errorf("%v, %v", lacking, err)
+	}
+}
+
 func TestAbortWithoutBody(t *testing.T) {
 	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodDelete {

@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/units"
@@ -43,18 +44,20 @@ const (
 
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repo       string         // path of the production repository
-	Address    string         // host:port to listen on
-	State      string         // state folder; "" for the one inside the repository
-	TLS        TLS            // both empty: plain HTTP
-	Summary    string         // SummaryAuto, SummaryAlways or SummaryNever
-	SessionTTL units.Duration // an open session that is idle for longer expires
-	History    units.Duration // how long finished sessions are remembered
-	LogFormat  string         // LogText or LogJSON
-	Grace      units.Duration // how long a stopping server waits for requests under way
-	Limits     Limits
-	Tokens     []token.Token
-	OIDC       []token.Trust // whose ID tokens are taken besides
+	Repo    string // path of the production repository
+	Address string // host:port to listen on
+	State   string // state folder; "" for the one inside the repository
+	TLS     TLS    // both empty: plain HTTP
+	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
+	MetricsAddress string
+	Summary        string         // SummaryAuto, SummaryAlways or SummaryNever
+	SessionTTL     units.Duration // an open session that is idle for longer expires
+	History        units.Duration // how long finished sessions are remembered
+	LogFormat      string         // LogText or LogJSON
+	Grace          units.Duration // how long a stopping server waits for requests under way
+	Limits         Limits
+	Tokens         []token.Token
+	OIDC           []token.Trust // whose ID tokens are taken besides
 
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
@@ -150,6 +153,14 @@ func Load(path string) (*Config, error) {
 func unreadable(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
+	}
+	return notFolder(err)
+}
+
+// notFolder adds what to do about a folder where the file should be.
+func notFolder(err error) error {
+	if errors.Is(err, syscall.EISDIR) {
+		return hint.Add(err, "a container gets a folder where the file to mount is not there: remove the folder, make an empty file, and start again")
 	}
 	return err
 }

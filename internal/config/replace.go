@@ -51,7 +51,7 @@ func unwritable(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return hint.Add(err, "make its folder first")
 	}
-	return err
+	return notFolder(err)
 }
 
 func rewrite(path string, f *os.File, change func([]byte) ([]byte, error)) ([]byte, error) {

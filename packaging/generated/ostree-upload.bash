@@ -38,7 +38,7 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -47,6 +47,7 @@ _ostree_upload() {
 		' sessions') path='sessions' ;;
 		' receive') path='receive' ;;
 		' check') path='check' ;;
+		' health') path='health' ;;
 		'tokens list') path='tokens list' ;;
 		'tokens revoke') path='tokens revoke' ;;
 		'sessions list') path='sessions list' ;;
@@ -99,14 +100,15 @@ _ostree_upload() {
 	'check -c' | 'check --config') _ostree_upload_files -f; return ;;
 	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
 	'check --state') _ostree_upload_files -d; return ;;
+	'health -c' | 'health --config') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
-	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
 		flags='-h --help -v --verbose --version'
-		commands='gentoken tokens push upload sessions receive check'
+		commands='gentoken tokens push upload sessions receive check health'
 		;;
 	'gentoken')
 		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
@@ -123,7 +125,7 @@ _ostree_upload() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
@@ -146,6 +148,9 @@ _ostree_upload() {
 		;;
 	'check')
 		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
+		;;
+	'health')
+		flags='-c --config -a --address -h --help -v --verbose --version'
 		;;
 	esac
 	if [[ $cur == -* ]]; then
