@@ -115,6 +115,8 @@ type Journal struct {
 	watching sync.Mutex
 	watchers map[string]chan struct{}
 
+	tally tally
+
 	indexing sync.Mutex
 	indexes  map[string]*index
 }
@@ -149,9 +151,16 @@ func OpenFile(path string) (*Journal, error) {
 	j := &Journal{
 		db: db, path: path, now: time.Now,
 		watchers: map[string]chan struct{}{}, stopped: make(chan struct{}),
-		indexes: map[string]*index{},
+		indexes: map[string]*index{}, tally: tally{changes: map[State]int{}},
 	}
-	if err := j.update(j.start); err != nil {
+	err = j.update(j.start)
+	if err == nil {
+		err = j.view(func(tx *bbolt.Tx) (err error) {
+			j.tally.states, err = countStates(tx)
+			return err
+		})
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return j, nil
@@ -204,6 +213,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 	if err := j.stoppedBy(); err != nil {
 		return err
 	}
+	clear(j.tally.changes)
 	defer guard(&err, j.damaged)()
 	tx, err := j.db.Begin(true)
 	if err != nil {
@@ -221,6 +231,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 		}
 		return fmt.Errorf("commit to journal: %w", err)
 	}
+	j.tally.apply()
 	return nil
 }
 

@@ -211,6 +211,7 @@ func (w *worker) finish(u *upload, results []journal.Result) error {
 	if err != nil {
 		return err
 	}
+	w.counters.results(results)
 	w.stagedBytes(u.info.Size)
 	if u.info.Salvaged {
 		// Another pack may come under its name, and counts again.
@@ -269,8 +270,10 @@ func readAt(f *os.File, size int64) ([]byte, error) {
 func (w *worker) reject(u *upload, result journal.Result, reason string) error {
 	w.cfg.Log.Warn("object rejected", "session", u.session, "object", result.Name, "err", reason)
 	result.Reason = reason
-	err := w.cfg.Journal.Record(u.session, journal.Upload{Name: u.name, Size: u.info.Size, Objects: []journal.Result{result}})
+	results := []journal.Result{result}
+	err := w.cfg.Journal.Record(u.session, journal.Upload{Name: u.name, Size: u.info.Size, Objects: results})
 	if err == nil {
+		w.counters.results(results)
 		err = w.cfg.Journal.ForgetUpload(u.session, u.name)
 	}
 	if err != nil {

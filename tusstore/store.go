@@ -73,6 +73,8 @@ type Store struct {
 	sources sources
 	locker  *memorylocker.MemoryLocker
 
+	counters counters
+
 	creating sync.Map     // the jobs whose uploads are just being created
 	cleaning sync.RWMutex // held for writing while staged objects are deleted
 

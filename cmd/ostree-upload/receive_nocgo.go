@@ -15,6 +15,7 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" hidden:"" help:"Not in this build."`
 	Check   CheckCmd   `cmd:"" hidden:"" help:"Not in this build."`
+	Health  HealthCmd  `cmd:"" hidden:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
 func (c *ReceiveCmd) serve(context.Context, *App) error { return errNoLibostree }

@@ -15,12 +15,11 @@ import (
 
 // SessionsCmd lists, shows and aborts the sessions of a server.
 type SessionsCmd struct {
-	Address   string `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to ask (${default})."`
-	Token     string `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token."`
-	Status    string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
-	JSON      bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
-	Watch     bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended."`
+	serverFlags
+
+	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
+	JSON   bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
+	Watch  bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended."`
 
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
@@ -46,7 +45,7 @@ const watchEvery = time.Second
 
 // Run prints the list.
 func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,7 +65,7 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 
 // Run prints the session.
 func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +85,7 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 
 // Run aborts the session.
 func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,19 +137,12 @@ func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text 
 
 // client is the server's. It may lack a token: the server then refuses, and says
 // how one gets a token.
-func (opt *SessionsCmd) client() (*client.Client, error) {
-	token, err := tokenOf(opt.Token, opt.TokenFile)
+func (opt *SessionsCmd) client(ctx context.Context) (*client.Client, error) {
+	server, err := opt.server(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if opt.Address == "" {
-		return nil, errNoAddress
-	}
-	c, err := client.New(opt.Address, token)
-	if err == nil {
-		c.RenewToken(client.Renewal(opt.TokenFile))
-	}
-	return c, err
+	return client.Open(server)
 }
 
 // interruptedOr is err, or errInterrupted if a signal is the cause.

@@ -60,6 +60,16 @@ func Code(err error) string {
 	return ""
 }
 
+// RequestOf is the ID under which the server's log has the request that failed with
+// err, or "" if err is no answer of the server.
+func RequestOf(err error) string {
+	var answer *answerError
+	if errors.As(err, &answer) {
+		return answer.problem.Request
+	}
+	return ""
+}
+
 // Status is the HTTP status of the server's answer in err, or 0.
 func Status(err error) int {
 	var answer *answerError

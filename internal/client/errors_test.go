@@ -31,7 +31,7 @@ func TestKindOf(t *testing.T) {
 	}{
 		{"connection broke", broke(io.ErrUnexpectedEOF), Temporary},
 		{"stalled", broke(errStalled), Temporary},
-		{"wrong certificate", broke(&tls.CertificateVerificationError{Err: errors.New("unknown authority")}), Permanent},
+		{"wrong certificate", broke(new(security).explain(&tls.CertificateVerificationError{Err: errors.New("unknown authority")})), Permanent},
 		{"plain http behind https", broke(http.ErrSchemeMismatch), Permanent},
 		{"500", answered(500, wire.Internal), Temporary},
 		{"502 of a proxy", text(502, "<html>"), Temporary},

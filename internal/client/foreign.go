@@ -53,9 +53,14 @@ func (t *transport) explainForeign(e *answerError, req *http.Request, res *http.
 	case strings.Contains(e.text, "HTTPS server") || strings.Contains(e.text, "HTTPS port"):
 		p.Detail = fmt.Sprintf("%s speaks https, and was asked with http", t.base.Host)
 		p.WithHint("use --address https://%s%s", t.base.Host, t.base.Path)
+	case status == http.StatusBadRequest && strings.Contains(e.text, "SSL certificate"): // so says nginx
+		p.Detail += ", for want of a good client certificate"
+		p.HintIs = t.secure.clientHint()
 	case status == http.StatusProxyAuthRequired:
 		p.WithHint("%s", proxyLoginHint)
-	case status == http.StatusForbidden || status == http.StatusUnauthorized:
+	case status == http.StatusUnauthorized:
+		p.HintIs = t.loginHint(res.Header)
+	case status == http.StatusForbidden:
 		p.WithHint("have it let %s through to %s", req.Method, t.base)
 	case status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented:
 		p.Detail += ": it does not let this method through"
@@ -70,6 +75,20 @@ func bareProblem(status int) *wire.Problem {
 }
 
 const proxyLoginHint = "the proxy wants a login: give it in the proxy's URL, as in HTTPS_PROXY=http://user:password@proxy.example.org:3128"
+
+// loginHint is the next step where something in front of the server wants a login.
+func (t *transport) loginHint(h http.Header) string {
+	for _, wants := range h.Values("WWW-Authenticate") {
+		switch scheme, _, _ := strings.Cut(wants, " "); {
+		case strings.EqualFold(scheme, "Basic") && t.login != nil:
+			return "it does not take the user and the password in the address (--address or OSTREE_UPLOAD_ADDRESS)"
+		case strings.EqualFold(scheme, "Basic"):
+			return fmt.Sprintf("it wants a login of its own, besides the token: give it in the address, as in %s://user:password@%s%s",
+				t.base.Scheme, t.base.Host, t.base.Path)
+		}
+	}
+	return fmt.Sprintf("have it let requests through to %s without a login of its own, or with user and password (Basic) in the address", t.base)
+}
 
 // answers names who gave an answer that is not our server's, as far as it says so.
 func (t *transport) answers(res *http.Response) string {
@@ -96,6 +115,11 @@ func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *htt
 		return true
 	}
 	to.RawQuery, to.Fragment = "", ""
+	if t.base.Scheme == "https" && isPlain(to) {
+		p.Detail = fmt.Sprintf("%s redirects to plain HTTP (%s, %s), where whoever is on the way could read the token", t.base, to.Redacted(), res.Status)
+		p.WithHint("nothing was sent there; ask whoever runs %s for its https:// address", t.base.Host)
+		return t.reached.Load()
+	}
 	path, whole := strings.CutSuffix(to.Path, strings.TrimPrefix(req.URL.Path, t.base.Path))
 	if whole && !t.reached.Load() {
 		to.Path = path

@@ -40,7 +40,7 @@ func TestProxyWantsALogin(t *testing.T) {
 	defer proxy.Close()
 	for name, address := range map[string]string{"HTTPS_PROXY": "https://repo.example.org", "HTTP_PROXY": "http://repo.example.org"} {
 		proxyEnv(t, name, proxy.URL)
-		c, err := New(address, "")
+		c, err := Open(Options{Address: address, InsecureHTTP: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestAllProxyWithSocks(t *testing.T) {
 	for _, scheme := range []string{"socks5", "socks5h", "socks"} {
 		for _, name := range []string{"ALL_PROXY", "all_proxy"} {
 			proxyEnv(t, name, scheme+"://"+socks.address)
-			c, err := New("http://repo.example.org:81", "")
+			c, err := Open(Options{Address: "http://repo.example.org:81", InsecureHTTP: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestAllProxyWithSocks(t *testing.T) {
 	}
 	t.Setenv("NO_PROXY", "example.org")
 	socks.asked.Store("")
-	c, err := New("http://repo.example.org:81", "")
+	c, err := Open(Options{Address: "http://repo.example.org:81", InsecureHTTP: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestAllProxyWithSocks(t *testing.T) {
 // What is no proxy that can be spoken to is wrong usage, not a broken link.
 func TestProxyOfAnotherKind(t *testing.T) {
 	proxyEnv(t, "ALL_PROXY", "socks4://proxy.example.org:1080")
-	c, err := New("http://repo.example.org", "")
+	c, err := Open(Options{Address: "http://repo.example.org", InsecureHTTP: true})
 	if err != nil {
 		t.Fatal(err)
 	}

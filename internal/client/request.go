@@ -89,7 +89,7 @@ func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
 		err = c.unwrapped(err)
 		var network *networkError
 		if errors.As(err, &network) {
-			network.err = c.checkScheme(ctx, network.err)
+			network.err = c.explainCut(ctx, network.err)
 		}
 		return nil, err
 	}

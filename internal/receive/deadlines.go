@@ -3,6 +3,7 @@
 package receive
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 )
@@ -20,18 +21,28 @@ const (
 const answerPart = 64 << 10
 
 // timedWriter gives a client time for each part of the answer. A deadline for all of
-// it would count the work before the answer, too.
-type timedWriter struct{ http.ResponseWriter }
+// it would count the work before the answer, too. It keeps the status.
+type timedWriter struct {
+	http.ResponseWriter
+	status int // 0 before there is one
+}
+
+// sent is the status of the answer: net/http sends 200 where nothing was written.
+func (w *timedWriter) sent() int { return cmp.Or(w.status, http.StatusOK) }
 
 // Unwrap lets http.ResponseController through.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *timedWriter) WriteHeader(status int) {
 	w.renew()
+	if status >= 200 { // else another follows
+		w.status = status
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *timedWriter) Write(b []byte) (n int, err error) {
+	w.status = w.sent()
 	for {
 		w.renew()
 		part := b[n:min(len(b), n+answerPart)]

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,13 +30,16 @@ type route struct {
 	handle  handlerFunc
 }
 
+// noRoute stands for the pattern where a path is not in the table.
+const noRoute = "other"
+
 // handlerFunc answers a request; what it returns is sent as a Problem.
 type handlerFunc func(w http.ResponseWriter, r *request) error
 
 // routes is the table. A path that is not in it is answered as one that does not
 // exist, and only to who has a token.
 func (s *Server) routes() []route {
-	return []route{
+	routes := []route{
 		{"GET /healthz", anyone, s.healthz},
 		{"GET /api/v1/info", holder, small(s.info)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
@@ -55,12 +59,19 @@ func (s *Server) routes() []route {
 		{"PATCH /files/{id}/{name}", owner, s.writeUpload},
 		{"DELETE /files/{id}/{name}", owner, s.writeUpload},
 	}
+	if s.cfg.Metrics != nil {
+		routes = append(routes, route{"GET /metrics", meter, small(s.metrics)})
+	}
+	return routes
 }
 
 // request is an HTTP request with what its route's who found out.
 type request struct {
 	*http.Request
-	token   *token.Token     // who asks; nil for anyone
+	id      string       // wire.RequestHeader
+	remote  string       // the address that it comes from
+	token   *token.Token // who asks; nil for anyone
+	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
 }
 
@@ -76,6 +87,15 @@ func holder(*Server, *request) error { return nil }
 
 // viewer may see the session, and abort it.
 func viewer(s *Server, r *request) error { return s.find(r, r.PathValue("id")) }
+
+// meter may read the metrics.
+func meter(_ *Server, r *request) error {
+	if r.token.May(token.Metrics) {
+		return nil
+	}
+	return wire.Errorf(wire.Forbidden, "token %s may not read the metrics", r.token.Name).
+		WithHint("use one that may: ostree-upload gentoken --name prometheus --scope metrics")
+}
 
 // owner holds a token of the name that opened the session, and may push.
 func owner(s *Server, r *request) error { return s.findOwn(r, r.PathValue("id")) }
@@ -128,15 +148,14 @@ func (s *Server) Handler() http.Handler {
 	for _, r := range s.routes() {
 		mux.Handle(r.pattern, s.answer(r))
 	}
-	other := s.answer(route{who: holder, handle: notRouted(mux)})
+	other := s.answer(route{noRoute, holder, notRouted(mux)})
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// tusd would take it for the method, after all checks.
-		r.Header.Del("X-HTTP-Method-Override")
+		r = overridden(r)
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
-			s.answer(route{who: holder, handle: nothing}).ServeHTTP(w, r)
+			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -147,11 +166,19 @@ func (s *Server) Handler() http.Handler {
 // not even which paths there are.
 func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = &timedWriter{ResponseWriter: w}
+		answer := &timedWriter{ResponseWriter: w}
+		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
-		q := &request{Request: r.WithContext(ctx)}
-		err := s.admit(w, q, route.who)
+		q := &request{Request: r.WithContext(ctx), id: requestID(r), remote: s.remote(r), began: time.Now()}
+		w.Header().Set(wire.RequestHeader, q.id)
+		counted := s.cfg.Count(route.pattern)
+		defer func() { s.answered(q, route, answer.sent(), counted) }()
+		leave, err := s.enter(w, q)
+		defer leave()
+		if err == nil {
+			err = s.admit(w, q, route.who)
+		}
 		if q.token == nil {
 			leaveBody(w, r)
 		} else if err == nil {
@@ -176,28 +203,10 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 		return nil
 	}
 	if r.token, err = s.bearer(r); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
-		p := wire.Errorf(wire.Unauthorized, "%v", err)
-		if errors.Is(err, errNoToken) {
-			return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
-		}
-		var expired *token.ExpiredError
-		if errors.As(err, &expired) {
-			return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
-		}
-		return p.WithHint("make a token on the server: ostree-upload gentoken")
+		return refuse(w, err)
 	}
+	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
-}
-
-var errNoToken = errors.New("no token was sent")
-
-func (s *Server) bearer(r *request) (*token.Token, error) {
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, errNoToken
-	}
-	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
 }
 
 // small has the whole body read before the handler runs, which is small, within
@@ -222,21 +231,23 @@ func small(h handlerFunc) handlerFunc {
 }
 
 // methods are those that a path may be asked with.
-var methods = []string{"GET", "POST", "HEAD", "PATCH", "DELETE"}
+var methods = []string{"GET", "HEAD", "POST", "PATCH", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
 func notRouted(mux *http.ServeMux) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
-		var allowed []string
-		for _, m := range methods {
+		takes := func(method string) bool {
 			other := r.Clone(r.Context())
-			other.Method = m
-			if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
-				allowed = append(allowed, m)
-			}
+			other.Method = method
+			_, pattern := mux.Handler(other)
+			return strings.Contains(pattern, " ") // the others have no method
 		}
-		if len(allowed) == 0 {
+		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return !takes(m) })
+		if len(allowed) == 0 { // OPTIONS alone makes no path: it is answered anywhere below /files/
 			return nothing(w, r)
+		}
+		if takes("OPTIONS") {
+			allowed = append(allowed, "OPTIONS")
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)

@@ -38,13 +38,13 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: remote(r.Request), Force: req.Force}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
-	s.log(r).Info("session opened", "ref", session.RefList(), "force", req.Force)
-	w.Header().Set("Location", "/api/v1/sessions/"+session.ID)
+	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force)
+	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
 
@@ -284,7 +284,8 @@ func (s *Server) abortSession(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	s.log(r).Info("session aborted", "opener", session.Token, "ref", session.RefList())
+	s.event(r, "session aborted", "opener", session.Token, "ref", session.RefList(),
+		"objects", session.Counts.Staged, "bytes", session.Counts.Received, "age", session.Age(time.Now()))
 	return s.answerWhole(w, http.StatusOK, session.ID)
 }
 
@@ -296,12 +297,12 @@ func (s *Server) finalize(w http.ResponseWriter, r *request) error {
 		return closed(r.session)
 	case journal.Open:
 		session, err := s.cfg.Journal.Move(r.session.ID, journal.Verifying, func(s *journal.Session) {
-			s.Error, s.Detail, s.Remote = "", "", remote(r.Request)
+			s.Error, s.Detail, s.Remote, s.Request, s.Subject = "", "", r.remote, r.id, r.token.Subject
 		})
 		if err != nil {
 			return err
 		}
-		s.log(r).Info("finalize asked", "ref", session.RefList(), "objects", session.Counts.Staged, "bytes", session.Counts.Received)
+		s.event(r, "finalize asked", "ref", session.RefList(), "objects", session.Counts.Staged, "bytes", session.Counts.Received, "age", session.Age(time.Now()))
 		s.cfg.Publisher.Enqueue()
 	}
 	return s.answerWhole(w, http.StatusAccepted, r.session.ID)

@@ -210,6 +210,7 @@ const (
 	RefConflict         = "ref-conflict"
 	Quota               = "quota"
 	Internal            = "internal"
+	Unavailable         = "unavailable"
 	InsufficientStorage = "insufficient-storage"
 	MissingObjects      = "missing-objects"
 	BadObjects          = "bad-objects"
@@ -220,7 +221,7 @@ const (
 var statusOf = map[string]int{
 	BadRequest: 400, Unauthorized: 401, Forbidden: 403, NotFound: 404,
 	SessionClosed: 409, Exists: 409, TooLarge: 413, Policy: 422, RefConflict: 422,
-	Quota: 429, Internal: 500, InsufficientStorage: 507,
+	Quota: 429, Internal: 500, Unavailable: 503, InsufficientStorage: 507,
 	// Outcomes of a session; as HTTP errors only where one is refused at once.
 	MissingObjects: 422, BadObjects: 422, RefMoved: 409, NotFastForward: 422,
 }
@@ -238,6 +239,8 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	HintIs string `json:"hint,omitempty"`
+	// Request is the ID under which the server's log has the request.
+	Request string `json:"request,omitempty"`
 }
 
 // Errorf makes the Problem of a code, with the status that belongs to it.

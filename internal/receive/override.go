@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"net/http"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// overridden is r with the method that it stands for. Routing, every check and the log
+// see that method alone, and tusd does not see the header, which it would follow after
+// all checks.
+func overridden(r *http.Request) *http.Request {
+	method := r.Header.Get(wire.OverrideHeader)
+	r.Header.Del(wire.OverrideHeader)
+	if r.Method != http.MethodPost {
+		return r
+	}
+	switch method {
+	case http.MethodPatch, http.MethodDelete, http.MethodHead:
+		other := r.WithContext(r.Context()) // net/http needs the method that came to frame the answer
+		other.Method = method
+		return other
+	}
+	return r
+}

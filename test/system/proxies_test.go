@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package system
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/push"
+	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/site"
+)
+
+// nginxConfig takes who nginx runs as, its address, and what it does with requests.
+const nginxConfig = `%s
+daemon off;
+pid nginx.pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  server {
+    listen %s;
+    %s
+  }
+}
+`
+
+// collecting is nginx as people set it up: requests of 1 MB at most, collected before
+// they are handed on.
+const collecting = `
+    client_max_body_size 1m;
+    location / {
+      proxy_pass http://SERVER;
+      proxy_request_buffering on;
+    }`
+
+// nginx puts nginx between the server and its clients, with a configuration in which
+// SERVER is the server's address.
+func nginx(s *site.Site, configuration string) {
+	s.T.Helper()
+	binary, err := exec.LookPath("nginx")
+	if errors.Is(err, exec.ErrNotFound) {
+		binary, err = exec.LookPath("/usr/sbin/nginx")
+	}
+	if err != nil {
+		s.T.Skip("nginx is not installed")
+	}
+	address := freeAddress(s.T)
+	as := ""
+	if os.Getuid() == 0 {
+		as = "user root;" // reads its own temporary files
+	}
+	text := fmt.Sprintf(nginxConfig, as, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
+	file := filepath.Join(s.T.TempDir(), "nginx.conf")
+	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
+	startProxy(s.T, address, binary, "-e", "stderr", "-p", filepath.Dir(file), "-c", file)
+	s.URL = "http://" + address
+}
+
+// freeAddress is one of this host at which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must.OK(t, err)
+	must.OK(t, l.Close())
+	return l.Addr().String()
+}
+
+// startProxy runs a program until the test ends, and returns once it listens.
+func startProxy(t *testing.T, address, program string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	must.OK(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt) // its workers end with it
+		<-ended
+	})
+	for {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s: %v\n%s", program, err, &complaints)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// A firewall that lets only GET, HEAD and POST through keeps nobody from pushing.
+func TestThroughFirewall(t *testing.T) {
+	t.Parallel()
+	for _, status := range []string{"403", "405", "501"} {
+		t.Run(status, func(t *testing.T) {
+			s, b := site.New(t), site.Small(t, "os/small", t.Name())
+			nginx(s, `
+    client_max_body_size 16m;
+    if ($request_method !~ ^(GET|HEAD|POST)$) { return `+status+`; }
+    location / { proxy_pass http://SERVER; }`)
+			if r := s.Push(b); r.Retries != 0 {
+				t.Errorf("%d retries", r.Retries)
+			}
+			site.Published(t, b, s.Prod)
+		})
+	}
+}
+
+// Below a path, behind a proxy that wants user and password: both get what is theirs,
+// the password is told to nobody else, and the log knows who asked.
+func TestBelowAPathBehindALogin(t *testing.T) {
+	t.Parallel()
+	s, b := site.New(t), site.Small(t, "os/small", "login")
+	s.Configure("trusted-proxies: [127.0.0.1]")
+	must.OK(t, os.WriteFile(filepath.Join(s.Dir, "passwords"), []byte("me:{PLAIN}pass word@\n"), 0o644))
+	nginx(s, `
+    client_max_body_size 16m;
+    location /some/prefix/ {
+      auth_basic gate;
+      auth_basic_user_file `+s.Dir+`/passwords;
+      proxy_set_header X-Forwarded-For 203.0.113.9;
+      proxy_pass http://SERVER/;
+    }`)
+	address := strings.TrimPrefix(s.URL, "http://") + "/some/prefix"
+	for login, hint := range map[string]string{
+		"":              "give it in the address, as in http://user:password@" + address,
+		"me:passwords@": "does not take the user and the password",
+	} {
+		s.URL = "http://" + login + address
+		said := s.Run("push", "--repo", b.Repo, "--retry-for", "1s").Must(t, push.ExitRefused).Stderr
+		if !strings.Contains(said, "a proxy (nginx") || !strings.Contains(said, "401") || !strings.Contains(said, hint) || strings.Contains(said, "passwords") {
+			t.Errorf("%s", said)
+		}
+	}
+	s.URL = "http://me:pass%20word%40@" + address + "/"
+	token := s.Token
+	s.Token = "wrong"
+	if said := s.Run("push", "--repo", b.Repo).Must(t, push.ExitRefused).Stderr; strings.Contains(said, "proxy") || !strings.Contains(said, "token") {
+		t.Errorf("%s", said)
+	}
+	s.Token = token
+	s.Push(b)
+	site.Published(t, b, s.Prod)
+	s.Run("sessions").Must(t, 0)
+	if log := s.Server.Log.String(); !strings.Contains(log, "remote=203.0.113.9") || strings.Contains(log, "pass word") || strings.Contains(log, "remote=127.0.0.1") {
+		t.Errorf("%s", log)
+	}
+}
