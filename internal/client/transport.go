@@ -34,11 +34,11 @@ type transport struct {
 	posting  atomic.Bool // something on the way lets no PATCH and DELETE through, but POST
 }
 
-func newTransport(a address, secure *security, throttle *throttle, token string) *transport {
+func newTransport(a address, secure *security, throttle *throttle) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	t := &transport{
-		base: a.url, throttle: throttle, login: a.login, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
+		base: a.url, throttle: throttle, login: a.login, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
 			Proxy:                  proxyOf(),
 			OnProxyConnectResponse: onConnect,
@@ -74,13 +74,13 @@ func (t *transport) RoundTrip(req *http.Request) (res *http.Response, err error)
 // send sends req, and once more with the token that is in the place of one that is
 // refused.
 func (t *transport) send(req *http.Request) (*http.Response, error) {
-	token := t.token.now()
+	token := t.token.now(req.Context())
 	res, err := t.sendPosting(req, token)
 	var answer *answerError
 	if !errors.As(err, &answer) || answer.foreign() || answer.problem.Status != http.StatusUnauthorized {
 		return res, err
 	}
-	renewed, soon, failed := t.token.renew(token)
+	renewed, soon, failed := t.token.renew(req.Context(), token)
 	if failed != nil {
 		answer.problem.Detail += fmt.Sprintf("; reading the token again failed: %v", failed)
 	}
@@ -88,11 +88,11 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	again, repeatable := repeated(req)
-	if !repeatable {
-		answer.passing = true // the next try has the new token
+	if !repeatable || methodOf(req) == http.MethodPatch && answer.begun {
+		answer.passing, answer.renewed = true, true // the next try has the new token, and asks for the offset
 		return nil, err
 	}
-	return t.sendPosting(again, t.token.now())
+	return t.sendPosting(again, t.token.now(req.Context()))
 }
 
 // sendExpecting sends req, again without Expect where a proxy does not know that:
@@ -156,6 +156,9 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 	if err := t.judge(req, res); err != nil {
 		res.Body.Close()
 		watch.end(nil)
+		if answer := (*answerError)(nil); errors.As(err, &answer) {
+			answer.begun = req.Body != nil && (!expect || asked.Load())
+		}
 		return nil, err
 	}
 	if expect && !asked.Load() {
