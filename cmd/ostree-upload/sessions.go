@@ -56,7 +56,7 @@ const watchEvery = time.Second
 
 // Run prints the list.
 func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	from, err := opt.source()
+	from, err := opt.source(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 
 // Run prints the session.
 func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	from, err := opt.source()
+	from, err := opt.source(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be aborted"),
 			"start the server and abort it there, or leave it: it expires")}
 	}
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -151,10 +151,10 @@ func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text 
 }
 
 // source is where the flags say that the sessions are.
-func (opt *SessionsCmd) source() (sessionSource, error) {
+func (opt *SessionsCmd) source(ctx context.Context) (sessionSource, error) {
 	switch {
 	case opt.State == "":
-		return opt.client()
+		return opt.client(ctx)
 	case opt.Watch:
 		return nil, usage("--watch and --state do not go together: nothing changes while no server runs")
 	}
@@ -163,8 +163,8 @@ func (opt *SessionsCmd) source() (sessionSource, error) {
 
 // client is the server's. It may lack a token: the server then refuses, and says
 // how one gets a token.
-func (opt *SessionsCmd) client() (*client.Client, error) {
-	server, err := opt.server()
+func (opt *SessionsCmd) client(ctx context.Context) (*client.Client, error) {
+	server, err := opt.server(ctx)
 	if err != nil {
 		return nil, err
 	}
