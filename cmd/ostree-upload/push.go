@@ -45,7 +45,7 @@ type PushCmd struct {
 
 // Run pushes and prints the result.
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
-	opt, err := c.options()
+	opt, err := c.options(ctx)
 	if err == nil && c.Prune {
 		err = push.Prune(ctx, c.Repo, c.DryRun, app.Stderr)
 	}
@@ -89,12 +89,12 @@ func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.R
 }
 
 // options checks the flags that kong cannot.
-func (c *PushCmd) options() (push.Options, error) {
-	server, err := c.server()
-	if err != nil {
+func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
+	if err := c.check(); err != nil {
 		return push.Options{}, err
 	}
-	if err := c.check(); err != nil {
+	server, err := c.server(ctx)
+	if err != nil {
 		return push.Options{}, err
 	}
 	opt := push.Options{

@@ -45,7 +45,7 @@ const watchEvery = time.Second
 
 // Run prints the list.
 func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 
 // Run prints the session.
 func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 
 // Run aborts the session.
 func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client()
+	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -137,8 +137,8 @@ func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text 
 
 // client is the server's. It may lack a token: the server then refuses, and says
 // how one gets a token.
-func (opt *SessionsCmd) client() (*client.Client, error) {
-	server, err := opt.server()
+func (opt *SessionsCmd) client(ctx context.Context) (*client.Client, error) {
+	server, err := opt.server(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ func (t *transport) explainForeign(e *answerError, req *http.Request, res *http.
 	case strings.Contains(e.text, "HTTPS server") || strings.Contains(e.text, "HTTPS port"):
 		p.Detail = fmt.Sprintf("%s speaks https, and was asked with http", t.base.Host)
 		p.WithHint("use --address https://%s%s", t.base.Host, t.base.Path)
+	case status == http.StatusBadRequest && strings.Contains(e.text, "SSL certificate"): // so says nginx
+		p.Detail += ", for want of a good client certificate"
+		p.HintIs = t.secure.clientHint()
 	case status == http.StatusProxyAuthRequired:
 		p.HintIs = t.via.loginHint()
 	case status == http.StatusUnauthorized:

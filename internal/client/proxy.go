@@ -25,6 +25,13 @@ type via struct {
 // String names the proxy without its password.
 func (v *via) String() string { return fmt.Sprintf("proxy %s (%s)", v.url.Redacted(), v.variable) }
 
+// lead has the requests of t go through the proxy, if there is one.
+func (v *via) lead(t *http.Transport) {
+	if v != nil {
+		t.Proxy, t.OnProxyConnectResponse = http.ProxyURL(v.url), v.onConnect
+	}
+}
+
 // viaOf is the proxy that the environment names for an address: HTTPS_PROXY or
 // HTTP_PROXY by the address's scheme, else ALL_PROXY, unless NO_PROXY names the host;
 // nil for none. net/http alone does not read ALL_PROXY, and goes without a proxy where

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 )
@@ -85,4 +86,12 @@ func (c *Client) checkCertificates(ctx context.Context, err error) error {
 }
 
 // tokenHint is the next step of a client that has no token.
-const tokenHint = "give it in OSTREE_UPLOAD_TOKEN, or by --token-file; if there is none yet, `ostree-upload gentoken` on the server makes one"
+func tokenHint() string {
+	switch {
+	case os.Getenv("GITHUB_ACTIONS") != "":
+		return "give the job `permissions: {id-token: write}`, and it pushes with its ID token; or give a token in OSTREE_UPLOAD_TOKEN"
+	case os.Getenv("GITLAB_CI") != "":
+		return "give the job an ID token as OSTREE_UPLOAD_ID_TOKEN under id_tokens, or a token in OSTREE_UPLOAD_TOKEN"
+	}
+	return "give it in OSTREE_UPLOAD_TOKEN, or by --token-file; if there is none yet, `ostree-upload gentoken` on the server makes one"
+}

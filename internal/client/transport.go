@@ -35,11 +35,11 @@ type transport struct {
 	posting  atomic.Bool // something on the way lets no PATCH and DELETE through, but POST
 }
 
-func newTransport(a address, secure *security, throttle *throttle, token string) *transport {
+func newTransport(a address, secure *security, throttle *throttle) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	t := &transport{
-		base: a.url, via: a.via, login: a.login, throttle: throttle, token: bearer{token: token}, id: wire.NewRequestID(), secure: secure,
+		base: a.url, via: a.via, throttle: throttle, login: a.login, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
 			DialContext:           throttle.dial,
 			TLSClientConfig:       secure.config(),
@@ -51,9 +51,7 @@ func newTransport(a address, secure *security, throttle *throttle, token string)
 			WriteBufferSize:       throttle.buffer(),
 		},
 	}
-	if a.via != nil {
-		t.http.Proxy, t.http.OnProxyConnectResponse = http.ProxyURL(a.via.url), a.via.onConnect
-	}
+	a.via.lead(t.http)
 	if a.socket != "" {
 		t.http.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return throttle.dial(ctx, "unix", a.socket) }
 	}
@@ -75,13 +73,13 @@ func (t *transport) RoundTrip(req *http.Request) (res *http.Response, err error)
 // send sends req, and once more with the token that is in the place of one that is
 // refused.
 func (t *transport) send(req *http.Request) (*http.Response, error) {
-	token := t.token.now()
+	token := t.token.now(req.Context())
 	res, err := t.sendPosting(req, token)
 	var answer *answerError
 	if !errors.As(err, &answer) || answer.foreign() || answer.problem.Status != http.StatusUnauthorized {
 		return res, err
 	}
-	renewed, soon, failed := t.token.renew(token)
+	renewed, soon, failed := t.token.renew(req.Context(), token)
 	if failed != nil {
 		answer.problem.Detail += fmt.Sprintf("; reading the token again failed: %v", failed)
 	}
@@ -89,11 +87,11 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	again, repeatable := repeated(req)
-	if !repeatable {
-		answer.passing = true // the next try has the new token
+	if !repeatable || methodOf(req) == http.MethodPatch && answer.begun {
+		answer.passing, answer.renewed = true, true // the next try has the new token, and asks for the offset
 		return nil, err
 	}
-	return t.sendPosting(again, t.token.now())
+	return t.sendPosting(again, t.token.now(req.Context()))
 }
 
 // sendExpecting sends req, again without Expect where a proxy does not know that:
@@ -157,6 +155,9 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 	if err := t.judge(req, res); err != nil {
 		res.Body.Close()
 		watch.end(nil)
+		if answer := (*answerError)(nil); errors.As(err, &answer) {
+			answer.begun = req.Body != nil && (!expect || asked.Load())
+		}
 		return nil, err
 	}
 	if expect && !asked.Load() {
