@@ -58,6 +58,7 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Request == r.Request && s.Subject == r.Subject && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) {
 		return s, false, errUnchanged
 	}
+	from := r.State
 	r.State, r.Updated, r.Expires, r.Brought = s.State, s.Updated, s.Expires, s.Brought
 	r.Error, r.Detail, r.Remote, r.Request, r.Subject = s.Error, s.Detail, s.Remote, s.Request, s.Subject
 	if err := r.write(tx, id); err != nil {
@@ -66,6 +67,8 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	if to.Final() {
 		err = tx.Bucket(liveBucket).Delete([]byte(id))
 	}
+	j.counted(from, -1)
+	j.counted(to, 1)
 	return s, moved, err
 }
 

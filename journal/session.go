@@ -206,18 +206,18 @@ func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
-	err := j.update(func(tx *bbolt.Tx) error { return insert(tx, id, &r) })
+	err := j.update(func(tx *bbolt.Tx) error { return j.insert(tx, id, &r) })
 	if err != nil {
 		return Session{}, fmt.Errorf("create a session: %w", err)
 	}
 	return j.Session(id)
 }
 
-func insert(tx *bbolt.Tx, id string, r *record) error {
+func (j *Journal) insert(tx *bbolt.Tx, id string, r *record) error {
 	if tx.Bucket(sessionsBucket).Get([]byte(id)) != nil {
 		return fmt.Errorf("session %s exists", id)
 	}
-	if err := makeRoom(tx, r.Token); err != nil {
+	if err := j.makeRoom(tx, r.Token); err != nil {
 		return err
 	}
 	if err := splitRefs(tx, id, r); err != nil {
@@ -235,6 +235,7 @@ func insert(tx *bbolt.Tx, id string, r *record) error {
 	if _, err := tx.Bucket(problemsBucket).CreateBucket([]byte(id)); err != nil {
 		return err
 	}
+	j.counted(r.State, 1)
 	return createSet(tx, id)
 }
 

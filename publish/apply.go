@@ -141,6 +141,7 @@ func (a *apply) lock(ctx context.Context) (unlock func() error, err error) {
 		}
 	})
 	unlock, err = a.target.lock(ctx)
+	a.cfg.Seen.LockWait(Shared, time.Since(since))
 	close(taken)
 	saying.Wait()
 	return unlock, err
@@ -219,7 +220,9 @@ func (a *apply) flip() error {
 
 // move moves the refs, unless somebody else has moved one.
 func (a *apply) move(moves *refMoves) (err error) {
+	since := time.Now()
 	unlock, err := lockAlone(a.target.dst)
+	a.cfg.Seen.LockWait(Exclusive, time.Since(since))
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ type Config struct {
 	Drop func(session string) error
 	// Hold keeps staged objects where they are until the returned release.
 	Hold func() (release func())
+	Seen Seen
 	Log  *slog.Logger
 }
 
@@ -77,6 +78,7 @@ type Publisher struct {
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
+	cfg.Seen.fill()
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
 		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
@@ -284,6 +286,7 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
 	log := p.log(s)
 	start := time.Now()
+	seen := func(outcome string) { p.cfg.Seen.Published(outcome, start.Sub(s.Updated), time.Since(start)) }
 	done, err := p.publish(ctx, s)
 	if err == nil {
 		_, err = p.end(s.ID, journal.Published, func(s *journal.Session) {
@@ -294,11 +297,13 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	var closed *journal.StateError
 	switch {
 	case err == nil:
+		seen(wire.Published)
 		logPublished(log, done.plan.session, time.Since(start))
 		return false, nil
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
+		seen(outcome.Code)
 		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code,
 			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", time.Since(start), "age", s.Age(time.Now()), "err", outcome)
 		return p.settle(s.ID, outcome)
@@ -308,31 +313,9 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
 	}
+	seen(wire.Internal)
 	log.Error("cannot publish", "ref", s.RefList(), "took", time.Since(start), "err", err)
 	return p.settle(s.ID, internal(err))
-}
-
-// log has the keys of each line about a session, as a line about a request of it.
-func (p *Publisher) log(s *journal.Session) *slog.Logger {
-	log := p.cfg.Log.With("session", s.ID, "token", s.Token)
-	if s.Subject != "" {
-		log = log.With("subject", s.Subject)
-	}
-	return log.With("remote", s.Remote, "request", s.Request)
-}
-
-// maxPublished is how many refs of a session have a line of their own in the log.
-const maxPublished = 100
-
-// logPublished tells which refs moved from where to where, and by whom.
-func logPublished(log *slog.Logger, s *journal.Session, took time.Duration) {
-	for _, r := range s.Refs[:min(len(s.Refs), maxPublished)] {
-		log.Info("published", "ref", r.Ref, "old", r.Old, "new", r.New,
-			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", took, "age", s.Age(time.Now()))
-	}
-	if more := len(s.Refs) - maxPublished; more > 0 {
-		log.Info("published more", "refs", more, "took", took)
-	}
 }
 
 // Outcome is why a session is not published: one of wire's codes, in words,

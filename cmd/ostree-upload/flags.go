@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -30,32 +31,32 @@ var errNoAddress = badUsage{hint.Add(errors.New("the address of the server is em
 
 // serverFlags are those of each command that speaks to a server.
 type serverFlags struct {
-	Address      string `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to speak to, or unix:PATH of its socket (${default})."`
-	Token        string `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile    string `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
+	Address string `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to speak to, or unix:PATH of its socket (${default})."`
+	tokenFlags
 	CAFile       string `name:"ca-file" env:"OSTREE_UPLOAD_CA_FILE" placeholder:"FILE" help:"Authorities to trust for HTTPS, in PEM, in place of the system's."`
 	ClientCert   string `env:"OSTREE_UPLOAD_CLIENT_CERT" placeholder:"FILE" help:"Client certificate, in PEM; read again for each connection."`
 	ClientKey    string `env:"OSTREE_UPLOAD_CLIENT_KEY" placeholder:"FILE" help:"Key of the client certificate (the same file)."`
 	InsecureHTTP bool   `name:"insecure-http" env:"OSTREE_UPLOAD_INSECURE_HTTP" help:"Allow plain HTTP to another machine: whoever is on the way can read the token."`
 }
 
-// server is the server that the flags name. There may be no token: the server then
-// refuses, and says how one gets a token.
-func (f *serverFlags) server() (client.Options, error) {
-	token, err := tokenOf(f.Token, f.TokenFile)
-	if err == nil && f.Address == "" {
-		err = errNoAddress
+// server is the server that the flags name, with the token. There may be no token: the
+// server then refuses, and says how one gets a token.
+func (f *serverFlags) server(ctx context.Context) (client.Options, error) {
+	opt := client.Options{
+		Address: f.Address, CAFile: f.CAFile, Cert: f.ClientCert, Key: f.ClientKey, InsecureHTTP: f.InsecureHTTP,
 	}
-	return client.Options{
-		Address: f.Address, Token: token, RenewToken: client.Renewal(f.TokenFile),
-		CAFile: f.CAFile, Cert: f.ClientCert, Key: f.ClientKey, InsecureHTTP: f.InsecureHTTP,
-	}, err
+	if f.Address == "" {
+		return opt, errNoAddress
+	}
+	var err error
+	opt.Token, opt.RenewToken, err = f.get(ctx, f.Address)
+	return opt, err
 }
 
 // again are the flags to repeat when a command is given again for the same server,
 // besides its address.
 func (f *serverFlags) again() (flags []string) {
-	for _, flag := range [][2]string{{"--token-file", f.TokenFile}, {"--ca-file", f.CAFile}, {"--client-cert", f.ClientCert}, {"--client-key", f.ClientKey}} {
+	for _, flag := range [][2]string{{"--token-file", f.TokenFile}, {"--token-command", f.TokenCommand}, {"--audience", f.Audience}, {"--ca-file", f.CAFile}, {"--client-cert", f.ClientCert}, {"--client-key", f.ClientKey}} {
 		if flag[1] != "" {
 			flags = append(flags, flag[0], flag[1])
 		}
@@ -70,19 +71,4 @@ func (f *serverFlags) again() (flags []string) {
 // there again, while a command that is printed must not have the password.
 func (f *serverFlags) addressStays() bool {
 	return f.Address == os.Getenv("OSTREE_UPLOAD_ADDRESS") && strings.Contains(f.Address, "@")
-}
-
-// tokenOf is the token of a flag, or of the environment as kong puts it there, or
-// of a file.
-func tokenOf(flag, file string) (string, error) {
-	if file == "" {
-		return flag, nil
-	}
-	if flag != "" && flag != os.Getenv("OSTREE_UPLOAD_TOKEN") {
-		if file == os.Getenv("OSTREE_UPLOAD_TOKEN_FILE") {
-			return flag, nil
-		}
-		return "", usage("--token and --token-file do not go together")
-	}
-	return client.ReadToken(file)
 }

@@ -165,7 +165,7 @@ func helped(args []string) []string {
 
 // unsetEmpty takes away variables that are empty, and so say nothing.
 func unsetEmpty() {
-	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE", "CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "INSECURE_HTTP"} {
+	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE", "TOKEN_COMMAND", "CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "INSECURE_HTTP"} {
 		if name = "OSTREE_UPLOAD_" + name; os.Getenv(name) == "" {
 			os.Unsetenv(name)
 		}

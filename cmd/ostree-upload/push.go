@@ -38,13 +38,14 @@ type PushCmd struct {
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
 	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
 	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	LimitRate *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
 	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
 	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
 }
 
 // Run pushes and prints the result.
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
-	opt, err := c.options()
+	opt, err := c.options(ctx)
 	if err == nil && c.Prune {
 		err = push.Prune(ctx, c.Repo, c.DryRun, app.Stderr)
 	}
@@ -88,12 +89,12 @@ func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.R
 }
 
 // options checks the flags that kong cannot.
-func (c *PushCmd) options() (push.Options, error) {
-	server, err := c.server()
-	if err != nil {
+func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
+	if err := c.check(); err != nil {
 		return push.Options{}, err
 	}
-	if err := c.check(); err != nil {
+	server, err := c.server(ctx)
+	if err != nil {
 		return push.Options{}, err
 	}
 	opt := push.Options{
@@ -103,6 +104,9 @@ func (c *PushCmd) options() (push.Options, error) {
 		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
+	}
+	if c.LimitRate != nil {
+		opt.Server.LimitRate = int64(*c.LimitRate)
 	}
 	if c.RetryFor != nil {
 		opt.RetryFor = time.Duration(*c.RetryFor)
@@ -136,6 +140,8 @@ func (c *PushCmd) check() error {
 		return usage("--jobs %d: give 1 to 64", c.Jobs)
 	case c.ChunkSize < 64<<10 || c.ChunkSize > 64<<20:
 		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes that much memory", c.ChunkSize)
+	case c.LimitRate != nil && *c.LimitRate < 1000:
+		return usage("--limit-rate %s: give at least 1kB, or leave it out for no limit", c.LimitRate)
 	case c.Resume != nil && *c.Resume == "":
 		return usage("--resume needs a session")
 	case slices.Contains(c.refs(), ""):
@@ -166,6 +172,9 @@ func (c *PushCmd) resuming() (flags []string) {
 	}
 	if c.ChunkSize != push.DefaultChunk {
 		flags = append(flags, fmt.Sprintf("--chunk-size=%s", c.ChunkSize))
+	}
+	if c.LimitRate != nil {
+		flags = append(flags, fmt.Sprintf("--limit-rate=%s", c.LimitRate))
 	}
 	return flags
 }

@@ -26,6 +26,14 @@ type serverCommands struct {
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
+// stoppedFlags name what can be read where no server runs.
+type stoppedFlags struct {
+	State string `placeholder:"DIR" help:"Read the sessions from this state folder, with the server stopped, instead of asking a server; nothing is changed."`
+}
+
+// look opens that folder.
+func (f *stoppedFlags) look() (sessionSource, error) { return server.OpenLook(f.State) }
+
 // serve logs as the configuration says. A log of JSON has the error in it, too.
 func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	settings, err := config.Load(c.Config)
@@ -78,7 +86,7 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 // options takes from the settings what holds until a restart; now gives the rest.
 func options(app *App, s *config.Config, now func() *config.Config) server.Options {
 	return server.Options{
-		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS,
+		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
 }

@@ -71,6 +71,9 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 // lastUse is when each token was last used.
 func lastUse(state string) (map[string]time.Time, error) {
 	used, err := lastuse.Read(state)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w; run this as the owner of the repository, or as root", err)
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return used, err
 	}

@@ -26,6 +26,8 @@ type answerError struct {
 	after   time.Duration // of Retry-After, or 0
 	text    string        // the first of the body, in which tus names its errors
 	passing bool          // another answer may come although this one sounds final
+	begun   bool          // it came while the request's body was sent, or after that
+	renewed bool          // it refused a token that there is another one for by now
 }
 
 func (e *answerError) Error() string { return e.problem.Error() }
@@ -81,8 +83,8 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 			p.Status = res.StatusCode
 			p.Request = t.requestOf(p.Request, res)
 			e.problem = &p
-			if p.Status == http.StatusUnauthorized && t.token.now() == "" {
-				p.HintIs = tokenHint
+			if p.Status == http.StatusUnauthorized && t.token.none() {
+				p.HintIs = tokenHint()
 			}
 			return e
 		}

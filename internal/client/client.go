@@ -13,9 +13,9 @@ type Options struct {
 	// one; or unix:/path of a socket. User and password in it are for a proxy.
 	Address string
 	Token   string
-	// RenewToken reads the token again when the server refuses it; nil: it does not
-	// change.
-	RenewToken func() (string, error)
+	// RenewToken gets the token anew when the server refuses it, and before an ID token
+	// expires; nil: it does not change.
+	RenewToken TokenSource
 	// CAFile holds the authorities to trust, in PEM; "": those of the system.
 	CAFile string
 	// Cert and Key are files of a client certificate and its key, in PEM, which are
@@ -23,6 +23,8 @@ type Options struct {
 	Cert, Key string
 	// InsecureHTTP lets an address be plain HTTP of another machine.
 	InsecureHTTP bool
+	// LimitRate is how many bytes a second all requests together may send; 0: no limit.
+	LimitRate int64
 }
 
 // A Client speaks the API of one server.
@@ -51,8 +53,9 @@ func Open(opt Options) (*Client, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	t := newTransport(a, secure, token)
-	t.token.read = opt.RenewToken
+	t := newTransport(a, secure, newThrottle(opt.LimitRate))
+	t.token.source = opt.RenewToken
+	t.token.set(token)
 	return &Client{at: a, base: a.url, transport: t, http: &http.Client{Transport: t}}, nil
 }
 

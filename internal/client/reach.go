@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 )
@@ -64,13 +65,7 @@ func (c *Client) explainCut(ctx context.Context, err error) error {
 }
 
 // direct tells whether requests go to the server's port without a proxy.
-func (c *Client) direct() bool {
-	if c.at.socket != "" {
-		return false
-	}
-	proxy, err := c.transport.http.Proxy(&http.Request{URL: c.base})
-	return err == nil && proxy == nil
-}
+func (c *Client) direct() bool { return c.at.socket == "" && c.transport.via == nil }
 
 // checkCertificates is err, or what the server says of certificates: since TLS 1.3 it
 // does so when it has read that of the client, which takes the handshake for done.
@@ -91,4 +86,12 @@ func (c *Client) checkCertificates(ctx context.Context, err error) error {
 }
 
 // tokenHint is the next step of a client that has no token.
-const tokenHint = "give it in OSTREE_UPLOAD_TOKEN, or by --token-file; if there is none yet, `ostree-upload gentoken` on the server makes one"
+func tokenHint() string {
+	switch {
+	case os.Getenv("GITHUB_ACTIONS") != "":
+		return "give the job `permissions: {id-token: write}`, and it pushes with its ID token; or give a token in OSTREE_UPLOAD_TOKEN"
+	case os.Getenv("GITLAB_CI") != "":
+		return "give the job an ID token as OSTREE_UPLOAD_ID_TOKEN under id_tokens, or a token in OSTREE_UPLOAD_TOKEN"
+	}
+	return "give it in OSTREE_UPLOAD_TOKEN, or by --token-file; if there is none yet, `ostree-upload gentoken` on the server makes one"
+}

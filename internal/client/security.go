@@ -149,15 +149,14 @@ func (s *security) refused(alert string, err error) error {
 	default:
 		return err
 	}
-	if s.cert == "" {
-		return &certificateError{fmt.Errorf("%s: %w", what, err),
-			"give the certificate and its key by --client-cert and --client-key (OSTREE_UPLOAD_CLIENT_CERT, OSTREE_UPLOAD_CLIENT_KEY)"}
-	}
-	return &certificateError{fmt.Errorf("%s: %w", what, err), s.refusedHint()}
+	return &certificateError{fmt.Errorf("%s: %w", what, err), s.clientHint()}
 }
 
-// refusedHint tells what is known here of a certificate that the server refuses.
-func (s *security) refusedHint() string {
+// clientHint is the next step where a server wants a client certificate, or another one.
+func (s *security) clientHint() string {
+	if s.cert == "" {
+		return "give the certificate and its key by --client-cert and --client-key (OSTREE_UPLOAD_CLIENT_CERT, OSTREE_UPLOAD_CLIENT_KEY)"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	leaf := s.pair.Leaf

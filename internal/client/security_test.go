@@ -163,6 +163,19 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
+// A proxy that wants a client certificate may ask for it in an answer.
+func TestClientCertificateForAProxy(t *testing.T) {
+	_, c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Server", "nginx/1.22.1")
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, "<html><head><title>400 No required SSL certificate was sent</title></head></html>")
+	})
+	_, err := c.Info(t.Context())
+	if KindOf(err) != Permanent || !strings.Contains(err.Error(), "nginx") || !strings.Contains(hint.Of(err), "--client-cert") {
+		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
+}
+
 // A client certificate that is renewed while a push runs is used from the next
 // connection on, and not before both of its files are there.
 func TestClientCertificateIsRenewed(t *testing.T) {

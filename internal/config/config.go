@@ -44,18 +44,20 @@ const (
 
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repo       string         // path of the production repository
-	Address    string         // host:port to listen on
-	State      string         // state folder; "" for the one inside the repository
-	TLS        TLS            // both empty: plain HTTP
-	Summary    string         // SummaryAuto, SummaryAlways or SummaryNever
-	SessionTTL units.Duration // an open session that is idle for longer expires
-	History    units.Duration // how long finished sessions are remembered
-	LogFormat  string         // LogText or LogJSON
-	Grace      units.Duration // how long a stopping server waits for requests under way
-	Limits     Limits
-	Tokens     []token.Token
-	OIDC       []token.Trust // whose ID tokens are taken besides
+	Repo    string // path of the production repository
+	Address string // host:port to listen on
+	State   string // state folder; "" for the one inside the repository
+	TLS     TLS    // both empty: plain HTTP
+	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
+	MetricsAddress string
+	Summary        string         // SummaryAuto, SummaryAlways or SummaryNever
+	SessionTTL     units.Duration // an open session that is idle for longer expires
+	History        units.Duration // how long finished sessions are remembered
+	LogFormat      string         // LogText or LogJSON
+	Grace          units.Duration // how long a stopping server waits for requests under way
+	Limits         Limits
+	Tokens         []token.Token
+	OIDC           []token.Trust // whose ID tokens are taken besides
 
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }

@@ -28,6 +28,7 @@ repo: /srv/ostree/repo
 address: "127.0.0.1:9000"
 state: /srv/ostree/state
 tls: {cert: /etc/cert.pem, key: /etc/key.pem, client-ca: /etc/clients.pem}
+metrics-address: 127.0.0.1:9100
 summary: never
 log-format: json
 session-ttl: 24h
@@ -59,7 +60,7 @@ tokens:
 	want := &Config{
 		TrustedProxies: proxies,
 		Repo:           "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
-		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, Summary: SummaryNever, LogFormat: LogJSON,
+		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", Summary: SummaryNever, LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
 		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
 		Tokens: []token.Token{

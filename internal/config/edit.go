@@ -153,6 +153,23 @@ func findTokens(text []byte) (list, key *yaml.Node, err error) {
 	return nil, nil, nil
 }
 
+// entryAt is the index in the list's nodes of the token at this place: an entry
+// without a value is none.
+func entryAt(list *yaml.Node, at int) int {
+	for i, n := range list.Content {
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n.ShortTag() != "!!null" {
+			at--
+		}
+		if at < 0 {
+			return i
+		}
+	}
+	return len(list.Content) - 1 // not with a list that was parsed
+}
+
 // lastLine is the highest line on which a node of n starts. A value of several
 // lines goes on behind it, which withToken then notices.
 func lastLine(n *yaml.Node) int {

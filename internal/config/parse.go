@@ -32,12 +32,13 @@ type fileForm struct {
 		Key      yaml.Node `yaml:"key"`
 		ClientCA yaml.Node `yaml:"client-ca"`
 	} `yaml:"tls"`
-	Summary    yaml.Node `yaml:"summary"`
-	LogFormat  yaml.Node `yaml:"log-format"`
-	SessionTTL yaml.Node `yaml:"session-ttl"`
-	History    yaml.Node `yaml:"history"`
-	Grace      yaml.Node `yaml:"grace"`
-	Limits     struct {
+	MetricsAddress yaml.Node `yaml:"metrics-address"`
+	Summary        yaml.Node `yaml:"summary"`
+	LogFormat      yaml.Node `yaml:"log-format"`
+	SessionTTL     yaml.Node `yaml:"session-ttl"`
+	History        yaml.Node `yaml:"history"`
+	Grace          yaml.Node `yaml:"grace"`
+	Limits         struct {
 		MaxObjectSize   yaml.Node `yaml:"max-object-size"`
 		MaxMetadataSize yaml.Node `yaml:"max-metadata-size"`
 		MaxSessionSize  yaml.Node `yaml:"max-session-size"`
@@ -93,6 +94,7 @@ func Parse(text []byte) (*Config, error) {
 	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
 		p.errorf(&form.TLS.ClientCA, "tls.client-ca", "needs cert and key: there are no client certificates without HTTPS")
 	}
+	p.address(&form.MetricsAddress, "metrics-address", &c.MetricsAddress)
 	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)

@@ -129,7 +129,7 @@ func renewLines(old []byte, at int, t token.Token) ([]byte, error) {
 	if last := &lines[len(lines)-1]; *last != "" {
 		*last += "\n"
 	}
-	entry := list.Content[at]
+	entry := list.Content[entryAt(list, at)]
 	hash, hashKey := valueOf(entry, "sha256")
 	if hash == nil || hashKey.Line == entry.Line && entry.Style&yaml.FlowStyle != 0 || lastLine(entry) > len(lines) {
 		return old, nil // not written as usual
@@ -179,7 +179,7 @@ func encodeRenewed(old []byte, at int, t token.Token) ([]byte, error) {
 	if list.Kind == yaml.AliasNode {
 		list = list.Alias
 	}
-	entry := list.Content[at]
+	entry := list.Content[entryAt(list, at)]
 	if entry.Kind == yaml.AliasNode {
 		entry = entry.Alias
 	}

@@ -93,7 +93,7 @@ func cutToken(old []byte, at int) ([]byte, error) {
 		return nil, err
 	}
 	lines := strings.SplitAfter(string(old), "\n")
-	entry := list.Content[at]
+	entry := list.Content[entryAt(list, at)]
 	to := lastLine(entry)
 	if list.Style&yaml.FlowStyle != 0 || to > len(lines) {
 		return old, nil // not written as usual
@@ -115,6 +115,7 @@ func encodeWithout(old []byte, at int) ([]byte, error) {
 	if list.Kind == yaml.AliasNode {
 		list = list.Alias
 	}
+	at = entryAt(list, at)
 	list.Content = slices.Delete(list.Content, at, at+1)
 	return encoded(&doc)
 }

@@ -24,6 +24,7 @@ const (
 	readBurst = 5                // times at once, then
 	readEvery = 30 * time.Second // once in each such time
 	readTime  = 10 * time.Second // for the whole of it
+	tryAfter  = 3 * time.Second  // what failed is worth another try, at the earliest
 	mostBytes = 1 << 20          // of each answer
 	mostKeys  = 100
 
@@ -85,17 +86,23 @@ func (i *issuer) begin() (r *reading, own bool, err error) {
 		return i.reading, false, nil
 	}
 	now := i.of.now()
-	turn := i.budget.ReserveN(now, 1)
-	if wait := turn.DelayFrom(now); wait > 0 {
-		turn.CancelAt(now)
+	if wait := i.untilNext(now); wait > 0 {
 		return nil, true, &UnavailableError{i.url, wait}
 	}
+	i.budget.AllowN(now, 1)
 	r = &reading{done: make(chan struct{})}
 	if !i.of.start(func() { i.read(r) }) {
 		return nil, true, &UnavailableError{i.url, readEvery}
 	}
 	i.reading = r
 	return r, true, nil
+}
+
+// untilNext is how long it is until the keys may be read again.
+func (i *issuer) untilNext(now time.Time) time.Duration {
+	turn := i.budget.ReserveN(now, 1)
+	defer turn.CancelAt(now)
+	return turn.DelayFrom(now)
 }
 
 // read reads the keys. Those before stay if it fails, and the log has a line when that
@@ -110,7 +117,7 @@ func (i *issuer) read(r *reading) {
 	i.reading = nil
 	now := i.of.now()
 	if err != nil {
-		r.err = &UnavailableError{i.url, readEvery}
+		r.err = &UnavailableError{i.url, max(tryAfter, i.untilNext(now))}
 		if i.failing.IsZero() && i.of.ctx.Err() == nil {
 			i.failing = now
 			i.of.log.Warn("the keys of an issuer of ID tokens cannot be read", "issuer", i.url, "known", len(i.keys), "err", fmt.Sprintf("%.300v", err))

@@ -146,6 +146,7 @@ func (o *Options) fill() {
 	if o.ChunkSize <= 0 {
 		o.ChunkSize = DefaultChunk
 	}
+	o.fitRate()
 	if o.FirstContact == 0 {
 		o.FirstContact = o.RetryFor
 	}

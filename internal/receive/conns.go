@@ -87,6 +87,12 @@ func (c *conns) state(n net.Conn, state http.ConnState) {
 	}
 }
 
+func (c *conns) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
+}
+
 // share is how much one address may have of all.
 func (c *conns) share() int { return max(1, c.most*3/4) }
 

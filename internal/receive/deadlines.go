@@ -27,6 +27,9 @@ type timedWriter struct {
 	status int // 0 before there is one
 }
 
+// sent is the status of the answer: net/http sends 200 where nothing was written.
+func (w *timedWriter) sent() int { return cmp.Or(w.status, http.StatusOK) }
+
 // Unwrap lets http.ResponseController through.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
@@ -39,7 +42,7 @@ func (w *timedWriter) WriteHeader(status int) {
 }
 
 func (w *timedWriter) Write(b []byte) (n int, err error) {
-	w.status = cmp.Or(w.status, http.StatusOK)
+	w.status = w.sent()
 	for {
 		w.renew()
 		part := b[n:min(len(b), n+answerPart)]

@@ -68,8 +68,9 @@ func (s *Server) logProblem(r *request, p *wire.Problem, err error) {
 	}
 }
 
-// answered logs, at debug, each request and how it ended.
-func (s *Server) answered(r *request, to route, status int) {
+// answered counts a request, and logs it at debug.
+func (s *Server) answered(r *request, to route, status int, counted func(status int)) {
+	counted(status)
 	s.log(r).Debug("request answered", "method", r.Method, "route", to.pattern, "status", status, "took", time.Since(r.began))
 }
 

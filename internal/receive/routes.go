@@ -39,7 +39,7 @@ type handlerFunc func(w http.ResponseWriter, r *request) error
 // routes is the table. A path that is not in it is answered as one that does not
 // exist, and only to who has a token.
 func (s *Server) routes() []route {
-	return []route{
+	routes := []route{
 		{"GET /healthz", anyone, s.healthz},
 		{"GET /api/v1/info", holder, small(s.info)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
@@ -59,6 +59,10 @@ func (s *Server) routes() []route {
 		{"PATCH /files/{id}/{name}", owner, s.writeUpload},
 		{"DELETE /files/{id}/{name}", owner, s.writeUpload},
 	}
+	if s.cfg.Metrics != nil {
+		routes = append(routes, route{"GET /metrics", meter, small(s.metrics)})
+	}
+	return routes
 }
 
 // request is an HTTP request with what its route's who found out.
@@ -83,6 +87,15 @@ func holder(*Server, *request) error { return nil }
 
 // viewer may see the session, and abort it.
 func viewer(s *Server, r *request) error { return s.find(r, r.PathValue("id")) }
+
+// meter may read the metrics.
+func meter(_ *Server, r *request) error {
+	if r.token.May(token.Metrics) {
+		return nil
+	}
+	return wire.Errorf(wire.Forbidden, "token %s may not read the metrics", r.token.Name).
+		WithHint("use one that may: ostree-upload gentoken --name prometheus --scope metrics")
+}
 
 // owner holds a token of the name that opened the session, and may push.
 func owner(s *Server, r *request) error { return s.findOwn(r, r.PathValue("id")) }
@@ -159,6 +172,8 @@ func (s *Server) answer(route route) http.Handler {
 		defer end(nil)
 		q := &request{Request: r.WithContext(ctx), id: requestID(r), remote: s.remote(r), began: time.Now()}
 		w.Header().Set(wire.RequestHeader, q.id)
+		counted := s.cfg.Count(route.pattern)
+		defer func() { s.answered(q, route, answer.sent(), counted) }()
 		leave, err := s.enter(w, q)
 		defer leave()
 		if err == nil {
@@ -179,7 +194,6 @@ func (s *Server) answer(route route) http.Handler {
 		if err != nil {
 			s.fail(w, q, err)
 		}
-		s.answered(q, route, answer.status)
 	})
 }
 

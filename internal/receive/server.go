@@ -43,12 +43,18 @@ type Config struct {
 	Publisher *publish.Publisher
 	LastUse   *lastuse.Record
 	Log       *slog.Logger
+	// Metrics answers GET /metrics for a token that may read them; nil: there is
+	// nothing at that path.
+	Metrics http.Handler
+	// Count counts a request of a route until it is answered; nil: nobody counts.
+	Count func(route string) (answered func(status int))
 }
 
 // Server answers requests.
 type Server struct {
 	cfg     Config
 	tus     http.Handler
+	counts  handler.Metrics // tusd's
 	conns   *conns
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
@@ -61,6 +67,9 @@ type Server struct {
 
 // New makes a Server.
 func New(cfg Config) (*Server, error) {
+	if cfg.Count == nil {
+		cfg.Count = func(string) func(int) { return func(int) {} }
+	}
 	s := &Server{
 		cfg: cfg, conns: newConns(func(peer string) bool { return cfg.Settings().TrustedProxies.Trusts(peer) }),
 		idTokens: idtoken.New(cfg.Log),
@@ -71,6 +80,12 @@ func New(cfg Config) (*Server, error) {
 	s.tus, err = s.newTus()
 	return s, err
 }
+
+// TusCounts is what tusd counts.
+func (s *Server) TusCounts() handler.Metrics { return s.counts }
+
+// Connections counts those that are open.
+func (s *Server) Connections() int { return s.conns.count() }
 
 // Healthy is an error unless the repository and the journal can be used.
 func (s *Server) Healthy() error { return errors.Join(s.repoThere(), s.cfg.Journal.Err()) }
@@ -85,6 +100,12 @@ func (s *Server) healthz(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	fmt.Fprintln(w, "ok")
+	return nil
+}
+
+// metrics is GET /metrics.
+func (s *Server) metrics(w http.ResponseWriter, r *request) error {
+	s.cfg.Metrics.ServeHTTP(w, r.Request)
 	return nil
 }
 

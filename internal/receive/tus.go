@@ -55,6 +55,7 @@ func (s *Server) newTus() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.counts = h.Metrics
 	return http.StripPrefix(uploadsPath, h), nil
 }
 

@@ -58,6 +58,13 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return c.current, nil
 }
 
+// end is when the pair in use ends.
+func (c *certificate) end() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.expires()
+}
+
 // reload reads the files again, also if they look unchanged.
 func (c *certificate) reload() {
 	c.mu.Lock()

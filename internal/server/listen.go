@@ -22,6 +22,7 @@ type entrance struct {
 	listeners []net.Listener
 	pair      *certificate // for HTTPS; nil: plain HTTP
 	activated bool         // systemd listens, and has passed the sockets on
+	metrics   net.Listener // for the metrics alone; nil: none
 }
 
 // openEntrance listens at the address, or at the sockets that systemd has passed on,
@@ -32,12 +33,20 @@ func openEntrance(opt Options, pair *certificate) (*entrance, error) {
 		e.activated = true
 		return e, e.use(files)
 	}
-	l, err := listen(opt.Address, opt.Repo)
+	l, err := listen(opt.Address, opt.Repo, "--address")
 	if err != nil {
 		return e, err
 	}
 	e.add(l)
 	return e, nil
+}
+
+// openMetrics listens for those who read the metrics, if they have an address.
+func (e *entrance) openMetrics(address, repo string) (err error) {
+	if address != "" {
+		e.metrics, err = listen(address, repo, "metrics-address")
+	}
+	return err
 }
 
 // add puts HTTPS before a port if there is a certificate. What goes over a unix socket
@@ -81,6 +90,9 @@ func (e *entrance) close() (err error) {
 	for _, l := range e.listeners {
 		err = errors.Join(err, l.Close())
 	}
+	if e.metrics != nil {
+		err = errors.Join(err, e.metrics.Close())
+	}
 	return err
 }
 
@@ -88,13 +100,17 @@ func (e *entrance) close() (err error) {
 func (e *entrance) String() string {
 	var all []string
 	for _, l := range e.listeners {
-		name := l.Addr().String()
-		if l.Addr().Network() == "unix" {
-			name = "unix:" + name
-		}
-		all = append(all, name)
+		all = append(all, nameOf(l))
 	}
 	return strings.Join(all, ",")
+}
+
+// nameOf is a listener's address as the configuration has it.
+func nameOf(l net.Listener) string {
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return l.Addr().String()
 }
 
 // keys are what the log tells of it.
@@ -103,18 +119,21 @@ func (e *entrance) keys() []any {
 	if e.activated {
 		keys = append(keys, "sockets", "systemd")
 	}
+	if e.metrics != nil {
+		keys = append(keys, "metrics", nameOf(e.metrics))
+	}
 	return keys
 }
 
-// listen opens a port or a unix socket.
-func listen(address, repo string) (net.Listener, error) {
+// listen opens a port or a unix socket, at an address that was given by a flag or key.
+func listen(address, repo, by string) (net.Listener, error) {
 	if path, ok := config.SocketPath(address); ok {
 		return listenAtSocket(path, repo)
 	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, hint.Add(fmt.Errorf("listen on %s: %w", address, unix.EADDRINUSE),
-			"stop what listens there, or name another address with --address")
+			"stop what listens there, or name another address with %s", by)
 	}
 	return l, err
 }

@@ -46,7 +46,11 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 	if opt.lock, err = lockEarly(ctx, opt); err != nil {
 		return nil, nil, err
 	}
+	opt.pair = pair
 	if e, err = openEntrance(opt, pair); err == nil {
+		err = e.openMetrics(opt.MetricsAddress, opt.Repo)
+	}
+	if err == nil {
 		err = settle(opt, pair)
 	}
 	if err != nil {
@@ -55,6 +59,7 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 	if s, err = Open(ctx, opt); err != nil {
 		return nil, nil, errors.Join(err, e.close())
 	}
+	s.metricsAt = e.metrics
 	return s, e, nil
 }
 

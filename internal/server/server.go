@@ -32,6 +32,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/lastuse"
+	"github.com/lirios/ostree-upload/internal/metrics"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
 	"github.com/lirios/ostree-upload/journal"
@@ -45,8 +46,11 @@ type Options struct {
 	State   string // the state folder
 	Address string // host:port to listen on
 	TLS     config.TLS
-	Init    bool // make the repository if there is none
-	Verify  bool // what is staged, even after a clean stop
+	// MetricsAddress is host:port of the metrics; "": they are at Address, for tokens
+	// that may read them.
+	MetricsAddress string
+	Init           bool // make the repository if there is none
+	Verify         bool // what is staged, even after a clean stop
 	// WaitLock is how long to wait for the end of another server of the repository.
 	WaitLock time.Duration
 
@@ -61,8 +65,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	lock    *os.File // the repository's, nil if it is not taken yet
-	workers int      // uploads that are ingested at a time; 0 for one on each core
+	lock    *os.File     // the repository's, nil if it is not taken yet
+	pair    *certificate // nil: plain HTTP
+	workers int          // uploads that are ingested at a time; 0 for one on each core
 }
 
 // Server is a repository that is served. Its parts stand in the order in which
@@ -77,6 +82,8 @@ type Server struct {
 	Publisher *publish.Publisher
 	Journal   *journal.Journal
 	LastUse   *lastuse.Record // of tokens, by name
+	metrics   *metrics.Metrics
+	metricsAt net.Listener // nil: at the address of all else
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and
@@ -125,6 +132,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
 		Workers: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Limits: s.limits,
+		MayPush: s.mayPush,
 	})
 	if err != nil {
 		return err
@@ -135,26 +143,43 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
+	s.metrics = metrics.New(opt.Version)
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
+		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published},
 	})
 	if err := s.Publisher.Recover(); err != nil {
 		return err
 	}
-	s.API, err = receive.New(receive.Config{
+	api := receive.Config{
 		Version: opt.Version, Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
-	})
-	return err
+		Count: s.metrics.Request,
+	}
+	if opt.MetricsAddress == "" {
+		api.Metrics = s.metrics.Handler()
+	}
+	if s.API, err = receive.New(api); err != nil {
+		return err
+	}
+	s.watch()
+	return nil
 }
 
 func (s *Server) limits() tusstore.Limits {
 	l := s.opt.Settings().Limits
 	return tusstore.Limits{
 		MaxObjectSize: int64(l.MaxObjectSize), MaxMetadata: int64(l.MaxMetadataSize), MaxInflated: int64(l.MaxSessionSize),
+		MinFree: int64(l.MinFreeSpace),
 	}
+}
+
+// mayPush tells whether the token of a name may push a ref now.
+func (s *Server) mayPush(name, ref string) bool {
+	t := s.token(name)
+	return t != nil && t.MayPush(ref)
 }
 
 func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
@@ -182,6 +207,9 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	})
 	g.Go(func() error { return s.Publisher.Run(publishing) })
 	g.Go(func() error { return s.LastUse.Run(using) })
+	if s.metricsAt != nil {
+		g.Go(func() error { return s.serveMetrics(ctx, s.metricsAt) })
+	}
 	g.Go(func() error {
 		select {
 		case <-s.Journal.Failed():

@@ -92,7 +92,7 @@ func (h *host) start() {
 	must.OK(h.t, err)
 	h.address = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), Settings: file.Current, Log: log})
+	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), MetricsAddress: c.MetricsAddress, Settings: file.Current, Log: log})
 	must.OK(h.t, err)
 	ended := make(chan error, 1)
 	running := h.Server
@@ -198,6 +198,9 @@ var settings = map[string]setting{
 		h.publish()
 		_, err := os.Stat(h.path("prod/summary"))
 		return fmt.Sprint(err == nil)
+	}},
+	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
+		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},
 	"log-format": {"log-format", "json", func(h *host) string {
 		h.open()

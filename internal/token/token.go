@@ -189,7 +189,7 @@ var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 // CheckName reports what a token cannot be called.
 func CheckName(name string) error {
 	if !tokenName.MatchString(name) {
-		return fmt.Errorf("%q is not a token name: up to 64 letters, digits and any of . _ @ + -", name)
+		return fmt.Errorf("%.100q is not a token name: up to 64 letters, digits and any of . _ @ + -", name)
 	}
 	return nil
 }
@@ -197,7 +197,7 @@ func CheckName(name string) error {
 // CheckScope reports a scope that there is not.
 func CheckScope(scope string) error {
 	if !slices.Contains(Scopes, scope) {
-		return fmt.Errorf("scope %q is not one of %s", scope, strings.Join(Scopes, ", "))
+		return fmt.Errorf("scope %.100q is not one of %s", scope, strings.Join(Scopes, ", "))
 	}
 	return nil
 }

@@ -4,6 +4,9 @@ package wire
 
 // Headers of requests.
 const (
+	// RequestHeader is the ID of a request, in its answer, too. All requests of one
+	// push have the same, and the server logs it.
+	RequestHeader = "X-Request-ID"
 	// TokenHeader holds the token where a proxy has Authorization for itself.
 	TokenHeader = "Ostree-Upload-Token"
 	// OverrideHeader names the method that a POST stands for, where something on the

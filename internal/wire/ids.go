@@ -8,10 +8,6 @@ import (
 	"regexp"
 )
 
-// RequestHeader is the header of a request's ID, in the request and in its answer.
-// All requests of one push have the same, and the server logs it.
-const RequestHeader = "X-Request-ID"
-
 var (
 	sessionID = regexp.MustCompile(`^[a-z2-7]{16}$`)
 	packName  = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)

@@ -38,7 +38,7 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -90,7 +90,7 @@ _ostree_upload_client() {
 	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	esac
 	case $prev in
-	--address | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -112,22 +112,22 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
-		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		commands='list show abort'
 		;;
 	'sessions list')
-		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		;;
 	'sessions show')
-		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'sessions abort')
-		flags='-a --address -t --token --token-file --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	esac

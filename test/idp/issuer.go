@@ -5,6 +5,7 @@
 package idp
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"maps"
 	"net"
@@ -30,6 +31,7 @@ type Issuer struct {
 	mu       sync.Mutex
 	fault    http.HandlerFunc
 	requests int
+	given    int // ID tokens of GitHub
 }
 
 // Start starts an issuer, which stops at the end of the test.
@@ -84,6 +86,13 @@ func (i *Issuer) Requests() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.requests
+}
+
+// Given counts the ID tokens that jobs in GitHub Actions got.
+func (i *Issuer) Given() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.given
 }
 
 // Rotate replaces the issuer's key by another.
@@ -149,23 +158,26 @@ func (i *Issuer) SignWith(pair *mockoidc.Keypair, claims Claims) string {
 	return signed
 }
 
-// GitHub answers as the endpoint of GitHub's runners from which a job gets its ID
-// tokens, each valid for some time, and only with the runner's own token.
-func (i *Issuer) GitHub(runner string, validity time.Duration) *httptest.Server {
+// GitHub starts the endpoint from which a job in GitHub Actions gets its ID tokens, each
+// valid for some time, for whoever has the runner's own token. It returns its URL.
+func (i *Issuer) GitHub(runner string, validity time.Duration) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		audience := r.URL.Query().Get("audience")
 		if r.Header.Get("Authorization") != "Bearer "+runner || audience == "" || r.URL.Query().Get("api-version") == "" {
 			http.Error(w, "no", http.StatusUnauthorized)
 			return
 		}
-		claims := i.Job(audience).With(Claims{"exp": time.Now().Add(validity).Unix(), "jti": time.Now().String()})
+		claims := i.Job(audience).With(Claims{"exp": time.Now().Add(validity).Unix(), "jti": rand.Text()})
 		signed, err := i.Keypair().SignJWT(jwt.MapClaims(claims))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+		i.mu.Lock()
+		i.given++
+		i.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(map[string]any{"count": len(signed), "value": signed}) // who asked may be gone
 	}))
 	i.t.Cleanup(s.Close)
-	return s
+	return s.URL + "/token?api-version=2.0"
 }
