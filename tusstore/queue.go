@@ -24,6 +24,10 @@ type task struct {
 	cancel context.CancelFunc
 	since  time.Time     // when it got its worker
 	turn   chan struct{} // closed when it gets one again
+	window int64         // of a pack that needs a large one
+	wide   bool          // it has that
+
+	refused error // why the pack is none
 }
 
 // queue holds the complete uploads that wait for a worker or are with one, and
@@ -46,6 +50,7 @@ type queue struct {
 	begun    int                         // tasks that have a worker, or had one and wait
 	last     uint64                      // number of the last task pushed
 	turns    uint64                      // how often a worker was given
+	wide     wide
 }
 
 // line is what waits for the workers of one token.
@@ -55,6 +60,8 @@ type line struct {
 	working int     // workers that it has
 	open    int     // tasks in all
 	turn    uint64  // when it got a worker last
+
+	wideTurn uint64 // when it got a large window last
 }
 
 // begunPerWorker bounds the tasks that are begun and not ended.
@@ -206,6 +213,7 @@ func (q *queue) finish(t *task, err error) {
 		put(q.failed, t.job, err)
 	}
 	t.cancel()
+	q.closeWide(t)
 	drop(q.open, t.job)
 	l := q.lines[t.token]
 	l.working--

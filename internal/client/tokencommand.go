@@ -64,11 +64,10 @@ func failedCommand(err error, said string) error {
 	if said = strings.TrimSpace(said); said != "" {
 		text += ": " + said
 	}
-	var exit *exec.ExitError
-	if code := 0; errors.As(err, &exit) {
-		if code = exit.ExitCode(); code == 126 || code == 127 { // the shell could not run it
-			return errors.New(text)
-		}
+	exit := new(exec.ExitError)
+	ran := !errors.As(err, &exit) || exit.ExitCode() != 126 && exit.ExitCode() != 127 // of the shell
+	if !ran || errors.Is(err, exec.ErrNotFound) {
+		return errors.New(text)
 	}
 	return retryableError{errors.New(text)}
 }

@@ -74,6 +74,12 @@ func TestTokenCommand(t *testing.T) {
 	}
 }
 
+// Where there is no shell, trying again does not help.
+func TestTokenCommandWithoutShell(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	gets(t, TokenCommand("echo token"), "", `"sh": executable file not found`, Permanent)
+}
+
 // A signal ends the command, and all that it has started.
 func TestTokenCommandIsEnded(t *testing.T) {
 	dir := t.TempDir()

@@ -28,6 +28,9 @@ func trusting(t *testing.T) (*ts.Server, *idp.Issuer) {
 		c.OIDC = []token.Trust{{
 			Issuer: issuer.URL, Audience: audience, Claims: map[string][]string{"repository": {"example/os"}},
 			Name: "gh-os", Refs: &[]string{"os/**"}, Scopes: []string{token.Push},
+		}, {
+			Issuer: issuer.URL, Audience: audience, Claims: map[string][]string{"repository": {"example/apps"}},
+			Name: "gh-apps", Scopes: []string{token.Push},
 		}}
 	})
 	return s, issuer
@@ -57,7 +60,9 @@ func TestPushWithIDToken(t *testing.T) {
 	body, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: "x", New: commit.String()}}})
 	must.OK(t, err)
 	first.Want(403, "POST", "/api/v1/sessions", body)
-	s.Client(s.Other).Want(404, "GET", "/api/v1/sessions/"+session.ID, nil)
+	other := s.Client(issuer.Sign(issuer.Job(audience).With(idp.Claims{"repository": "example/apps"})))
+	other.Want(404, "GET", "/api/v1/sessions/"+session.ID, nil)
+	other.Want(201, "POST", "/api/v1/sessions", body)
 }
 
 // An ID token that is not taken is answered 401 with what to do, and the log says what

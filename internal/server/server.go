@@ -140,6 +140,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
 		Workers: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Limits: s.limits,
+		MayPush: s.mayPush,
 	})
 	if err != nil {
 		return err
@@ -179,7 +180,14 @@ func (s *Server) limits() tusstore.Limits {
 	l := s.opt.Settings().Limits
 	return tusstore.Limits{
 		MaxObjectSize: int64(l.MaxObjectSize), MaxMetadata: int64(l.MaxMetadataSize), MaxInflated: int64(l.MaxSessionSize),
+		MinFree: int64(l.MinFreeSpace),
 	}
+}
+
+// mayPush tells whether the token of a name may push a ref now.
+func (s *Server) mayPush(name, ref string) bool {
+	t := s.token(name)
+	return t != nil && t.MayPush(ref)
 }
 
 func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }

@@ -168,6 +168,9 @@ type Info struct {
 	Free         *int64     `json:"free,omitempty"`         // bytes that uploads may still take on the disk
 	FreeBecause  string     `json:"free-because,omitempty"` // what keeps that from being more, in words
 	Token        *InfoToken `json:"token,omitempty"`
+	// Encodings are how objects may travel: package encode has the names. Without any,
+	// only in archive form.
+	Encodings []string `json:"encodings,omitempty"`
 }
 
 // InfoToken says what the token of the request may do.
@@ -186,6 +189,12 @@ type InfoLimits struct {
 	MaxPackPayload  int64 `json:"max-pack-payload"`
 	MaxNames        int   `json:"max-names"`
 	MaxRefs         int   `json:"max-refs"` // of one session
+	// Of packs of the second kind; see package encode.
+	MaxWindow   int64 `json:"max-window,omitempty"`
+	MaxInflated int64 `json:"max-inflated,omitempty"`
+	MaxFrames   int   `json:"max-frames,omitempty"`
+	MaxMade     int64 `json:"max-made,omitempty"`
+	MaxSource   int64 `json:"max-source,omitempty"`
 }
 
 // Codes of errors (RFC 9457 type URNs end in them) and of session outcomes.
