@@ -65,13 +65,7 @@ func (c *Client) explainCut(ctx context.Context, err error) error {
 }
 
 // direct tells whether requests go to the server's port without a proxy.
-func (c *Client) direct() bool {
-	if c.at.socket != "" {
-		return false
-	}
-	proxy, err := c.transport.http.Proxy(&http.Request{URL: c.base})
-	return err == nil && proxy == nil
-}
+func (c *Client) direct() bool { return c.at.socket == "" && c.transport.via == nil }
 
 // checkCertificates is err, or what the server says of certificates: since TLS 1.3 it
 // does so when it has read that of the client, which takes the handshake for done.

@@ -165,8 +165,8 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 	return nil
 }
 
-// fewProblems is how many problems of a session a list shows.
-const fewProblems = 10
+// FewProblems is how many problems of a session a list shows.
+const FewProblems = 10
 
 // listSessions is GET /api/v1/sessions, a page of it.
 func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
@@ -226,7 +226,7 @@ func (s *Server) withProblems(session *journal.Session) error {
 	if session.Error == "" && session.Counts.Rejected == 0 {
 		return nil
 	}
-	found, err := s.cfg.Journal.Problems(session.ID, fewProblems)
+	found, err := s.cfg.Journal.Problems(session.ID, FewProblems)
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil // forgotten just now
 	}
@@ -314,6 +314,16 @@ func closed(session *journal.Session) error {
 
 // document is a session as the API shows it.
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
+	d := Document(j)
+	d.Bytes.Received += s.cfg.Store.Received(j.ID)
+	if withUploads {
+		d.Uploads = s.cfg.Store.Uploads(j.ID)
+	}
+	return d
+}
+
+// Document is a session as the API shows it, as far as the journal knows it.
+func Document(j *journal.Session) wire.Session {
 	d := wire.Session{
 		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token,
 		Refs: j.Refs, RefCount: j.RefCount, Moves: j.Moves,
@@ -327,10 +337,6 @@ func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	}
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
-	}
-	d.Bytes.Received += s.cfg.Store.Received(j.ID)
-	if withUploads {
-		d.Uploads = s.cfg.Store.Uploads(j.ID)
 	}
 	return d
 }

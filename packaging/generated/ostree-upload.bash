@@ -75,21 +75,25 @@ _ostree_upload() {
 	'sessions --ca-file') _ostree_upload_files -f; return ;;
 	'sessions --client-cert') _ostree_upload_files -f; return ;;
 	'sessions --client-key') _ostree_upload_files -f; return ;;
+	'sessions --state') _ostree_upload_files -d; return ;;
 	'sessions --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions list --token-file') _ostree_upload_files -f; return ;;
 	'sessions list --ca-file') _ostree_upload_files -f; return ;;
 	'sessions list --client-cert') _ostree_upload_files -f; return ;;
 	'sessions list --client-key') _ostree_upload_files -f; return ;;
+	'sessions list --state') _ostree_upload_files -d; return ;;
 	'sessions list --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions show --token-file') _ostree_upload_files -f; return ;;
 	'sessions show --ca-file') _ostree_upload_files -f; return ;;
 	'sessions show --client-cert') _ostree_upload_files -f; return ;;
 	'sessions show --client-key') _ostree_upload_files -f; return ;;
+	'sessions show --state') _ostree_upload_files -d; return ;;
 	'sessions show --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions abort --token-file') _ostree_upload_files -f; return ;;
 	'sessions abort --ca-file') _ostree_upload_files -f; return ;;
 	'sessions abort --client-cert') _ostree_upload_files -f; return ;;
 	'sessions abort --client-key') _ostree_upload_files -f; return ;;
+	'sessions abort --state') _ostree_upload_files -d; return ;;
 	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'receive -c' | 'receive --config') _ostree_upload_files -f; return ;;
 	'receive -r' | 'receive --repo') _ostree_upload_files -d; return ;;
@@ -129,18 +133,18 @@ _ostree_upload() {
 		argument=REF
 		;;
 	'sessions')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		commands='list show abort'
 		;;
 	'sessions list')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		;;
 	'sessions show')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'sessions abort')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'receive')

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/outproxy"
 	"github.com/lirios/ostree-upload/test/site"
 )
 
@@ -121,6 +122,33 @@ func TestThroughFirewall(t *testing.T) {
 			if r := s.Push(b); r.Retries != 0 {
 				t.Errorf("%d retries", r.Retries)
 			}
+			site.Published(t, b, s.Prod)
+		})
+	}
+}
+
+// From a network that has the way out by a proxy alone, with a login.
+func TestThroughProxiesOfTheNetwork(t *testing.T) {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		t.Setenv(name, "")
+		t.Setenv(strings.ToLower(name), "")
+	}
+	for _, c := range []struct {
+		variable, scheme string
+		start            func(t testing.TB, target, login string) *outproxy.Proxy
+	}{{"HTTP_PROXY", "http", outproxy.HTTP}, {"ALL_PROXY", "socks5h", outproxy.SOCKS}} {
+		t.Run(c.variable, func(t *testing.T) {
+			s, b := site.New(t), site.Small(t, "os/small", c.variable)
+			proxy := c.start(t, s.Server.Address, "me:secret")
+			s.URL = "http://repo.example.org"
+			push := []string{"push", "--insecure-http", "--repo", b.Repo}
+			t.Setenv(c.variable, c.scheme+"://me:wrong@"+proxy.Address)
+			said := s.Run(push...).Must(t, 1).Stderr
+			if !strings.Contains(said, "xxxxx@"+proxy.Address+" ("+c.variable+")") || !strings.Contains(said, "password in "+c.variable) || strings.Contains(said, "wrong") {
+				t.Errorf("%s", said)
+			}
+			t.Setenv(c.variable, c.scheme+"://me:secret@"+proxy.Address)
+			s.Run(push...).Must(t, 0)
 			site.Published(t, b, s.Prod)
 		})
 	}
