@@ -100,11 +100,14 @@ func (s *Server) works() (all []metrics.Work) {
 	return all
 }
 
-// tokensNow lists those of the configuration: names of the past would never go away.
+// tokensNow lists those of the configuration, and the entries of oidc: names of the past would never go away.
 func (s *Server) tokensNow() (all []metrics.Token) {
-	used := s.LastUse.All()
-	for _, t := range s.opt.Settings().Tokens {
+	used, settings := s.LastUse.All(), s.opt.Settings()
+	for _, t := range settings.Tokens {
 		all = append(all, metrics.Token{Name: t.Name, LastUse: used[t.Name], Expires: t.Expires})
+	}
+	for _, t := range settings.OIDC {
+		all = append(all, metrics.Token{Name: t.Name, LastUse: used[t.Name]})
 	}
 	return all
 }
