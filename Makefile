@@ -20,7 +20,7 @@ TEST = $(GO) run ./hack/gotest
 # The packages whose tests take seconds: not those that run the whole program.
 quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
 
-.PHONY: build build-client help deps demo bench check lint test race race-quick crash fuzz changelog install install-client clean
+.PHONY: build build-client packages packages-test image-test generated help deps promtool demo bench check lint test race race-quick crash fuzz changelog install install-client clean
 
 build:               ## bin/ostree-upload; what plain `make` does
 	@hack/deps.sh build
@@ -29,11 +29,28 @@ build:               ## bin/ostree-upload; what plain `make` does
 build-client:        ## bin/ostree-upload-client, without libostree: push, sessions, gentoken
 	CGO_ENABLED=0 $(BUILD:bin/ostree-upload=bin/ostree-upload-client)
 
+packages: build build-client ## bin/packages: .deb and .rpm of server and client
+	hack/packages.sh '$(VERSION)'
+
+packages-test: packages ## install them in a fresh root that is booted, some minutes; as root on Debian
+	hack/packages-deps.sh
+	PACKAGES='$(CURDIR)/bin/packages' $(TEST) -count=1 -timeout 30m ./test/install ./tools/manual
+
+image-test: deps     ## build the images of the Dockerfile and run them, without a daemon; as root on Debian
+	hack/packages-deps.sh
+	IMAGES=1 $(TEST) -count=1 -timeout 30m -run '^TestImages$$' ./test/install
+
+generated: deps      ## packaging/generated: manual pages and completions, from the command line's definitions
+	$(GO) test ./cmd/ostree-upload -count=1 -run '^TestGenerated$$' -update
+
 help:                ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 deps:                ## install what is missing for tests: libostree, ostree, pkg-config, gcc
 	@hack/deps.sh
+
+promtool:            ## bin/promtool, if the machine has none: the test of the alert rules needs it
+	@hack/promtool.sh bin
 
 demo: deps build     ## push, kill, resume and pull real files of this machine
 	$(GO) run ./tools/demo bin/ostree-upload
@@ -45,7 +62,7 @@ bench: deps build    ## measure pushes beside rsync, ostree pull and others; doc
 check: lint          ## before a commit, some minutes: lint, and all tests but those of the whole program
 	$(TEST) -short $(quick)
 
-test: deps           ## all tests
+test: deps promtool  ## all tests
 	$(TEST) -timeout 30m ./...
 
 race: deps           ## all tests, watched for data races
@@ -70,11 +87,20 @@ changelog:           ## make the files of changelog/unreleased the release VERSI
 	@test '$(origin VERSION)' != file || { echo 'usage: make changelog VERSION=v1.2.3' >&2; exit 2; }
 	hack/changelog.sh release '$(VERSION)'
 
-install: bin/ostree-upload ## to DESTDIR/PREFIX/bin
-	install -D -m 0755 bin/ostree-upload '$(DESTDIR)$(PREFIX)/bin/ostree-upload'
+# A program with its manual page and completions.
+INSTALL = @set -e; to='$(DESTDIR)$(PREFIX)'; from=packaging/generated; put() { \
+		echo "$$3"; install -D -m "$$1" "$$2" "$$3"; }; \
+	put 0755 bin/$(1) "$$to/bin/$(1)"; \
+	put 0644 $$from/$(1).1 "$$to/share/man/man1/$(1).1"; \
+	put 0644 $$from/$(1).bash "$$to/share/bash-completion/completions/$(1)"; \
+	put 0644 $$from/_$(1) "$$to/share/zsh/site-functions/_$(1)"; \
+	put 0644 $$from/$(1).fish "$$to/share/fish/vendor_completions.d/$(1).fish"
+
+install: bin/ostree-upload ## the program, its manual page and completions, to DESTDIR/PREFIX
+	$(call INSTALL,ostree-upload)
 
 install-client: bin/ostree-upload-client ## the same for ostree-upload-client
-	install -D -m 0755 bin/ostree-upload-client '$(DESTDIR)$(PREFIX)/bin/ostree-upload-client'
+	$(call INSTALL,ostree-upload-client)
 
 # Root may have no Go, and needs none if what is built is not older than anything
 # that it is made of. A file that is gone shows in its folder's time.

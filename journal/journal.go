@@ -61,8 +61,9 @@ import (
 )
 
 const (
-	schema      = "2"
-	lockTimeout = time.Second
+	schema       = "2"
+	schemaBefore = "1" // which is brought up to it
+	lockTimeout  = time.Second
 )
 
 var (
@@ -115,6 +116,8 @@ type Journal struct {
 	watching sync.Mutex
 	watchers map[string]chan struct{}
 
+	tally tally
+
 	indexing sync.Mutex
 	indexes  map[string]*index
 }
@@ -142,19 +145,30 @@ func OpenFile(path string) (*Journal, error) {
 	if err := createFile(path); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
-	db, err := openDB(path)
+	db, err := openDB(path, options())
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{
-		db: db, path: path, now: time.Now,
-		watchers: map[string]chan struct{}{}, stopped: make(chan struct{}),
-		indexes: map[string]*index{},
+	j := journalOf(db, path)
+	err = j.update(j.start)
+	if err == nil {
+		err = j.view(func(tx *bbolt.Tx) (err error) {
+			j.tally.states, err = countStates(tx)
+			return err
+		})
 	}
-	if err := j.update(j.start); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return j, nil
+}
+
+func journalOf(db *bbolt.DB, path string) *Journal {
+	return &Journal{
+		db: db, path: path, now: time.Now,
+		watchers: map[string]chan struct{}{}, stopped: make(chan struct{}),
+		indexes: map[string]*index{}, tally: tally{changes: map[State]int{}},
+	}
 }
 
 // start checks the schema, and brings the file of an older build up to it.
@@ -171,7 +185,7 @@ func (j *Journal) start(tx *bbolt.Tx) error {
 			}
 		}
 		return errUnchanged
-	case "1":
+	case schemaBefore:
 		if err := upgrade(tx); err != nil {
 			return &DamagedError{j.path, err}
 		}
@@ -204,6 +218,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 	if err := j.stoppedBy(); err != nil {
 		return err
 	}
+	clear(j.tally.changes)
 	defer guard(&err, j.damaged)()
 	tx, err := j.db.Begin(true)
 	if err != nil {
@@ -221,6 +236,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 		}
 		return fmt.Errorf("commit to journal: %w", err)
 	}
+	j.tally.apply()
 	return nil
 }
 

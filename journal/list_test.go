@@ -172,7 +172,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	must.OK(t, j.update(func(tx *bbolt.Tx) error { // as keptSessions does
 		for range 30 {
-			if err := dropOldest(tx, "ci", ownBucket, 11, func(id string, r *record) error { return forget(tx, id, r) }); err != nil {
+			if err := dropOldest(tx, "ci", ownBucket, 11, func(id string, r *record) error { return j.drop(tx, id, r) }); err != nil {
 				return err
 			}
 		}

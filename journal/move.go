@@ -11,11 +11,11 @@ import (
 )
 
 // Move records that a session is now in state to, and wakes who waits for that
-// (Changed). What change sets in Error, Detail, Remote, Expires and Brought is recorded
-// with it; change may be nil. So are the works of the kinds due, which are to follow. A
-// session that comes back to Open expires as after activity. Recording the state
-// that the session is in only applies change. *StateError if the session may not
-// move so.
+// (Changed). What change sets in Error, Detail, Remote, Request, Subject, Expires and
+// Brought is recorded with it; change may be nil. So are the works of the kinds due, which
+// are to follow. A session that comes back to Open expires as after activity. Recording
+// the state that the session is in only applies change. *StateError if the session may
+// not move so.
 func (j *Journal) Move(id string, to State, change func(*Session), due ...string) (Session, error) {
 	var s Session
 	var moved bool
@@ -52,20 +52,23 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	if change != nil {
 		shown := s
 		change(&shown)
-		s.Error, s.Detail, s.Remote, s.Expires = shown.Error, shown.Detail, shown.Remote, shown.Expires.UTC().Round(0)
-		s.Brought = shown.Brought
+		s.Error, s.Detail, s.Expires = shown.Error, shown.Detail, shown.Expires.UTC().Round(0)
+		s.Remote, s.Request, s.Subject, s.Brought = shown.Remote, shown.Request, shown.Subject, shown.Brought
 	}
-	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) {
+	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Request == r.Request && s.Subject == r.Subject && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) {
 		return s, false, errUnchanged
 	}
+	from := r.State
 	r.State, r.Updated, r.Expires, r.Brought = s.State, s.Updated, s.Expires, s.Brought
-	r.Error, r.Detail, r.Remote = s.Error, s.Detail, s.Remote
+	r.Error, r.Detail, r.Remote, r.Request, r.Subject = s.Error, s.Detail, s.Remote, s.Request, s.Subject
 	if err := r.write(tx, id); err != nil {
 		return s, false, err
 	}
 	if to.Final() {
 		err = tx.Bucket(liveBucket).Delete([]byte(id))
 	}
+	j.counted(from, -1)
+	j.counted(to, 1)
 	return s, moved, err
 }
 

@@ -78,9 +78,9 @@ func list(tx *bbolt.Tx, id string, r *record) error {
 
 // makeRoom bounds what a token's past sessions take: before it opens another, the
 // oldest that has ended is forgotten, and the refs of the oldest with many.
-func makeRoom(tx *bbolt.Tx, token string) error {
+func (j *Journal) makeRoom(tx *bbolt.Tx, token string) error {
 	if err := dropOldest(tx, token, ownBucket, keptSessions, func(id string, r *record) error {
-		return forget(tx, id, r)
+		return j.drop(tx, id, r)
 	}); err != nil {
 		return err
 	}

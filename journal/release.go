@@ -95,7 +95,7 @@ func (j *Journal) forget(id string) error {
 		if err != nil {
 			return err
 		}
-		return forget(tx, id, &r)
+		return j.drop(tx, id, &r)
 	})
 	if err == nil {
 		j.wake(id)
@@ -103,8 +103,9 @@ func (j *Journal) forget(id string) error {
 	return err
 }
 
-// forget drops a session that has ended and was released.
-func forget(tx *bbolt.Tx, id string, r *record) error {
+// drop is forget, within a transaction, for one that was released.
+func (j *Journal) drop(tx *bbolt.Tx, id string, r *record) error {
+	j.counted(r.State, -1)
 	return errors.Join(
 		tx.Bucket(newestBucket).Delete(newestKey(id, r)),
 		tx.Bucket(ownBucket).Delete(ownKey(id, r)),

@@ -24,11 +24,13 @@ const freshness = time.Minute
 // Session is a push session as it was when it was read; changing it changes
 // nothing.
 type Session struct {
-	ID     string
-	State  State
-	Force  bool
-	Token  string // name of the token that opened it, or went on with it
-	Remote string // address that opened it or, later, asked to finalize it; for the log
+	ID      string
+	State   State
+	Force   bool
+	Token   string // name of the token that opened it, or went on with it
+	Remote  string // address that opened it or, later, asked to finalize it; for the log
+	Subject string // whose ID token that was done with, "" if with none; for the log
+	Request string // ID of the request that opened it or, later, asked to finalize it; for the log
 	// Refs are all refs from Session, Create and Move, the first FewRefs from Head
 	// and from lists.
 	// Of a session that ended unpublished, and of one published long ago, those
@@ -131,6 +133,8 @@ type record struct {
 	Force   bool          `json:"force,omitempty"`
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
+	Request string        `json:"request,omitempty"`
+	Subject string        `json:"subject,omitempty"`
 	Refs    []wire.Ref    `json:"refs"`  // the first FewRefs
 	Count   int           `json:"count"` // of all refs
 	Moves   string        `json:"moves"`
@@ -176,7 +180,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -192,28 +196,28 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return r.session(id, c), err
 }
 
-// Create opens a session for the Refs, Token, Remote and Force of s, which expires ttl
-// after the last activity, and returns it with its ID, State and times.
+// Create opens a session for the Refs, Token, Remote, Request, Subject and Force of s,
+// which expires ttl after the last activity, and returns it with its ID, State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote,
+		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
 		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
-	err := j.update(func(tx *bbolt.Tx) error { return insert(tx, id, &r) })
+	err := j.update(func(tx *bbolt.Tx) error { return j.insert(tx, id, &r) })
 	if err != nil {
 		return Session{}, fmt.Errorf("create a session: %w", err)
 	}
 	return j.Session(id)
 }
 
-func insert(tx *bbolt.Tx, id string, r *record) error {
+func (j *Journal) insert(tx *bbolt.Tx, id string, r *record) error {
 	if tx.Bucket(sessionsBucket).Get([]byte(id)) != nil {
 		return fmt.Errorf("session %s exists", id)
 	}
-	if err := makeRoom(tx, r.Token); err != nil {
+	if err := j.makeRoom(tx, r.Token); err != nil {
 		return err
 	}
 	if err := splitRefs(tx, id, r); err != nil {
@@ -231,6 +235,7 @@ func insert(tx *bbolt.Tx, id string, r *record) error {
 	if _, err := tx.Bucket(problemsBucket).CreateBucket([]byte(id)); err != nil {
 		return err
 	}
+	j.counted(r.State, 1)
 	return createSet(tx, id)
 }
 
@@ -312,3 +317,6 @@ func (s *Session) RefList() string {
 	}
 	return text
 }
+
+// Age is how long ago the session was opened.
+func (s *Session) Age(now time.Time) time.Duration { return now.Sub(s.Created) }

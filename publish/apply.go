@@ -141,6 +141,7 @@ func (a *apply) lock(ctx context.Context) (unlock func() error, err error) {
 		}
 	})
 	unlock, err = a.target.lock(ctx)
+	a.cfg.Seen.LockWait(Shared, time.Since(since))
 	close(taken)
 	saying.Wait()
 	return unlock, err
@@ -159,11 +160,11 @@ func (a *apply) say(format string, args ...any) {
 }
 
 // checkToken refuses a session whose token was taken away, or may not move its
-// refs any more, since it was finalized.
+// refs any more. Once one of them has moved, all of them do.
 func (a *apply) checkToken() error {
 	s := a.plan.session
-	if s.State == journal.Publishing { // it was let through before a crash
-		return nil
+	if begun, err := a.begun(); begun || err != nil {
+		return err
 	}
 	t := a.cfg.Token(s.Token)
 	if t == nil {
@@ -175,10 +176,27 @@ func (a *apply) checkToken() error {
 	return nil
 }
 
+// begun tells whether a ref of the session has moved.
+func (a *apply) begun() (bool, error) {
+	s := a.plan.session
+	for _, r := range s.Refs {
+		if s.State != journal.Publishing || r.New == r.Old {
+			continue
+		}
+		if is, err := a.target.view.ref(r.Ref); err != nil || is == r.New {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
 // flip brings in the commits and then moves the refs. Only the move itself needs
 // others to keep away: what takes long comes before.
 func (a *apply) flip() error {
 	if err := a.target.importCommits(a.plan.commits); err != nil {
+		return err
+	}
+	if err := a.checkToken(); err != nil { // bringing in the objects can take long
 		return err
 	}
 	if err := a.mergeMetas(); err != nil {
@@ -202,7 +220,9 @@ func (a *apply) flip() error {
 
 // move moves the refs, unless somebody else has moved one.
 func (a *apply) move(moves *refMoves) (err error) {
+	since := time.Now()
 	unlock, err := lockAlone(a.target.dst)
+	a.cfg.Seen.LockWait(Exclusive, time.Since(since))
 	if err != nil {
 		return err
 	}
@@ -211,6 +231,9 @@ func (a *apply) move(moves *refMoves) (err error) {
 		if err := checkMoved(a.target.view, a.plan.session, r); err != nil {
 			return err
 		}
+	}
+	if err := a.checkToken(); err != nil {
+		return err
 	}
 	return moves.apply()
 }

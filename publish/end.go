@@ -62,7 +62,7 @@ func (p *Publisher) Expire(now time.Time, active func(session string) (time.Time
 		if err != nil {
 			return err
 		}
-		p.cfg.Log.Info("session expired", "session", s.ID, "token", s.Token, "remote", s.Remote, "ref", s.RefList(), "updated", s.Updated)
+		p.log(&s).Info("session expired", "ref", s.RefList(), "objects", s.Counts.Staged, "bytes", s.Counts.Received, "age", s.Age(now), "updated", s.Updated)
 	}
 	return nil
 }

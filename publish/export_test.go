@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // WarnOfSummary is what a start does about the summary.
@@ -31,3 +32,7 @@ func WriteSummary(path string, signTime time.Duration, known bool) (why string, 
 	why, failed := s.write(repo)
 	return why, errors.Join(err, failed)
 }
+
+// AskToken has the Publisher ask for tokens here, and here only. Nothing may be under
+// way.
+func (p *Publisher) AskToken(ask func(name string) *token.Token) { p.cfg.Token = ask }

@@ -43,8 +43,8 @@ type Config struct {
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
 	Summary func() Summary // as the configuration says now
-	// Token finds the token of a name as the configuration has it now; nil if it
-	// was taken away or has expired.
+	// Token finds the token of a name as it is now; nil if it was taken away or has
+	// expired.
 	Token func(name string) *token.Token
 	// Good tells whether a staged object is there and is what its name says.
 	Good func(context.Context, ostree.Name) (bool, error)
@@ -56,6 +56,7 @@ type Config struct {
 	Drop func(session string) error
 	// Hold keeps staged objects where they are until the returned release.
 	Hold func() (release func())
+	Seen Seen
 	Log  *slog.Logger
 }
 
@@ -77,6 +78,7 @@ type Publisher struct {
 
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
+	cfg.Seen.fill()
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
 		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
@@ -282,8 +284,9 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 }
 
 func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool, err error) {
-	log := p.cfg.Log.With("session", s.ID, "token", s.Token, "remote", s.Remote)
+	log := p.log(s)
 	start := time.Now()
+	seen := func(outcome string) { p.cfg.Seen.Published(outcome, start.Sub(s.Updated), time.Since(start)) }
 	done, err := p.publish(ctx, s)
 	if err == nil {
 		_, err = p.end(s.ID, journal.Published, func(s *journal.Session) {
@@ -294,12 +297,15 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	var closed *journal.StateError
 	switch {
 	case err == nil:
+		seen(wire.Published)
 		logPublished(log, done.plan.session, time.Since(start))
 		return false, nil
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
 	case errors.As(err, &outcome):
-		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code, "took", time.Since(start), "err", outcome)
+		seen(outcome.Code)
+		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code,
+			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", time.Since(start), "age", s.Age(time.Now()), "err", outcome)
 		return p.settle(s.ID, outcome)
 	case errors.Is(err, libostree.ErrLocked):
 		log.Info("the repository is locked, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
@@ -307,22 +313,9 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
 	}
+	seen(wire.Internal)
 	log.Error("cannot publish", "ref", s.RefList(), "took", time.Since(start), "err", err)
 	return p.settle(s.ID, internal(err))
-}
-
-// maxPublished is how many refs of a session have a line of their own in the log.
-const maxPublished = 100
-
-// logPublished tells which refs moved from where to where, and by whom.
-func logPublished(log *slog.Logger, s *journal.Session, took time.Duration) {
-	for _, r := range s.Refs[:min(len(s.Refs), maxPublished)] {
-		log.Info("published", "ref", r.Ref, "old", r.Old, "new", r.New,
-			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", took)
-	}
-	if more := len(s.Refs) - maxPublished; more > 0 {
-		log.Info("published more", "refs", more, "took", took)
-	}
 }
 
 // Outcome is why a session is not published: one of wire's codes, in words,

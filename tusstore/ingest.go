@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -29,6 +30,7 @@ type worker struct {
 	pack     []byte
 	limits   Limits
 	room     int64 // bytes that the session's objects may still inflate to
+	decoding
 }
 
 // work ingests uploads, each in a goroutine, as the queue says, until ctx ends.
@@ -41,13 +43,41 @@ func (s *Store) work(ctx context.Context) {
 			return
 		}
 		g.Go(func() {
-			w := s.takeWorker(t)
-			s.queue.finish(t, w.do())
-			select {
-			case s.workers <- w:
-			default: // there are enough
+			shared, err := s.prepare(t)
+			if err == nil {
+				w := s.takeWorker(t)
+				err = w.do(shared)
+				s.release(w)
 			}
+			s.queue.finish(t, err)
 		})
+	}
+}
+
+// prepare looks what kind of upload a task is about, and waits for a large window if it
+// needs one.
+func (s *Store) prepare(t *task) (shared bool, err error) {
+	if !wire.IsPackName(t.name) {
+		return false, nil
+	}
+	shared, window, refused, err := s.isShared(t.session, t.name)
+	t.refused = refused
+	if err == nil && window > encode.SmallWindow {
+		err = s.queue.widen(t, window)
+	}
+	return shared, err
+}
+
+// release keeps a worker for the next upload, unless there are enough.
+func (s *Store) release(w *worker) {
+	if w.task.wide && w.reader != nil {
+		w.reader.Close()
+		w.reader = nil
+	}
+	select {
+	case s.workers <- w:
+	default:
+		w.close()
 	}
 }
 
@@ -74,9 +104,9 @@ func (w *worker) step() error {
 // do ingests the worker's upload. After an error the upload stays complete and not
 // done: the next Wait for its session tries it again and tells the client when it
 // fails.
-func (w *worker) do() error {
+func (w *worker) do(shared bool) error {
 	j := w.task.job
-	err := w.ingest(j)
+	err := w.ingest(j, shared)
 	if closed := new(journal.StateError); errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
 		return nil // the session has ended meanwhile
 	}
@@ -123,7 +153,7 @@ func (s *Store) Wait(ctx context.Context, session string) error {
 }
 
 // ingest turns a complete upload into staged objects and notes what came of it.
-func (w *worker) ingest(j job) error {
+func (w *worker) ingest(j job, shared bool) error {
 	defer w.Hold()()
 	u, err := w.upload(j.session, j.name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -145,6 +175,9 @@ func (w *worker) ingest(j job) error {
 	}
 	if n, ok := u.object(); ok {
 		return w.ingestObject(u, n)
+	}
+	if shared {
+		return w.ingestShared(u)
 	}
 	return w.ingestPack(u)
 }
@@ -178,6 +211,7 @@ func (w *worker) finish(u *upload, results []journal.Result) error {
 	if err != nil {
 		return err
 	}
+	w.counters.results(results)
 	w.stagedBytes(u.info.Size)
 	if u.info.Salvaged {
 		// Another pack may come under its name, and counts again.
@@ -236,8 +270,10 @@ func readAt(f *os.File, size int64) ([]byte, error) {
 func (w *worker) reject(u *upload, result journal.Result, reason string) error {
 	w.cfg.Log.Warn("object rejected", "session", u.session, "object", result.Name, "err", reason)
 	result.Reason = reason
-	err := w.cfg.Journal.Record(u.session, journal.Upload{Name: u.name, Size: u.info.Size, Objects: []journal.Result{result}})
+	results := []journal.Result{result}
+	err := w.cfg.Journal.Record(u.session, journal.Upload{Name: u.name, Size: u.info.Size, Objects: results})
 	if err == nil {
+		w.counters.results(results)
 		err = w.cfg.Journal.ForgetUpload(u.session, u.name)
 	}
 	if err != nil {
@@ -293,9 +329,6 @@ func (w *worker) stagePack(u *upload) ([]journal.Result, error) {
 func (w *worker) apart(f func() error) error {
 	ended := make(chan error)
 	go func() {
-		if w.queue.hadMuch(w.task.token) {
-			slowDown()
-		}
 		ended <- f()
 	}()
 	return <-ended

@@ -24,6 +24,10 @@ type task struct {
 	cancel context.CancelFunc
 	since  time.Time     // when it got its worker
 	turn   chan struct{} // closed when it gets one again
+	window int64         // of a pack that needs a large one
+	wide   bool          // it has that
+
+	refused error // why the pack is none
 }
 
 // queue holds the complete uploads that wait for a worker or are with one, and
@@ -48,6 +52,7 @@ type queue struct {
 	begun    int                         // tasks that have a worker, or had one and wait
 	last     uint64                      // number of the last task pushed
 	turns    uint64                      // how often a worker was given
+	wide     wide
 }
 
 // line is what waits for the workers of one token.
@@ -58,6 +63,8 @@ type line struct {
 	working int     // workers that it has
 	open    int     // tasks in all
 	turn    uint64  // when it got a worker last
+
+	wideTurn uint64 // when it got a large window last
 }
 
 // begunPerWorker bounds the tasks that are begun and not ended.
@@ -201,7 +208,6 @@ func (q *queue) pause(t *task) bool {
 	defer q.mu.Unlock()
 	q.used.add(t.token, time.Since(t.since))
 	l := q.lines[t.token]
-	// A worker that goes back and forth between two tokens helps neither.
 	if next := q.next(); next == nil || next == l || !q.before(next, l) {
 		return false
 	}
@@ -222,6 +228,7 @@ func (q *queue) finish(t *task, err error) {
 	}
 	t.cancel()
 	q.used.add(t.token, time.Since(t.since))
+	q.closeWide(t)
 	drop(q.open, t.job)
 	l := q.lines[t.token]
 	l.working--
@@ -235,13 +242,6 @@ func (q *queue) finish(t *task, err error) {
 		q.add(t.token, t.job)
 	}
 	q.give()
-}
-
-// hadMuch tells whether a token had much of the workers' time lately.
-func (q *queue) hadMuch(token string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.used.much(token)
 }
 
 func (q *queue) has(j job) bool {

@@ -24,13 +24,23 @@ func (s *Store) Room(token string) (Room, error) {
 	r := Room{Bytes: math.MaxInt64, Inodes: math.MaxInt64}
 	r.Own, r.Others = s.claims.unsent(token, time.Now())
 	for _, path := range []string{s.uploads, filepath.Join(s.staged.path, "objects"), filepath.Join(s.cfg.Repo, "objects")} {
-		var st unix.Statfs_t
-		if err := unix.Statfs(path, &st); err != nil {
-			return r, fmt.Errorf("statfs %s: %w", path, err)
+		bytes, inodes, err := Free(path)
+		if err != nil {
+			return r, err
 		}
-		r.Bytes, r.Inodes = min(r.Bytes, freeBytes(&st)), min(r.Inodes, freeInodes(&st))
+		r.Bytes, r.Inodes = min(r.Bytes, bytes), min(r.Inodes, inodes)
 	}
 	return r, nil
+}
+
+// Free is what is free for others than root on the file system of a path; inodes are
+// math.MaxInt64 where it makes them as needed.
+func Free(path string) (bytes, inodes int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, fmt.Errorf("statfs %s: %w", path, err)
+	}
+	return freeBytes(&st), freeInodes(&st), nil
 }
 
 // freeBytes counts in fragments: some file systems name another size as that of

@@ -48,7 +48,8 @@ type Config struct {
 	Journal *journal.Journal // knows the sessions and their object sets
 	Workers int              // uploads that are ingested at a time
 	Limits  func() Limits    // as they are now; asked for each upload
-	Verify  bool             // all staged objects, even after a clean stop
+	MayPush func(token, ref string) bool
+	Verify  bool // all staged objects, even after a clean stop
 	Log     *slog.Logger
 }
 
@@ -57,6 +58,7 @@ type Limits struct {
 	MaxObjectSize int64 // of a content object, inflated
 	MaxMetadata   int64 // of a metadata object; 0: ostree.CommonMetadata
 	MaxInflated   int64 // of all objects of a session, inflated
+	MinFree       int64 // of the disk: nothing is made of a pack beyond that
 }
 
 // Store holds uploads and staged objects. It is the tus server's DataStore.
@@ -67,7 +69,11 @@ type Store struct {
 	clean   bool // the stop before was clean
 	queue   *queue
 	claims  *claims
+	repo    *ostree.Repo // where the sources of differences are
+	sources sources
 	locker  *memorylocker.MemoryLocker
+
+	counters counters
 
 	creating sync.Map     // the jobs whose uploads are just being created
 	cleaning sync.RWMutex // held for writing while staged objects are deleted
@@ -103,6 +109,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	var err error
+	if s.repo, err = ostree.OpenRepo(cfg.Repo); err != nil {
+		return nil, err
+	}
 	if s.staged, err = openStaged(filepath.Join(cfg.Dir, "staged")); err != nil {
 		return nil, err
 	}

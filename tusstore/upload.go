@@ -243,6 +243,7 @@ type chunk struct {
 func (c *chunk) Write(p []byte) (int, error) {
 	n, err := c.file.WriteAt(p, c.offset)
 	c.offset += int64(n)
+	c.store.counters.received.Add(int64(n))
 	c.store.claims.arrived(c.session, c.name, c.offset, time.Now())
 	return n, err
 }

@@ -25,6 +25,7 @@ type GentokenCmd struct {
 	Scope   []string        `placeholder:"SCOPE" help:"What it may do: ${scopes}; repeatable (default: push)."`
 	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: without end)."`
 	Replace bool            `help:"Give the token --name another secret: it keeps its sessions and, unless given, refs, scopes and time of validity."`
+	Overlap *units.Duration `placeholder:"DURATION" help:"With --replace: how long the secret that it had may still be used, such as 24h (default: not at all)."`
 }
 
 // Run makes the token.
@@ -41,6 +42,9 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 	if c.Replace && c.Name == "" {
 		return usage("--replace needs the --name of the token")
 	}
+	if c.Overlap != nil && !c.Replace {
+		return usage("--overlap goes with --replace: it is for the secret that is replaced")
+	}
 	plaintext, token := token.Generate(token.Options{
 		Name:    c.Name,
 		Refs:    c.Ref,
@@ -52,7 +56,7 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 	}
 	_, missing := os.Stat(c.Config)
 	if err := c.write(&token); err != nil {
-		return err
+		return inForce(err)
 	}
 	did := "added token %s to"
 	if c.Replace {
@@ -62,11 +66,10 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 		return fmt.Errorf("print the token: %w", err)
 	}
 	fmt.Fprintf(app.Stderr, did+" %s (%s); it cannot be shown again\n", token.Name, c.Config, inWords(token))
-	warning, err := config.Entrust(c.Config, errors.Is(missing, fs.ErrNotExist))
-	if warning != "" {
-		fmt.Fprintf(app.Stderr, "warning: %s\n", warning)
+	for _, earlier := range token.Previous {
+		fmt.Fprintf(app.Stderr, "an earlier secret of it works until %s\n", earlier.Until.Format(time.RFC3339))
 	}
-	return err
+	return warnUnreadable(app, c.Config, errors.Is(missing, fs.ErrNotExist))
 }
 
 // write adds t to the file, or puts it in the place of the one of its name.
@@ -77,7 +80,11 @@ func (c *GentokenCmd) write(t *token.Token) (err error) {
 	if c.Scope == nil {
 		t.Scopes = nil
 	}
-	*t, err = config.ReplaceToken(c.Config, *t)
+	var overlap time.Duration
+	if c.Overlap != nil {
+		overlap = time.Duration(*c.Overlap)
+	}
+	*t, err = config.ReplaceToken(c.Config, *t, overlap)
 	return err
 }
 

@@ -28,6 +28,7 @@ type failure struct {
 	Error     string `json:"error"`
 	ErrorCode string `json:"error-code"`
 	Hint      string `json:"hint,omitempty"`
+	Request   string `json:"request,omitempty"`
 	ExitCode  int    `json:"exit-code"`
 }
 
@@ -36,7 +37,7 @@ func (c *counter) failed(args []string, err error) {
 	if err == nil || c.n > 0 || !slices.Contains(args, "--json") && !slices.Contains(args, "--json=true") {
 		return
 	}
-	text, failed := page.JSON(failure{err.Error(), push.Code(err), hint.Of(err), exitCode(err)})
+	text, failed := page.JSON(failure{err.Error(), push.Code(err), hint.Of(err), requestOf(err), exitCode(err)})
 	if failed == nil {
 		_, _ = io.WriteString(c, text) // the error itself is told on stderr
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
@@ -34,6 +35,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Gentoken GentokenCmd `cmd:"" help:"Make a token for pushing."`
+	Tokens   TokensCmd   `cmd:"" help:"List and revoke the tokens of a server, on its host."`
 	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
 	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
 	serverCommands
@@ -43,6 +45,7 @@ type cli struct {
 type App struct {
 	Stdout, Stderr io.Writer
 	Log            *slog.Logger
+	Level          slog.Level // of Log
 }
 
 func main() {
@@ -59,13 +62,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	unsetEmpty()
 	out := &counter{Writer: stdout}
 	stdout = out
-	parser := kong.Must(&c,
-		kong.Name("ostree-upload"),
-		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
-		kong.Vars{"version": versionOf(), "scopes": strings.Join(token.Scopes, ", ")},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { exited = code }),
-	)
+	parser := parserOf(&c, kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
 	command, err := parser.Parse(helped(joined(args)))
 	if exited >= 0 {
 		return exited // --help or --version
@@ -78,23 +75,37 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills
-	app := &App{Stdout: stdout, Stderr: stderr, Log: logger(stderr, command.Command(), c.Verbose)}
+	app := newApp(stdout, stderr, levelOf(command.Command(), c.Verbose))
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run(app)
 	out.failed(args, err)
 	return report(stderr, err)
 }
 
-// logger logs to stderr: the server from level info on, other commands from warn on.
-func logger(stderr io.Writer, command string, verbose bool) *slog.Logger {
-	level := slog.LevelWarn
-	if command == "receive" {
-		level = slog.LevelInfo
+// parserOf is the parser of the command line, which fills c.
+func parserOf(c *cli, options ...kong.Option) *kong.Kong {
+	return kong.Must(c, append(options,
+		kong.Name("ostree-upload"),
+		kong.Description("Push OSTree commits to a repository on another host, over links that break."),
+		kong.Vars{"version": versionOf(), "scopes": strings.Join(token.Scopes, ", ")},
+	)...)
+}
+
+// levelOf is from where on a command logs: the server from info, others from warn.
+func levelOf(command string, verbose bool) slog.Level {
+	switch {
+	case verbose:
+		return slog.LevelDebug
+	case command == "receive":
+		return slog.LevelInfo
 	}
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	return slog.LevelWarn
+}
+
+// newApp logs to stderr.
+func newApp(stdout, stderr io.Writer, level slog.Level) *App {
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	return &App{Stdout: stdout, Stderr: stderr, Log: log, Level: level}
 }
 
 // report prints an error and its hint, and returns the exit code.
@@ -108,7 +119,19 @@ func report(stderr io.Writer, err error) int {
 	if next := hint.Of(err); next != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", page.Text(next))
 	}
+	if id := requestOf(err); id != "" {
+		fmt.Fprintf(stderr, "request: %s\n", id)
+	}
 	return exitCode(err)
+}
+
+// requestOf is the ID under which the log of the server has what failed, or "".
+func requestOf(err error) string {
+	var known interface{ RequestID() string }
+	if errors.As(err, &known) {
+		return known.RequestID()
+	}
+	return client.RequestOf(err)
 }
 
 // errInterrupted is the error of a command that a signal ended.
@@ -142,7 +165,7 @@ func helped(args []string) []string {
 
 // unsetEmpty takes away variables that are empty, and so say nothing.
 func unsetEmpty() {
-	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE"} {
+	for _, name := range []string{"CONFIG", "REPO", "TOKEN", "TOKEN_FILE", "TOKEN_COMMAND", "CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "INSECURE_HTTP"} {
 		if name = "OSTREE_UPLOAD_" + name; os.Getenv(name) == "" {
 			os.Unsetenv(name)
 		}

@@ -3,10 +3,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -64,7 +62,5 @@ func bar(app *App, terminal *os.File, m *push.Meter) (shown *App, stop func()) {
 	container := mpb.New(mpb.WithOutput(terminal), mpb.WithRefreshRate(200*time.Millisecond))
 	line := container.New(0, mpb.NopStyle(), mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string { return page.Text(m.Line(max(1, s.AvailableWidth-1))) })))
-	verbose := app.Log.Enabled(context.Background(), slog.LevelDebug)
-	shown = &App{Stdout: app.Stdout, Stderr: container, Log: logger(container, "push", verbose)}
-	return shown, func() { line.Abort(true); container.Wait() }
+	return newApp(app.Stdout, container, app.Level), func() { line.Abort(true); container.Wait() }
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
@@ -26,10 +25,9 @@ const firstContact = 20 * time.Second
 
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
-	Repo      string          `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
-	Address   string          `short:"a" default:"http://localhost:8080" env:"OSTREE_UPLOAD_ADDRESS" placeholder:"URL" help:"Server to push to (${default})."`
-	Token     string          `short:"t" env:"OSTREE_UPLOAD_TOKEN" placeholder:"TOKEN" help:"Token; other users can see it: OSTREE_UPLOAD_TOKEN or --token-file is safer."`
-	TokenFile string          `env:"OSTREE_UPLOAD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; read again when the token is refused."`
+	Repo string `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
+	serverFlags
+
 	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
@@ -40,13 +38,14 @@ type PushCmd struct {
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
 	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
 	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	LimitRate *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
 	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
 	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
 }
 
 // Run pushes and prints the result.
 func (c *PushCmd) Run(ctx context.Context, app *App) error {
-	opt, err := c.options()
+	opt, err := c.options(ctx)
 	if err == nil && c.Prune {
 		err = push.Prune(ctx, c.Repo, c.DryRun, app.Stderr)
 	}
@@ -90,21 +89,24 @@ func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.R
 }
 
 // options checks the flags that kong cannot.
-func (c *PushCmd) options() (push.Options, error) {
-	token, err := tokenOf(c.Token, c.TokenFile)
-	if err != nil {
-		return push.Options{}, err
-	}
+func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 	if err := c.check(); err != nil {
 		return push.Options{}, err
 	}
+	server, err := c.server(ctx)
+	if err != nil {
+		return push.Options{}, err
+	}
 	opt := push.Options{
-		Repo: c.Repo, Address: c.Address, Token: token, RenewToken: client.Renewal(c.TokenFile),
+		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
-		Program: os.Args[0], Resuming: c.resuming(),
+		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
 		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
+	}
+	if c.LimitRate != nil {
+		opt.Server.LimitRate = int64(*c.LimitRate)
 	}
 	if c.RetryFor != nil {
 		opt.RetryFor = time.Duration(*c.RetryFor)
@@ -134,12 +136,12 @@ func (c *PushCmd) history() bool { return c.History || c.Depth != nil && *c.Dept
 
 func (c *PushCmd) check() error {
 	switch {
-	case c.Address == "":
-		return errNoAddress
 	case c.Jobs < 1 || c.Jobs > 64:
 		return usage("--jobs %d: give 1 to 64", c.Jobs)
 	case c.ChunkSize < 64<<10 || c.ChunkSize > 64<<20:
 		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes that much memory", c.ChunkSize)
+	case c.LimitRate != nil && *c.LimitRate < 1000:
+		return usage("--limit-rate %s: give at least 1kB, or leave it out for no limit", c.LimitRate)
 	case c.Resume != nil && *c.Resume == "":
 		return usage("--resume needs a session")
 	case slices.Contains(c.refs(), ""):
@@ -158,9 +160,7 @@ func (c *PushCmd) check() error {
 
 // resuming are the flags to repeat when the push is resumed.
 func (c *PushCmd) resuming() (flags []string) {
-	if c.TokenFile != "" {
-		flags = append(flags, "--token-file", c.TokenFile)
-	}
+	flags = c.again()
 	if c.depth() != -1 {
 		flags = append(flags, fmt.Sprintf("--depth=%d", c.depth()))
 	}
@@ -172,6 +172,9 @@ func (c *PushCmd) resuming() (flags []string) {
 	}
 	if c.ChunkSize != push.DefaultChunk {
 		flags = append(flags, fmt.Sprintf("--chunk-size=%s", c.ChunkSize))
+	}
+	if c.LimitRate != nil {
+		flags = append(flags, fmt.Sprintf("--limit-rate=%s", c.LimitRate))
 	}
 	return flags
 }

@@ -3,13 +3,11 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/token"
 )
@@ -53,20 +51,5 @@ func TestGentokenReplace(t *testing.T) {
 		if plain, stderr := gentoken(exit, args...); plain != "" || !strings.Contains(stderr, said) {
 			t.Errorf("%q: stdout %q, stderr %q", args, plain, stderr)
 		}
-	}
-}
-
-// A token's file is read again when it is asked for, and a token from elsewhere is not.
-func TestRenewal(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "token")
-	read := client.Renewal(path)
-	if err := os.WriteFile(path, []byte("renewed\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := read(); err != nil || got != "renewed\n" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if client.Renewal("") != nil {
-		t.Error("there is no file to read")
 	}
 }

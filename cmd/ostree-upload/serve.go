@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -22,9 +23,39 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
+// stoppedFlags name what can be read where no server runs.
+type stoppedFlags struct {
+	State string `placeholder:"DIR" help:"Read the sessions from this state folder, with the server stopped, instead of asking a server; nothing is changed."`
+}
+
+// look opens that folder.
+func (f *stoppedFlags) look() (sessionSource, error) { return server.OpenLook(f.State) }
+
+// serve logs as the configuration says. A log of JSON has the error in it, too.
 func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
+	settings, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	app.Log = server.NewLog(app.Stderr, settings.LogFormat, app.Level)
+	err = c.run(ctx, app)
+	if err == nil || settings.LogFormat != config.LogJSON {
+		return err
+	}
+	app.Log.Error("ended", "err", err, "hint", hint.Of(err))
+	return logged{exitCode(err)}
+}
+
+// logged is an error that the log has, and so needs no words.
+type logged struct{ exit int }
+
+func (logged) Error() string   { return "" }
+func (l logged) ExitCode() int { return l.exit }
+
+func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	file, err := config.OpenFile(c.Config, app.Log)
 	if err != nil {
 		return err
@@ -33,24 +64,29 @@ func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
 	settings.Address = cmp.Or(c.Address, settings.Address)
 	settings.TLS.Cert, settings.TLS.Key = cmp.Or(c.TLSCert, settings.TLS.Cert), cmp.Or(c.TLSKey, settings.TLS.Key)
+	settings.TLS.ClientCA = cmp.Or(c.TLSClientCA, settings.TLS.ClientCA)
 	if err := config.CheckAddress(settings.Address); err != nil {
 		return usage("--address: %w", err)
 	}
 	if (settings.TLS.Cert == "") != (settings.TLS.Key == "") {
 		return badUsage{errors.New("--tls-cert and --tls-key belong together")}
 	}
-	if len(settings.Tokens) == 0 {
+	if settings.TLS.ClientCA != "" && settings.TLS.Cert == "" {
+		return badUsage{errors.New("--tls-client-ca needs --tls-cert and --tls-key")}
+	}
+	if len(settings.Tokens)+len(settings.OIDC) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
 	opt := options(app, &settings, file.Current)
-	opt.Init, opt.Configuration, opt.Reload = c.Init, c.Config, file.Reload
+	opt.Init, opt.WaitLock = c.Init, time.Duration(c.WaitLock)
+	opt.Configuration, opt.Reload = c.Config, file.Reload
 	return server.Serve(ctx, opt)
 }
 
 // options takes from the settings what holds until a restart; now gives the rest.
 func options(app *App, s *config.Config, now func() *config.Config) server.Options {
 	return server.Options{
-		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS,
+		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
 }

@@ -2,17 +2,24 @@
 
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/lirios/ostree-upload/internal/units"
+)
 
 // ReceiveCmd is the server. Flags win over the configuration file.
 type ReceiveCmd struct {
-	Config  string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
-	Repo    string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository to publish into."`
-	State   string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
-	Address string `short:"a" placeholder:"ADDR" help:"Where to listen (:8080)."`
-	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Certificate, for HTTPS."`
-	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate."`
-	Init    bool   `help:"Create the repository, in archive mode, if there is none."`
+	Config      string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
+	Repo        string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository to publish into."`
+	State       string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
+	Address     string `short:"a" placeholder:"ADDR" help:"Where to listen: HOST:PORT, or unix:PATH (:8080)."`
+	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate, for HTTPS."`
+	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Key of the certificate."`
+	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Authorities of the certificates that all clients have to show."`
+	Init        bool   `help:"Create the repository, in archive mode, if there is none."`
+
+	WaitLock units.Duration `default:"10s" placeholder:"DURATION" help:"How long to wait for the end of another server of the repository (${default})."`
 }
 
 // Run serves until a signal comes.

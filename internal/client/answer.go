@@ -26,6 +26,8 @@ type answerError struct {
 	after   time.Duration // of Retry-After, or 0
 	text    string        // the first of the body, in which tus names its errors
 	passing bool          // another answer may come although this one sounds final
+	begun   bool          // it came while the request's body was sent, or after that
+	renewed bool          // it refused a token that there is another one for by now
 }
 
 func (e *answerError) Error() string { return e.problem.Error() }
@@ -79,15 +81,27 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 		if err == nil {
 			t.reached.Store(true)
 			p.Status = res.StatusCode
+			p.Request = t.requestOf(p.Request, res)
 			e.problem = &p
-			if p.Status == http.StatusUnauthorized && t.token.now() == "" {
-				p.HintIs = tokenHint
+			if p.Status == http.StatusUnauthorized && t.token.none() {
+				p.HintIs = tokenHint()
 			}
 			return e
 		}
 	}
 	t.explainForeign(e, req, res)
 	return e
+}
+
+// requestOf is the ID under which the server logged a request: ours, unless something
+// on the way put its own in the place. What comes from outside has to have the form.
+func (t *transport) requestOf(said string, res *http.Response) string {
+	for _, id := range []string{said, res.Header.Get(wire.RequestHeader)} {
+		if wire.IsRequestID(id) {
+			return id
+		}
+	}
+	return t.id
 }
 
 // headProblem is what is known of an error of ours that answers a HEAD.

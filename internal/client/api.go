@@ -153,10 +153,28 @@ func (c *Client) lacking(ctx context.Context, path string, names []ostree.Name) 
 		return nil, err
 	}
 	lacking, err := wire.ParseNames(bytes.NewReader(answer), wire.MaxNames)
+	if err == nil {
+		err = amongAsked(lacking, names)
+	}
 	if err != nil {
 		return nil, c.badAnswer(r, answer, err)
 	}
 	return lacking, nil
+}
+
+// amongAsked refuses what nobody asked about: it would be read and sent, and may be a
+// part of the repository that is none of the server's business.
+func amongAsked(lacking, asked []ostree.Name) error {
+	all := make(map[ostree.Name]bool, len(asked))
+	for _, n := range asked {
+		all[n] = true
+	}
+	for _, n := range lacking {
+		if !all[n] {
+			return fmt.Errorf("it lacks %s, which it was not asked about", n)
+		}
+	}
+	return nil
 }
 
 // Salvage has the server keep the whole objects of the session's unfinished

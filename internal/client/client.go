@@ -3,61 +3,79 @@
 package client
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
-
-	"github.com/lirios/ostree-upload/internal/hint"
 )
+
+// Options say which server to speak to, and how.
+type Options struct {
+	// Address is http or https, a host, and a path if a proxy puts the server below
+	// one; or unix:/path of a socket. User and password in it are for a proxy.
+	Address string
+	Token   string
+	// RenewToken gets the token anew when the server refuses it, and before an ID token
+	// expires; nil: it does not change.
+	RenewToken TokenSource
+	// CAFile holds the authorities to trust, in PEM; "": those of the system.
+	CAFile string
+	// Cert and Key are files of a client certificate and its key, in PEM, which are
+	// read again when they change; Key may be "" if Cert holds both.
+	Cert, Key string
+	// InsecureHTTP lets an address be plain HTTP of another machine.
+	InsecureHTTP bool
+	// LimitRate is how many bytes a second all requests together may send; 0: no limit.
+	LimitRate int64
+}
 
 // A Client speaks the API of one server.
 type Client struct {
-	base      *url.URL // without a slash at the end
+	at        address
+	base      *url.URL // of at
 	transport *transport
 	http      *http.Client
 }
 
-// New returns the client of the server at address: http or https, a host, and a
-// path if a proxy puts the server below one. It sends nothing. The kind of its
-// errors is Usage.
-func New(address, token string) (*Client, error) {
-	base, err := parseAddress(address)
+// Open returns the client of a server. It sends nothing. The kind of its errors is
+// Usage.
+func Open(opt Options) (*Client, error) {
+	a, err := parseAddress(opt.Address)
+	if err == nil && !opt.InsecureHTTP {
+		err = a.checkPlain()
+	}
 	if err != nil {
 		return nil, usageError{err}
 	}
-	if token, err = cleanToken(token); err != nil {
+	token, err := cleanToken(opt.Token)
+	if err != nil {
 		return nil, err
 	}
-	t := newTransport(base, token)
-	return &Client{base: base, transport: t, http: &http.Client{Transport: t}}, nil
+	secure, err := newSecurity(opt)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	t := newTransport(a, secure, newThrottle(opt.LimitRate))
+	t.token.source = opt.RenewToken
+	t.token.set(token)
+	return &Client{at: a, base: a.url, transport: t, http: &http.Client{Transport: t}}, nil
 }
 
-// RenewToken sets how the token is read again when the server refuses it. It is
-// called before the first request.
-func (c *Client) RenewToken(read func() (string, error)) { c.transport.token.read = read }
-
-func parseAddress(address string) (*url.URL, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, hint.Add(fmt.Errorf("%q is not the address of a server", address), "give it like https://updates.example.org or http://localhost:8080")
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return nil, fmt.Errorf("the port of %q is not between 1 and 65535", address)
-		}
-	}
-	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
-		return nil, hint.Add(fmt.Errorf("the address of the server at %s has more than a host and a path", u.Host),
-			"leave out user, query and fragment; the token has its own option")
-	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
-	return u, nil
+// New is Open for an address and a token.
+func New(address, token string) (*Client, error) {
+	return Open(Options{Address: address, Token: token})
 }
 
-// Address is the server's address, without a slash at the end.
-func (c *Client) Address() string { return c.base.String() }
+// RequestID is the ID that all requests have.
+func (c *Client) RequestID() string { return c.transport.id }
+
+// Reached tells whether the server has answered once.
+func (c *Client) Reached() bool { return c.transport.reached.Load() }
+
+// Address is the server's address, without a slash at the end or a login.
+func (c *Client) Address() string { return c.at.name }
+
+// AddressToType is the address as it is given in a command. It has the user of a login,
+// and a word in the place of the password.
+func (c *Client) AddressToType() string { return c.at.toType() }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -29,7 +29,18 @@ func TestNewAddress(t *testing.T) {
 		{"http://", ""},
 		{"http://example.org/?token=x", ""},
 		{"http://example.org/#x", ""},
-		{"http://me:secret@example.org", ""},
+		{"https://me:secret@example.org/x/", "https://example.org/x"},
+		{"https://me@example.org", "https://example.org"},
+		{"http://me:secret@example.org", ""}, // plain
+		{"https://me:secret@example.org?x", ""},
+		{"https://me:secret@example.org:99999", ""},
+		{"https://me:sec/secret@example.org", ""},
+		{"https://me:%zzsecret@example.org", ""},
+		{"https://me:secret@", ""},
+		{"https://m%3Ae:secret@example.org", ""},
+		{"https:/me:secret@example.org", ""},
+		{"me:secret@example.org", ""},
+		{"m//e:secret//secret@example.org", ""},
 		{"", ""},
 	} {
 		client, err := New(c.address, "token")
@@ -160,6 +171,20 @@ func TestNegotiateBothWays(t *testing.T) {
 	f.Set[names[0]] = true
 	lacking, err := c.Negotiate(t.Context(), f.Session.ID, names)
 	if err != nil || len(lacking) != 1 || lacking[0] != names[1] {
+		t.Errorf("%v, %v", lacking, err)
+	}
+}
+
+// A server that names an object it was not asked about does not get it.
+func TestNegotiateOnlyWhatWasAsked(t *testing.T) {
+	other := ostree.Name{Checksum: ostree.Checksum{3}, Type: ostree.File}
+	_, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Write(wire.FormatNames([]ostree.Name{other}))
+	})
+	asked := []ostree.Name{{Checksum: ostree.Checksum{1}, Type: ostree.File}}
+	lacking, err := c.Negotiate(t.Context(), "aaaabbbbccccdddd", asked)
+	if !errors.Is(err, ErrBadAnswer) || !strings.Contains(err.Error(), other.String()) {
 		t.Errorf("%v, %v", lacking, err)
 	}
 }

@@ -17,7 +17,7 @@ func answered(status int, code string) error {
 	return &answerError{problem: &wire.Problem{Type: wire.TypePrefix + code, Status: status, Title: code}}
 }
 
-func broke(err error) error { return &networkError{"http://x", err} }
+func broke(err error) error { return &networkError{"http://x", nil, err} }
 
 // What a failure means for the next step, wrapped or not.
 func TestKindOf(t *testing.T) {
@@ -31,7 +31,7 @@ func TestKindOf(t *testing.T) {
 	}{
 		{"connection broke", broke(io.ErrUnexpectedEOF), Temporary},
 		{"stalled", broke(errStalled), Temporary},
-		{"wrong certificate", broke(&tls.CertificateVerificationError{Err: errors.New("unknown authority")}), Permanent},
+		{"wrong certificate", broke(new(security).explain(&tls.CertificateVerificationError{Err: errors.New("unknown authority")})), Permanent},
 		{"plain http behind https", broke(http.ErrSchemeMismatch), Permanent},
 		{"500", answered(500, wire.Internal), Temporary},
 		{"502 of a proxy", text(502, "<html>"), Temporary},

@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -82,14 +83,14 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 			n = 0
 			r.Progressed()
 		}
-		left, took, first := r.failed()
+		left, took, first := r.failed(err)
 		if left <= 0 {
 			return &GaveUpError{what, took, err}
 		}
 		wait := min(max(r.pause(n), askedPause(err)), left)
 		r.retries.Add(1)
 		level := slog.LevelDebug
-		if first { // an outage is told once, whatever it cuts off and however long it is
+		if first && !renewed(err) { // an outage is told once, whatever it cuts off and however long it is
 			level = slog.LevelWarn
 		}
 		r.log.Log(ctx, level, "trying again", "what", what, "in", wait.Round(time.Millisecond), "err", err)
@@ -97,6 +98,13 @@ func (r *Retrier) do(ctx context.Context, what string, try func() (progress bool
 			return err
 		}
 	}
+}
+
+// renewed tells whether a try failed by a token that there is another one for by now, as
+// happens to every long push with ID tokens.
+func renewed(err error) bool {
+	var answer *answerError
+	return errors.As(err, &answer) && answer.renewed
 }
 
 // Progressed notes that the server took something or answered.
@@ -107,11 +115,16 @@ func (r *Retrier) Progressed() {
 }
 
 // failed notes a failure and tells how long to go on trying, how long there was no
-// progress, and whether it is the first one since.
-func (r *Retrier) failed() (left, took time.Duration, first bool) {
+// progress, and whether it is the first one since. An answer of the server, even one that
+// it cannot do this now, shows that the address is right.
+func (r *Retrier) failed(err error) (left, took time.Duration, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
+	var answer *answerError
+	if errors.As(err, &answer) && !answer.foreign() {
+		r.answered = true
+	}
 	if first = r.failing.IsZero(); first {
 		r.failing = now
 	}

@@ -55,6 +55,23 @@ func TestRetrierGivesUpAfterTheLimit(t *testing.T) {
 	}
 }
 
+// An answer of the server that it cannot do this now shows that the address is right;
+// one of a proxy does not.
+func TestRetrierIsPatientWithTheServer(t *testing.T) {
+	for answer, want := range map[*wire.Problem]time.Duration{
+		wire.Errorf(wire.Unavailable, "later"):                       15 * time.Minute,
+		{Type: "about:blank", Status: http.StatusServiceUnavailable}: 20 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			err := testRetrier(15*time.Minute, 20*time.Second).Do(t.Context(), "try", func() error { return &answerError{problem: answer} })
+			if took := time.Since(start); !errors.As(err, new(*GaveUpError)) || took != want {
+				t.Errorf("gave up after %s, want %s: %v", took, want, err)
+			}
+		})
+	}
+}
+
 // Progress, of this request or of any other, starts the time anew.
 func TestRetrierCountsTimeWithoutProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,18 +49,30 @@ var dialer = net.Dialer{
 	Control:         limitUnsent,
 }
 
-func dial(ctx context.Context, network, address string) (net.Conn, error) {
+// dial opens a connection that keeps to the throttle, which may be nil.
+func (t *throttle) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &meteredConn{Conn: conn}, nil
+	return t.meter(conn), nil
 }
 
-// A meteredConn counts the bytes that move.
+func (t *throttle) meter(conn net.Conn) *meteredConn {
+	c := &meteredConn{Conn: conn, throttle: t}
+	c.closed, c.close = context.WithCancel(context.Background())
+	return c
+}
+
+// A meteredConn counts the bytes that move, and writes as the throttle lets it.
 type meteredConn struct {
 	net.Conn
 	in, out atomic.Int64
+
+	throttle *throttle   // nil: none
+	bulk     atomic.Bool // the request on it has the body of an upload
+	closed   context.Context
+	close    context.CancelFunc
 }
 
 func (c *meteredConn) Read(p []byte) (int, error) {
@@ -69,10 +81,27 @@ func (c *meteredConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *meteredConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.out.Add(int64(n))
-	return n, err
+func (c *meteredConn) Write(p []byte) (n int, err error) {
+	for {
+		part := p[n:]
+		if c.throttle != nil {
+			part = part[:min(len(part), c.throttle.piece)]
+			if c.throttle.wait(c.closed, len(part), c.bulk.Load()) != nil {
+				return n, net.ErrClosed
+			}
+		}
+		written, err := c.Conn.Write(part)
+		c.out.Add(int64(written))
+		if n += written; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// Close ends also a Write that waits.
+func (c *meteredConn) Close() error {
+	c.close()
+	return c.Conn.Close()
 }
 
 // moved is how far the connection has come: bytes read, and bytes that the
@@ -84,6 +113,7 @@ func (c *meteredConn) moved() int64 {
 // A stallWatch ends a request on whose connection hardly a byte moves.
 type stallWatch struct {
 	limit  time.Duration
+	bulk   bool // the request has the body of an upload
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
@@ -96,14 +126,15 @@ type stallWatch struct {
 	stalled bool
 }
 
-// watchStall returns the context for a request; end must be called at its end.
-func watchStall(ctx context.Context) (context.Context, *stallWatch) {
+// watchStall returns the context for a request, bulk if it has the body of an upload;
+// end must be called at its end.
+func watchStall(ctx context.Context, bulk bool) (context.Context, *stallWatch) {
 	limit, ok := ctx.Value(stallKey{}).(time.Duration)
 	if !ok {
 		limit = defaultStall
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &stallWatch{limit: limit, cancel: cancel, since: time.Now()}
+	w := &stallWatch{limit: limit, bulk: bulk, cancel: cancel, since: time.Now()}
 	w.mu.Lock()
 	w.timer = time.AfterFunc(limit/6, w.check)
 	w.mu.Unlock()
@@ -120,6 +151,7 @@ func (w *stallWatch) gotConn(info httptrace.GotConnInfo) {
 	defer w.mu.Unlock()
 	if w.conn, _ = conn.(*meteredConn); w.conn != nil {
 		w.moved = w.conn.moved()
+		w.conn.bulk.Store(w.bulk)
 	}
 	w.since = time.Now()
 }

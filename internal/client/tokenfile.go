@@ -3,26 +3,27 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
-// ReadToken reads the file that holds a token.
-func ReadToken(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", hint.Add(fmt.Errorf("read the token: %w", err), "put what `ostree-upload gentoken` printed into a file that this user can read, and name it")
-	}
-	return string(b), nil
-}
+// A TokenSource gets a token, which may be another one each time. It is never empty.
+type TokenSource func(ctx context.Context) (string, error)
 
-// Renewal reads the token again from the file that it came from, which may have
-// another by then; nil if it came from elsewhere.
-func Renewal(file string) func() (string, error) {
-	if file == "" {
-		return nil
+// TokenFile gets the token that a file holds.
+func TokenFile(path string) TokenSource {
+	return func(context.Context) (string, error) {
+		b, err := os.ReadFile(path)
+		if err == nil && strings.TrimSpace(string(b)) == "" {
+			err = fmt.Errorf("file %s is empty", path)
+		}
+		if err != nil {
+			return "", hint.Add(fmt.Errorf("read the token: %w", err), "put what `ostree-upload gentoken` printed into a file that this user can read, and name it")
+		}
+		return string(b), nil
 	}
-	return func() (string, error) { return ReadToken(file) }
 }

@@ -16,12 +16,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/units"
@@ -34,23 +36,37 @@ const (
 	SummaryNever  = "never"  // leave it alone
 )
 
+// How the server writes its log.
+const (
+	LogText = "text" // key=value, for people and grep
+	LogJSON = "json" // a document for each line
+)
+
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repo       string         // path of the production repository
-	Address    string         // host:port to listen on
-	State      string         // state folder; "" for the one inside the repository
-	TLS        TLS            // both empty: plain HTTP
-	Summary    string         // SummaryAuto, SummaryAlways or SummaryNever
-	SessionTTL units.Duration // an open session that is idle for longer expires
-	History    units.Duration // how long finished sessions are remembered
-	Grace      units.Duration // how long a stopping server waits for requests under way
-	Limits     Limits
-	Tokens     []token.Token
+	Repo    string // path of the production repository
+	Address string // host:port to listen on
+	State   string // state folder; "" for the one inside the repository
+	TLS     TLS    // both empty: plain HTTP
+	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
+	MetricsAddress string
+	Summary        string         // SummaryAuto, SummaryAlways or SummaryNever
+	SessionTTL     units.Duration // an open session that is idle for longer expires
+	History        units.Duration // how long finished sessions are remembered
+	LogFormat      string         // LogText or LogJSON
+	Grace          units.Duration // how long a stopping server waits for requests under way
+	Limits         Limits
+	Tokens         []token.Token
+	OIDC           []token.Trust // whose ID tokens are taken besides
+
+	BasePath       string            // that a proxy puts the server below and does not take away, such as /push; or ""
+	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
-// TLS names the PEM files of the server's certificate and key.
+// TLS names PEM files: the server's certificate and its key, and the authorities that
+// issue the certificates that all clients need then; "" if they need none.
 type TLS struct {
-	Cert, Key string
+	Cert, Key, ClientCA string
 }
 
 // Limits bound what clients may send; 0 means no limit.
@@ -77,6 +93,7 @@ func Default() *Config {
 		Repo:       "repo",
 		Address:    ":8080",
 		Summary:    SummaryAuto,
+		LogFormat:  LogText,
 		SessionTTL: units.Duration(168 * time.Hour),
 		History:    units.Duration(2160 * time.Hour),
 		Grace:      units.Duration(30 * time.Second),
@@ -89,6 +106,22 @@ func Default() *Config {
 			MaxRefs:         20_000,
 		},
 	}
+}
+
+// Named is the token of a name, nil if none of it is valid at now. The name may also be
+// that of an entry of oidc: then it is what those who match may do.
+func (c *Config) Named(name string, now time.Time) *token.Token {
+	for i := range c.Tokens {
+		if t := &c.Tokens[i]; t.Name == name && !t.Expired(now) {
+			return t
+		}
+	}
+	for i := range c.OIDC {
+		if t := &c.OIDC[i]; t.Name == name {
+			return t.Token(time.Time{})
+		}
+	}
+	return nil
 }
 
 // StateFolder is where the server keeps what is not yet published: State, or
@@ -119,11 +152,16 @@ func Load(path string) (*Config, error) {
 
 // unreadable adds what to do about a file that this user may not open.
 func unreadable(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return hint.Add(err, "run this as the owner of the repository, or as root; that owner has to be able to read the file")
-	case errors.Is(err, fs.ErrNotExist):
-		return hint.Add(err, "make its folder first")
+	}
+	return notFolder(err)
+}
+
+// notFolder adds what to do about a folder where the file should be.
+func notFolder(err error) error {
+	if errors.Is(err, syscall.EISDIR) {
+		return hint.Add(err, "a container gets a folder where the file to mount is not there: remove the folder, make an empty file, and start again")
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/units"
 )
@@ -26,12 +27,16 @@ func TestParseEverything(t *testing.T) {
 repo: /srv/ostree/repo
 address: "127.0.0.1:9000"
 state: /srv/ostree/state
-tls: {cert: /etc/cert.pem, key: /etc/key.pem}
+tls: {cert: /etc/cert.pem, key: /etc/key.pem, client-ca: /etc/clients.pem}
+metrics-address: 127.0.0.1:9100
 summary: never
+log-format: json
 session-ttl: 24h
 history: 90d
 grace: 5s
 limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0}
+trusted-proxies: [127.0.0.1, "10.0.0.0/8", unix]
+base-path: /some/prefix/
 tokens:
   - name: ci
     sha256: ` + hashA + `
@@ -49,9 +54,14 @@ tokens:
 		t.Fatal(err)
 	}
 	plain := token.Hash("PLAINTEXT")
+	proxies, err := forwarded.ParseProxies([]string{"127.0.0.1", "10.0.0.0/8", "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := &Config{
+		BasePath: "/some/prefix", TrustedProxies: proxies,
 		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
-		TLS: TLS{"/etc/cert.pem", "/etc/key.pem"}, Summary: SummaryNever,
+		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", Summary: SummaryNever, LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
 		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
 		Tokens: []token.Token{
@@ -108,6 +118,13 @@ func TestParseFaults(t *testing.T) {
 		{"limits: {max-object-size: -1GiB}", "is not a size"},
 		{"limits: {max-metadata-size: 0}", "line 1: limits.max-metadata-size: must be from 1 byte to 128MiB"},
 		{"limits: {max-metadata-size: 129MiB}", "must be from 1 byte to 128MiB"},
+		{"base-path: push", `line 1: base-path: "push" is not the path of a URL such as /push`},
+		{"base-path: /a//b", "is not the path of a URL"},
+		{"base-path: /../b", "is not the path of a URL"},
+		{"base-path: /b?c", "is not the path of a URL"},
+		{"base-path: https://host/b", "is not the path of a URL"},
+		{"trusted-proxies: 127.0.0.1", "line 1: trusted-proxies: needs a list"},
+		{"trusted-proxies:\n- 127.0.0.1\n- nginx", `line 3: trusted-proxies: "nginx" is neither an address`},
 		{"tokens: {name: a}", "does not belong here"},
 		{"tokens:\n- name: a", "line 2: token 1: needs a sha256"},
 		{"tokens:\n- {}", "token 1: needs a sha256"},
@@ -212,6 +229,7 @@ func FuzzParse(f *testing.F) {
 	for _, text := range editable {
 		f.Add([]byte(text))
 	}
+	f.Add([]byte("oidc: [{issuer: https://a, audience: b, claims: {sub: c}, name: d}]"))
 	f.Add([]byte("# old\rtokens:")) // two lines, but for YAML only
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse(text)
@@ -224,6 +242,12 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("accepted %+v", tok)
 			}
 			names[tok.Name] = true
+		}
+		for _, trust := range c.OIDC {
+			if trust.Issuer == "" || trust.Audience == "" || len(trust.Claims) == 0 || names[trust.Name] || token.CheckName(trust.Name) != nil {
+				t.Errorf("accepted %+v", trust)
+			}
+			names[trust.Name] = true
 		}
 		if c.SessionTTL <= 0 || c.Limits.MinFreeSpace < 0 {
 			t.Errorf("accepted %+v", c)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"reflect"
@@ -25,38 +26,43 @@ func AddToken(path string, t token.Token) error {
 	if err := t.Check(); err != nil {
 		return err
 	}
-	return edit(path, func(old []byte) ([]byte, error) {
+	return edit(path, true, func(old []byte) ([]byte, error) {
 		return withToken(old, t)
 	})
 }
 
 // withToken is the text of a configuration file with t as its last token.
-//
-// Lines are put into the text where that will do, as YAML's own writer would
-// drop blank lines and indent anew what people wrote. Whether it did is not
-// argued but tried: the result is read back and must differ by t alone.
 func withToken(old []byte, t token.Token) ([]byte, error) {
+	old = tidied(old, time.Now())
 	before, err := Parse(old)
 	if err != nil {
 		return nil, err
 	}
-	for i := range before.Tokens {
-		if before.Tokens[i].Name == t.Name {
-			return nil, &nameTakenError{t.Name}
-		}
+	if at(before.Tokens, t.Name) >= 0 {
+		return nil, &nameTakenError{t.Name}
 	}
-	var fault error
-	for _, add := range []func([]byte, token.Token) ([]byte, error){insertToken, encodeToken} {
-		text, err := add(old, t)
-		if err == nil {
-			err = differsBy(before, text, t)
-		}
-		if err == nil {
-			return text, nil
-		}
-		fault = err
+	if isTrust(before, t.Name) {
+		return nil, hint.Add(fmt.Errorf("there is an entry %s of oidc already", t.Name), "choose another --name: a session belongs to a name")
 	}
-	return nil, fmt.Errorf("add token %s: %w", t.Name, fault)
+	want := *before
+	want.Tokens = append(slices.Clone(before.Tokens), t)
+	text, err := rewritten(&want,
+		func() ([]byte, error) { return insertToken(old, t) },
+		func() ([]byte, error) { return encodeToken(old, t) })
+	if err != nil {
+		return nil, fmt.Errorf("add token %s: %w", t.Name, err)
+	}
+	return text, nil
+}
+
+// at is the place of the token of a name, -1 if there is none.
+func at(tokens []token.Token, name string) int {
+	return slices.IndexFunc(tokens, func(t token.Token) bool { return t.Name == name })
+}
+
+// isTrust tells whether a name is that of an entry of oidc.
+func isTrust(c *Config, name string) bool {
+	return slices.ContainsFunc(c.OIDC, func(t token.Trust) bool { return t.Name == name })
 }
 
 // nameTakenError says that there is a token of this name.
@@ -67,18 +73,25 @@ func (e *nameTakenError) Hint() string {
 	return "choose another --name, or give this token another secret with --replace"
 }
 
-// differsBy checks that text says what before says, and t.
-func differsBy(before *Config, text []byte, t token.Token) error {
-	after, err := Parse(text)
-	if err != nil {
-		return err
+// rewritten is the first text that one of the ways makes and that says what is
+// wanted.
+//
+// The first way puts lines into the text or takes them out where that will do, as
+// YAML's own writer would drop blank lines and indent anew what people wrote.
+// Whether it did is not argued but tried: the result is read back.
+func rewritten(want *Config, ways ...func() ([]byte, error)) ([]byte, error) {
+	fault := errors.New("the file is written in a way that cannot be edited; edit it by hand")
+	for _, way := range ways {
+		text, err := way()
+		if err != nil {
+			fault = err
+			continue
+		}
+		if after, err := Parse(text); err == nil && reflect.DeepEqual(want, after) {
+			return text, nil
+		}
 	}
-	want := *before
-	want.Tokens = append(slices.Clone(before.Tokens), t)
-	if !reflect.DeepEqual(&want, after) {
-		return errors.New("the file is written in a way that a token cannot be added to; add it by hand")
-	}
-	return nil
+	return nil, fault
 }
 
 // insertToken puts the lines of t behind the last token of a list that is
@@ -108,7 +121,17 @@ func insertToken(old []byte, t token.Token) ([]byte, error) {
 	case list.ShortTag() != "!!null":
 		return nil, errors.New("tokens is written in one line")
 	}
-	return join(lines[:key.Line], indent(entry, key.Column+1), lines[key.Line:]...), nil
+	at := key.Line
+	for at < len(lines) && isInner(lines[at], key.Column) {
+		at++
+	}
+	return join(lines[:at], indent(entry, key.Column+1), lines[at:]...), nil
+}
+
+// isInner tells a comment that is indented more than what stands in this column.
+func isInner(line string, column int) bool {
+	text := strings.TrimLeft(line, " ")
+	return strings.HasPrefix(text, "#") && len(line)-len(text) >= column
 }
 
 // findTokens returns the value and the key of the file's list of tokens, and
@@ -130,6 +153,23 @@ func findTokens(text []byte) (list, key *yaml.Node, err error) {
 	return nil, nil, nil
 }
 
+// entryAt is the index in the list's nodes of the token at this place: an entry
+// without a value is none.
+func entryAt(list *yaml.Node, at int) int {
+	for i, n := range list.Content {
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n.ShortTag() != "!!null" {
+			at--
+		}
+		if at < 0 {
+			return i
+		}
+	}
+	return len(list.Content) - 1 // not with a list that was parsed
+}
+
 // lastLine is the highest line on which a node of n starts. A value of several
 // lines goes on behind it, which withToken then notices.
 func lastLine(n *yaml.Node) int {
@@ -145,6 +185,9 @@ func join(head []string, entry string, tail ...string) []byte {
 }
 
 func indent(text string, by int) string {
+	if text == "" {
+		return ""
+	}
 	pad := strings.Repeat(" ", by)
 	return pad + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+pad) + "\n"
 }
@@ -165,10 +208,14 @@ func encodeToken(old []byte, t token.Token) ([]byte, error) {
 	} else if err := mergeTokens(doc.Content[0], addition); err != nil {
 		return nil, err
 	}
+	return encoded(&doc)
+}
+
+func encoded(doc *yaml.Node) ([]byte, error) {
 	var out bytes.Buffer
 	e := yaml.NewEncoder(&out)
 	e.SetIndent(2)
-	if err := e.Encode(&doc); err != nil {
+	if err := e.Encode(doc); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), e.Close()
@@ -212,6 +259,20 @@ func tokenLines(t token.Token) string {
 		fmt.Fprintf(&b, "  refs: [%s]\n", quoted(*t.Refs))
 	}
 	fmt.Fprintf(&b, "  scopes: [%s]\n", strings.Join(t.Scopes, ", "))
+	return b.String() + indent(previousLines(t.Previous), 2)
+}
+
+// previousLines is the key of the secrets that a token had before, "" if there are
+// none.
+func previousLines(secrets []token.Secret) string {
+	if len(secrets) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("previous:\n")
+	for _, s := range secrets {
+		fmt.Fprintf(&b, "  - sha256: %s\n    until: %s\n", scalar(s.SHA256), s.Until.UTC().Format(time.RFC3339))
+	}
 	return b.String()
 }
 

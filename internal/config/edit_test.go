@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -50,7 +51,8 @@ func TestAddToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := read(t, path)
-			if err := differsBy(before, []byte(text), token); err != nil {
+			before.Tokens = append(before.Tokens, token)
+			if after, err := Parse([]byte(text)); err != nil || !reflect.DeepEqual(before, after) {
 				t.Errorf("%v:\n%s", err, text)
 			}
 			for line := range strings.Lines(old) {
@@ -90,6 +92,7 @@ func TestAddTokenRefuses(t *testing.T) {
 	}{
 		{"repos: x\n", good, "unknown key"},
 		{"tokens:\n- {name: a, sha256: " + hashB + "}\n", good, "there is a token a already"},
+		{"oidc: [{issuer: https://example.org, audience: a, claims: {sub: x}, name: a}]\n", good, "an entry a of oidc already"},
 		{"", token.Token{Name: "a b", SHA256: hashA}, "not a token name"},
 		{"", token.Token{Name: "a", SHA256: hashA, Scopes: []string{"x"}}, "scope"},
 		{"", token.Token{Name: "a", SHA256: hashA, Refs: &[]string{"?"}}, "glob"},
@@ -146,7 +149,7 @@ func TestAddTokenFile(t *testing.T) {
 	})
 	t.Run("a refusal leaves no file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "c.yaml")
-		edit(path, func([]byte) ([]byte, error) { return nil, fs.ErrInvalid })
+		edit(path, true, func([]byte) ([]byte, error) { return nil, fs.ErrInvalid })
 		if _, err := os.Stat(path); err == nil {
 			t.Error("made")
 		}

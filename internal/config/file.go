@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // A File is a configuration file that is read again when it changes, so that
@@ -38,7 +39,7 @@ func OpenFile(path string, log *slog.Logger) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Info("configuration read", "file", path, "tokens", len(c.Tokens))
+	log.Info("configuration read", "file", path, "tokens", len(c.Tokens), "oidc", len(c.OIDC))
 	return &File{path: path, log: log, current: c, seen: seen}, nil
 }
 
@@ -51,14 +52,19 @@ func (f *File) Current() *Config {
 		f.gone(err)
 		return f.current
 	}
-	if f.seen != nil && unchanged(f.seen, now) {
+	if Unchanged(f.seen, now) {
 		return f.current
 	}
 	f.seen = now
+	if isGone(now) { // a file that is mounted by itself stays the one that it was
+		f.log.Error("the configuration was replaced by another file, which cannot be seen here; the last one stays in force",
+			"file", f.path, "hint", "mount its folder, or edit the file where the server runs, and restart the server")
+		return f.current
+	}
 	if c, err := f.reload(now); err != nil {
 		f.log.Error("the changed configuration is not used", "file", f.path, "err", err)
 	} else {
-		f.log.Info("configuration read again", "file", f.path, "tokens", len(c.Tokens))
+		f.log.Info("configuration read again", "file", f.path, "tokens", len(c.Tokens), "oidc", len(c.OIDC))
 		f.current = c
 	}
 	return f.current
@@ -86,6 +92,20 @@ func (f *File) reload(now fs.FileInfo) (*Config, error) {
 	return Load(f.path)
 }
 
-func unchanged(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+// Unchanged tells whether a file, as two calls of stat have it, was neither replaced nor
+// written to, nor made readable to others; nil is one that is not there.
+func Unchanged(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changed(a) == changed(b)
+}
+
+// changed is when anything of a file was changed, its mode and its owner, too.
+func changed(info fs.FileInfo) syscall.Timespec { return info.Sys().(*syscall.Stat_t).Ctim }
+
+// isGone tells whether a file has no name any more although it was found by one.
+func isGone(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
 }

@@ -4,6 +4,7 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -39,6 +40,7 @@ func TestFileReadsAgain(t *testing.T) {
 		{"removed", func() { os.Remove(path) }, "3rd", "cannot be read"},
 		{"still removed", func() {}, "3rd", ""},
 		{"back", func() { write(t, path, "repo: four\n", 0o600) }, "four", "read again"},
+		{"made readable", func() { os.Chmod(path, 0o640) }, "four", "read again"},
 	} {
 		log.Reset()
 		tt.do()
@@ -52,6 +54,30 @@ func TestFileReadsAgain(t *testing.T) {
 		lines := strings.Count(log.String(), "\n")
 		if tt.logged == "" && lines != 0 || tt.logged != "" && (lines != 1 || !strings.Contains(log.String(), tt.logged)) {
 			t.Errorf("%s: logged %q", tt.name, log.String())
+		}
+	}
+}
+
+// TestFileIsReplacedElsewhere pins that who runs the server learns that its file, which
+// is mounted by itself, was replaced where it is mounted from: what its path leads to
+// has no name any more.
+func TestFileIsReplacedElsewhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	write(t, path, "repo: one\n", 0o600)
+	held, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	var log bytes.Buffer
+	f, err := OpenFile(fmt.Sprint("/proc/self/fd/", held.Fd()), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renameOver(t, path, "repo: two\n")
+	for range 2 {
+		if got := f.Current().Repo; got != "one" || strings.Count(log.String(), "level=ERROR") != 1 || !strings.Contains(log.String(), "mount its folder") {
+			t.Errorf("repo %s, logged %q", got, log.String())
 		}
 	}
 }

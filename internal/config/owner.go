@@ -27,7 +27,11 @@ func Entrust(path string, made bool) (warning string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("look for who is to read the configuration: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	flags := os.O_RDONLY
+	if made { // no link then, unless somebody has just put one there
+		flags |= syscall.O_NOFOLLOW
+	}
+	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		return "", fmt.Errorf("open the configuration: %w", err)
 	}
@@ -37,7 +41,7 @@ func Entrust(path string, made bool) (warning string, err error) {
 		return "", err
 	}
 	sys := st.Sys().(*syscall.Stat_t)
-	// In a folder of another user the name may lead elsewhere by now.
+	// In a folder of another user the name may be another file's by now.
 	if made && os.Geteuid() == 0 && st.Mode().IsRegular() && sys.Uid == 0 && sys.Nlink == 1 {
 		if err := f.Chown(uid, gid); err != nil {
 			return "", fmt.Errorf("give the configuration to user %d: %w", uid, err)

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -18,6 +18,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lirios/ostree-upload/internal/forwarded"
 	"github.com/lirios/ostree-upload/internal/units"
 )
 
@@ -28,14 +29,17 @@ type fileForm struct {
 	Address yaml.Node `yaml:"address"`
 	State   yaml.Node `yaml:"state"`
 	TLS     struct {
-		Cert yaml.Node `yaml:"cert"`
-		Key  yaml.Node `yaml:"key"`
+		Cert     yaml.Node `yaml:"cert"`
+		Key      yaml.Node `yaml:"key"`
+		ClientCA yaml.Node `yaml:"client-ca"`
 	} `yaml:"tls"`
-	Summary    yaml.Node `yaml:"summary"`
-	SessionTTL yaml.Node `yaml:"session-ttl"`
-	History    yaml.Node `yaml:"history"`
-	Grace      yaml.Node `yaml:"grace"`
-	Limits     struct {
+	MetricsAddress yaml.Node `yaml:"metrics-address"`
+	Summary        yaml.Node `yaml:"summary"`
+	LogFormat      yaml.Node `yaml:"log-format"`
+	SessionTTL     yaml.Node `yaml:"session-ttl"`
+	History        yaml.Node `yaml:"history"`
+	Grace          yaml.Node `yaml:"grace"`
+	Limits         struct {
 		MaxObjectSize   yaml.Node `yaml:"max-object-size"`
 		MaxMetadataSize yaml.Node `yaml:"max-metadata-size"`
 		MaxSessionSize  yaml.Node `yaml:"max-session-size"`
@@ -44,7 +48,10 @@ type fileForm struct {
 		MaxSessions     yaml.Node `yaml:"max-sessions"`
 		MaxRefs         yaml.Node `yaml:"max-refs"`
 	} `yaml:"limits"`
-	Tokens []tokenForm `yaml:"tokens"`
+	BasePath       yaml.Node   `yaml:"base-path"`
+	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
+	Tokens         []tokenForm `yaml:"tokens"`
+	OIDC           []trustForm `yaml:"oidc"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
@@ -85,7 +92,13 @@ func Parse(text []byte) (*Config, error) {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		p.errorf(present(&form.TLS.Cert, &form.TLS.Key), "tls", "cert and key belong together, one is missing")
 	}
-	p.summary(&form.Summary, "summary", &c.Summary)
+	p.text(&form.TLS.ClientCA, "tls.client-ca", &c.TLS.ClientCA)
+	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
+		p.errorf(&form.TLS.ClientCA, "tls.client-ca", "needs cert and key: there are no client certificates without HTTPS")
+	}
+	p.address(&form.MetricsAddress, "metrics-address", &c.MetricsAddress)
+	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
 	if c.SessionTTL == 0 {
 		p.errorf(&form.SessionTTL, "session-ttl", "must be more than 0")
@@ -102,7 +115,10 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
+	parsed(p, &form.BasePath, "base-path", &c.BasePath, parseBasePath)
+	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
+	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
 		return nil, p.err()
 	}
@@ -122,6 +138,12 @@ type fault struct {
 	err  error
 }
 
+// FaultError is what is wrong with the text of a file: all its faults, a line each.
+type FaultError struct{ faults error }
+
+func (e *FaultError) Error() string { return e.faults.Error() }
+func (e *FaultError) Unwrap() error { return e.faults }
+
 // err joins the faults in the order of their lines.
 func (p *parser) err() error {
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.line, b.line) })
@@ -129,7 +151,7 @@ func (p *parser) err() error {
 	for i, f := range p.faults {
 		errs[i] = f.err
 	}
-	return errors.Join(errs...)
+	return &FaultError{errors.Join(errs...)}
 }
 
 func (p *parser) decode(text []byte, form *fileForm) {
@@ -286,26 +308,26 @@ func (p *parser) address(n *yaml.Node, key string, into *string) {
 	parsed(p, n, key, into, func(s string) (string, error) { return s, CheckAddress(s) })
 }
 
-// CheckAddress refuses what no server can listen on.
-func CheckAddress(s string) error {
-	_, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is not an address such as :8080 or 127.0.0.1:8080", s)
-	}
-	return nil
-}
-
-func (p *parser) summary(n *yaml.Node, key string, into *string) {
+func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) {
 	parsed(p, n, key, into, func(s string) (string, error) {
-		switch s {
-		case SummaryAuto, SummaryAlways, SummaryNever:
+		if slices.Contains(words, s) {
 			return s, nil
 		}
-		return "", fmt.Errorf("%q is not one of auto, always, never", s)
+		return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
 	})
+}
+
+// parseBasePath reads a path with or without a slash at the end, and returns it without.
+func parseBasePath(s string) (string, error) {
+	if !strings.HasPrefix(s, "/") || path.Clean(s) != "/"+strings.Trim(s, "/") || strings.ContainsAny(s, "?#%") {
+		return "", fmt.Errorf("%q is not the path of a URL such as /push", s)
+	}
+	return strings.TrimRight(s, "/"), nil
+}
+
+func (p *parser) proxies(n *yaml.Node, key string, into *forwarded.Proxies) {
+	names, _ := p.list(n, key, forwarded.CheckProxy)
+	*into, _ = forwarded.ParseProxies(names) // each of them was checked
 }
 
 // parseTime reads RFC 3339, and the shorter forms that YAML has for times,

@@ -23,6 +23,14 @@ type tokenForm struct {
 	Expires yaml.Node `yaml:"expires"`
 	Refs    yaml.Node `yaml:"refs"`
 	Scopes  yaml.Node `yaml:"scopes"`
+
+	Previous []secretForm `yaml:"previous"`
+}
+
+// secretForm is a secret that a token had before.
+type secretForm struct {
+	SHA256 yaml.Node `yaml:"sha256"`
+	Until  yaml.Node `yaml:"until"`
 }
 
 // tokens checks the list of tokens. Two of one name could not be told apart in
@@ -37,13 +45,22 @@ func (p *parser) tokens(forms []tokenForm) []token.Token {
 		if first, twice := names[t.Name]; twice && t.Name != "" {
 			p.errorf(present(&f.Name, &f.Token, &f.SHA256), key, "the name %s is already that of token %d", t.Name, first)
 		}
-		if first, twice := hashes[t.SHA256]; twice && t.SHA256 != "" {
-			p.errorf(present(&f.Token, &f.SHA256), key, "the same token as token %d", first)
+		p.unlike(hashes, t.SHA256, i+1, present(&f.Token, &f.SHA256), key)
+		for k, s := range t.Previous {
+			p.unlike(hashes, s.SHA256, i+1, &f.Previous[k].SHA256, key+": previous")
 		}
-		names[t.Name], hashes[t.SHA256] = i+1, i+1
+		names[t.Name] = i + 1
 		tokens = append(tokens, t)
 	}
 	return tokens
+}
+
+// unlike reports a hash that another token has, or the same one twice.
+func (p *parser) unlike(hashes map[string]int, hash string, token int, n *yaml.Node, key string) {
+	if first, twice := hashes[hash]; twice && hash != "" {
+		p.errorf(n, key, "the same token as token %d", first)
+	}
+	hashes[hash] = token
 }
 
 // token reads one entry; what is faulty in it stays empty.
@@ -58,6 +75,9 @@ func (p *parser) token(f *tokenForm, key string) token.Token {
 	}
 	if scopes, there := p.list(&f.Scopes, key+": scopes", token.CheckScope); there {
 		t.Scopes = scopes
+	}
+	for i := range f.Previous {
+		t.Previous = append(t.Previous, p.previous(&f.Previous[i], key+": previous"))
 	}
 	if f.Name.Kind == 0 && t.SHA256 != "" {
 		t.Name = "legacy-" + t.SHA256[:8]
@@ -74,18 +94,35 @@ func (p *parser) secret(f *tokenForm, key string, into *string) {
 	case hasHash && hasPlain:
 		p.errorf(&f.Token, key, "has both sha256 and token")
 	case hasHash:
-		hash = strings.ToLower(hash)
-		if raw, err := hex.DecodeString(hash); err != nil || len(raw) != 32 {
-			p.errorf(&f.SHA256, key+": sha256", "not 64 hex digits")
-			return
-		}
-		*into = hash
+		p.hash(&f.SHA256, key+": sha256", hash, into)
 	case hasPlain:
 		*into = token.Hash(plain)
 	case f.SHA256.Kind == 0 && f.Token.Kind == 0:
 		n := present(&f.Name, &f.Created, &f.Expires, &f.Refs, &f.Scopes)
 		p.errorf(n, key, "needs a sha256")
 	}
+}
+
+func (p *parser) hash(n *yaml.Node, key, hash string, into *string) {
+	hash = strings.ToLower(hash)
+	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != 32 {
+		p.errorf(n, key, "not 64 hex digits")
+		return
+	}
+	*into = hash
+}
+
+// previous reads a secret that was replaced. Without an end it would be good for
+// ever.
+func (p *parser) previous(f *secretForm, key string) (s token.Secret) {
+	if hash, ok := p.scalar(&f.SHA256, key+": sha256"); ok {
+		p.hash(&f.SHA256, key+": sha256", hash, &s.SHA256)
+	}
+	p.time(&f.Until, key+": until", &s.Until)
+	if f.SHA256.Kind == 0 || f.Until.Kind == 0 {
+		p.errorf(present(&f.SHA256, &f.Until), key, "needs sha256 and until")
+	}
+	return s
 }
 
 // list reads a list of words. A key without a value is an error, not a missing

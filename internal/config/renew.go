@@ -3,65 +3,103 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // ReplaceToken puts t in the place of the token of its name in the file at path, and
 // returns it as it is there now. What t leaves empty stays as it was: refs, scopes,
-// and how long it is valid from its creation on. The file is changed as by AddToken.
-func ReplaceToken(path string, t token.Token) (replaced token.Token, err error) {
-	err = edit(path, func(old []byte) (text []byte, err error) {
-		text, replaced, err = withRenewed(old, t)
+// and how long it is valid from its creation on. The secrets that worked before may
+// still be used for the overlap. The file is changed as by AddToken.
+func ReplaceToken(path string, t token.Token, overlap time.Duration) (replaced token.Token, err error) {
+	err = edit(path, false, func(old []byte) (text []byte, err error) {
+		text, replaced, err = withRenewed(old, t, overlap)
 		return text, err
 	})
 	return replaced, err
 }
 
 // withRenewed is the text of a configuration file with t in the place of the token of
-// its name. Values are put into the text where that will do, as in withToken.
-func withRenewed(old []byte, t token.Token) ([]byte, token.Token, error) {
+// its name.
+func withRenewed(old []byte, t token.Token, overlap time.Duration) ([]byte, token.Token, error) {
+	old = tidied(old, time.Now())
 	before, err := Parse(old)
 	if err != nil {
 		return nil, t, err
 	}
-	at := slices.IndexFunc(before.Tokens, func(o token.Token) bool { return o.Name == t.Name })
+	at := at(before.Tokens, t.Name)
 	if at < 0 {
-		return nil, t, &renewError{"there is no token " + t.Name + " to replace", "leave --replace out to make a new one"}
+		return nil, t, unknownToken(t.Name, before, "leave --replace out to make a new one")
 	}
 	if err := inherit(&t, &before.Tokens[at]); err != nil {
 		return nil, t, err
 	}
-	want := *before
-	want.Tokens = slices.Clone(before.Tokens)
-	want.Tokens[at] = t
-	for _, renew := range []func([]byte, int, token.Token) ([]byte, error){renewLines, encodeRenewed} {
-		text, err := renew(old, at, t)
-		if err != nil {
-			return nil, t, err
-		}
-		if after, err := Parse(text); err == nil && reflect.DeepEqual(&want, after) {
-			return text, t, nil
-		}
+	if overlap > 0 {
+		t.Previous = previous(&before.Tokens[at], &t, t.Created.Add(overlap))
 	}
-	return nil, t, fmt.Errorf("replace token %s: %w", t.Name,
-		errors.New("the file is written in a way that a token cannot be replaced; replace it by hand"))
+	text, err := withPut(old, before, at, t)
+	if err != nil {
+		return nil, t, fmt.Errorf("replace token %s: %w", t.Name, err)
+	}
+	return text, t, nil
 }
 
-// renewError says why a token is not replaced, and what to do instead.
-type renewError struct{ text, hint string }
+// previous is what still works of a token that t replaces: its secret until then, and
+// earlier ones until their own time. None outlives the token, as it was or as it is.
+func previous(old, t *token.Token, then time.Time) (secrets []token.Secret) {
+	for _, s := range append(slices.Clone(old.Previous), token.Secret{SHA256: old.SHA256, Until: then}) {
+		for _, end := range []time.Time{old.Expires, t.Expires} {
+			if !end.IsZero() && end.Before(s.Until) {
+				s.Until = end
+			}
+		}
+		if !s.Over(t.Created) {
+			secrets = append(secrets, s)
+		}
+	}
+	return secrets
+}
 
-func (e *renewError) Error() string { return e.text }
-func (e *renewError) Hint() string  { return e.hint }
+// tidied is the text of a configuration file without the secrets whose time is over.
+// One that cannot be taken out stays, as it opens nothing.
+func tidied(old []byte, now time.Time) []byte {
+	c, err := Parse(old)
+	if err != nil {
+		return old
+	}
+	for i, t := range c.Tokens {
+		t.Previous = slices.DeleteFunc(slices.Clone(t.Previous), func(s token.Secret) bool { return s.Over(now) })
+		if len(t.Previous) == len(c.Tokens[i].Previous) {
+			continue
+		}
+		if text, err := withPut(old, c, i, t); err == nil {
+			return tidied(text, now)
+		}
+	}
+	return old
+}
+
+// withPut is the text of a configuration file, which says c, with t in the place of
+// a token.
+func withPut(old []byte, c *Config, at int, t token.Token) ([]byte, error) {
+	want := *c
+	want.Tokens = slices.Clone(c.Tokens)
+	if len(t.Previous) == 0 {
+		t.Previous = nil
+	}
+	want.Tokens[at] = t
+	return rewritten(&want,
+		func() ([]byte, error) { return renewLines(old, at, t) },
+		func() ([]byte, error) { return encodeRenewed(old, at, t) })
+}
 
 // inherit takes over from old what t leaves empty.
 func inherit(t, old *token.Token) error {
@@ -73,7 +111,7 @@ func inherit(t, old *token.Token) error {
 	}
 	if t.Expires.IsZero() && !old.Expires.IsZero() {
 		if old.Created.IsZero() {
-			return &renewError{"token " + t.Name + " expires, and the file does not say for how long it was made", "give --expires"}
+			return hint.Add(fmt.Errorf("token %s expires, and the file does not say for how long it was made", t.Name), "give --expires")
 		}
 		t.Expires = t.Created.Add(old.Expires.Sub(old.Created))
 	}
@@ -81,16 +119,19 @@ func inherit(t, old *token.Token) error {
 }
 
 // renewLines changes the values of the token at this place of the list, each within
-// its line, and adds lines for what was not there.
+// its line, and adds or takes out lines for what was not there or is no more.
 func renewLines(old []byte, at int, t token.Token) ([]byte, error) {
 	list, _, err := findTokens(old)
 	if err != nil {
 		return nil, err
 	}
 	lines := strings.SplitAfter(string(old), "\n")
-	entry := list.Content[at]
+	if last := &lines[len(lines)-1]; *last != "" {
+		*last += "\n"
+	}
+	entry := list.Content[entryAt(list, at)]
 	hash, hashKey := valueOf(entry, "sha256")
-	if hash == nil || hashKey.Line == entry.Line && entry.Style&yaml.FlowStyle != 0 {
+	if hash == nil || hashKey.Line == entry.Line && entry.Style&yaml.FlowStyle != 0 || lastLine(entry) > len(lines) {
 		return old, nil // not written as usual
 	}
 	setScalar(lines, hash, t.SHA256)
@@ -102,6 +143,10 @@ func renewLines(old []byte, at int, t token.Token) ([]byte, error) {
 			lines[hashKey.Line-1] += indent(key+": "+text, hashKey.Column-1)
 		}
 	}
+	if secrets, key := valueOf(entry, "previous"); secrets != nil {
+		clear(lines[key.Line-1 : lastLine(secrets)])
+	}
+	lines[lastLine(entry)-1] += indent(previousLines(t.Previous), hashKey.Column-1)
 	return []byte(strings.Join(lines, "")), nil
 }
 
@@ -134,13 +179,14 @@ func encodeRenewed(old []byte, at int, t token.Token) ([]byte, error) {
 	if list.Kind == yaml.AliasNode {
 		list = list.Alias
 	}
-	entry := list.Content[at]
+	entry := list.Content[entryAt(list, at)]
 	if entry.Kind == yaml.AliasNode {
 		entry = entry.Alias
 	}
 	if plain, key := valueOf(entry, "token"); plain != nil { // the older form
 		key.Value, plain.Style = "sha256", 0
 	}
+	removeKey(entry, "previous")
 	wanted := with.Content[0].Content[0].Content
 	for i := 0; i+1 < len(wanted); i += 2 {
 		value, _ := valueOf(entry, wanted[i].Value)
@@ -152,11 +198,14 @@ func encodeRenewed(old []byte, at int, t token.Token) ([]byte, error) {
 		*value = *wanted[i+1]
 		value.HeadComment, value.LineComment, value.FootComment = head, line, foot
 	}
-	var out bytes.Buffer
-	e := yaml.NewEncoder(&out)
-	e.SetIndent(2)
-	if err := e.Encode(&doc); err != nil {
-		return nil, err
+	return encoded(&doc)
+}
+
+func removeKey(mapping *yaml.Node, name string) {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == name {
+			mapping.Content = slices.Delete(mapping.Content, i, i+2)
+			return
+		}
 	}
-	return out.Bytes(), e.Close()
 }

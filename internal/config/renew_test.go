@@ -29,7 +29,7 @@ func TestReplaceToken(t *testing.T) {
 			write(t, path, old, 0o640)
 			_, renewed := token.Generate(token.Options{Name: before.Tokens[0].Name})
 			renewed.Scopes = nil
-			got, err := ReplaceToken(path, renewed)
+			got, err := ReplaceToken(path, renewed, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestReplaceTokenKeepsTheText(t *testing.T) {
 	file := "# head\nrepo: r\n\ntokens:\n    # the CI\n    - name: a\n      sha256: " + hashA + "  # aaa\n" +
 		"      created: 2026-01-02T03:04:05Z\n\n      refs: [ os/* ]   # all\n    - name: b\n      sha256: \"" + strings.Repeat("c", 64) + "\"\n"
 	created := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
-	text, _, err := withRenewed([]byte(file), token.Token{Name: "a", SHA256: hashB, Created: created})
+	text, _, err := withRenewed([]byte(file), token.Token{Name: "a", SHA256: hashB, Created: created}, 0)
 	want := strings.NewReplacer(hashA, hashB, "2026-01-02T03:04:05Z", "2026-05-06T07:08:09Z").Replace(file)
 	if err != nil || string(text) != want {
 		t.Errorf("%v:\n%s", err, text)
@@ -66,12 +66,12 @@ func TestReplaceTokenInherits(t *testing.T) {
 	const file = "tokens:\n- name: a\n  sha256: " + hashA + "\n  created: 2026-01-01T00:00:00Z\n  expires: 2026-01-31T00:00:00Z\n" +
 		"  refs: [os/*]\n  scopes: [push, force]\n"
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	_, got, err := withRenewed([]byte(file), token.Token{Name: "a", SHA256: hashB, Created: now})
+	_, got, err := withRenewed([]byte(file), token.Token{Name: "a", SHA256: hashB, Created: now}, 0)
 	if err != nil || !got.Expires.Equal(now.AddDate(0, 0, 30)) || !got.May(token.Force) || got.MayPush("x") {
 		t.Errorf("%+v, %v", got, err)
 	}
 	refs := []string{"x"}
-	_, got, err = withRenewed([]byte(file), token.Token{Name: "a", SHA256: hashB, Created: now, Refs: &refs, Scopes: []string{"push"}, Expires: now.AddDate(1, 0, 0)})
+	_, got, err = withRenewed([]byte(file), token.Token{Name: "a", SHA256: hashB, Created: now, Refs: &refs, Scopes: []string{"push"}, Expires: now.AddDate(1, 0, 0)}, 0)
 	if err != nil || !got.Expires.Equal(now.AddDate(1, 0, 0)) || got.May(token.Force) || !got.MayPush("x") || got.MayPush("os/a") {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -85,7 +85,7 @@ func TestReplaceTokenRefuses(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "c.yaml")
 		write(t, path, c.file, 0o600)
-		_, err := ReplaceToken(path, token.Token{Name: c.name, SHA256: hashB})
+		_, err := ReplaceToken(path, token.Token{Name: c.name, SHA256: hashB}, 0)
 		var h interface{ Hint() string }
 		if !errors.As(err, &h) || !strings.Contains(h.Hint(), c.hint) || read(t, path) != c.file {
 			t.Errorf("%v:\n%s", err, read(t, path))

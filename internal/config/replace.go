@@ -12,19 +12,23 @@ import (
 	"syscall"
 
 	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/hint"
 )
 
 // edit changes the file at path by change, which gets its content and returns
 // the new one. The file is locked meanwhile. A symbolic link stays one: what
-// it points to is changed.
-func edit(path string, change func([]byte) ([]byte, error)) error {
+// it points to is changed. A file that is missing is made, or is an error.
+func edit(path string, create bool, change func([]byte) ([]byte, error)) error {
 	path, err := target(path)
 	if err != nil {
 		return err
 	}
-	f, created, err := openLocked(path)
+	f, created, err := openLocked(path, create)
+	if !create && errors.Is(err, fs.ErrNotExist) {
+		return &missingError{path}
+	}
 	if err != nil {
-		return unreadable(fmt.Errorf("open the configuration: %w", err))
+		return unwritable(fmt.Errorf("open the configuration: %w", err))
 	}
 	defer f.Close() // unlocks too
 	text, err := rewrite(path, f, change)
@@ -35,6 +39,19 @@ func edit(path string, change func([]byte) ([]byte, error)) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return replace(path, f, text)
+}
+
+// unwritable adds what to do about a file that cannot be changed.
+func unwritable(err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return hint.Add(err, "it is mounted read-only here; run this where it can be written, such as on the host of a container")
+	case errors.Is(err, fs.ErrPermission):
+		return hint.Add(err, "run this as a user who may write to the file, such as root")
+	case errors.Is(err, fs.ErrNotExist):
+		return hint.Add(err, "make its folder first")
+	}
+	return notFolder(err)
 }
 
 func rewrite(path string, f *os.File, change func([]byte) ([]byte, error)) ([]byte, error) {
@@ -58,13 +75,13 @@ func target(path string) (string, error) {
 	return real, err
 }
 
-// openLocked opens the file at path, made if it is missing, and locks it
+// openLocked opens the file at path, made if it is missing and may be, and locks it
 // against others who edit it. Who waited for the lock may then hold a file
 // that was replaced meanwhile, and opens the new one.
-func openLocked(path string) (f *os.File, created bool, err error) {
+func openLocked(path string, create bool) (f *os.File, created bool, err error) {
 	for {
 		f, err = os.OpenFile(path, os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrNotExist) {
+		if create && errors.Is(err, fs.ErrNotExist) {
 			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 			if errors.Is(err, fs.ErrExist) {
 				continue

@@ -22,6 +22,9 @@ func TestSlips(t *testing.T) {
 		"repo: [\n":                                  "not YAML: line 1: did not find expected node content",
 		"address: \"18081\"\n":                       `line 1: address: "18081" is not an address such as :8080`,
 		"address: \":99999\"\n":                      `line 1: address: ":99999" is not an address such as :8080`,
+		"tls: {client-ca: ca.pem}\n":                 `line 1: tls.client-ca: needs cert and key`,
+		"address: \"unix:\"\n":                       `line 1: address: "unix:" lacks the path of a unix socket`,
+		"address: \"unix:@name\"\n":                  `line 1: address: "unix:@name" is an abstract socket`,
 		"address: \"localhost:nowhere\"\n":           `line 1: address: "localhost:nowhere" is not an address`,
 	} {
 		_, err := Parse([]byte(text))

@@ -88,8 +88,15 @@ var ErrLocked = errors.New("locked by another process")
 // process holds the lock the error is ErrLocked.
 //
 // System calls: open (O_CREAT) path, flock.
-func Lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+func Lock(path string) (*os.File, error) { return lock(path, os.O_CREATE) }
+
+// LockThere is Lock of a file that is there, and no symbolic link: it makes none.
+//
+// System calls: open path, flock.
+func LockThere(path string) (*os.File, error) { return lock(path, unix.O_NOFOLLOW) }
+
+func lock(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
 	if err != nil {
 		return nil, err
 	}

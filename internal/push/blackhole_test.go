@@ -40,7 +40,7 @@ func TestPushThroughABlackHole(t *testing.T) {
 	t.Cleanup(func() { l.Close() })
 
 	opt := Options{
-		Repo: repo, Address: "http://" + l.Address(), Token: s.Token, Depth: -1,
+		Repo: repo, Server: client.Options{Address: "http://" + l.Address(), Token: s.Token}, Depth: -1,
 		RetryFor: time.Hour, Progress: new(Progress),
 	}
 	ctx, ended := context.WithCancel(client.WithStall(t.Context(), time.Second))

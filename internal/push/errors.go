@@ -40,6 +40,7 @@ type Error struct {
 	Code     string // one of wire's codes, "interrupted", "gave-up", "bad-answer" or ""
 	Err      error
 	HintText string
+	Request  string // ID under which the server's log has the requests; "" before it has answered
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
@@ -52,6 +53,9 @@ func (e *Error) ExitCode() int { return e.Exit }
 
 // Hint says what a person can do next, or "".
 func (e *Error) Hint() string { return e.HintText }
+
+// RequestID is the ID under which the server's log has the requests, or "".
+func (e *Error) RequestID() string { return e.Request }
 
 // Result is what a push that ended before it began has to show for itself.
 func (e *Error) Result() *Result {

@@ -230,7 +230,7 @@ func TestRejectedObject(t *testing.T) {
 			must.OK(t, os.Mkdir(filepath.Join(s.tree, "sub"), 0o755))
 			s.file("sub/victim", bytes.Repeat([]byte("victim "), 1000))
 			s.commit("x")
-			to, err := url.Parse(s.opt.Address)
+			to, err := url.Parse(s.opt.Server.Address)
 			must.OK(t, err)
 			next := httputil.NewSingleHostReverseProxy(to)
 			s.opt.Jobs = 1
@@ -243,7 +243,7 @@ func TestRejectedObject(t *testing.T) {
 				next.ServeHTTP(w, r)
 			}))
 			defer front.Close()
-			s.opt.Address = front.URL
+			s.opt.Server.Address = front.URL
 			_, e := s.fail(1, c.words...)
 			if blames := strings.Contains(hint.Of(e), "changes bytes"); blames != c.blames || e.Code != wire.BadObjects {
 				t.Errorf("%v, hint %q", e, hint.Of(e))

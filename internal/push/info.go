@@ -5,6 +5,7 @@ package push
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -59,7 +60,7 @@ func (r *run) checkOpen(ctx context.Context) error {
 		return nil // a server of an earlier version
 	}
 	for moves := r.refs; len(moves) > 0; {
-		part := moves[:fitting(moves, r.info.Limits.MaxRefs)]
+		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
 		err := r.retrier.Do(ctx, "open a session", func() error {
 			return r.client.CheckOpen(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force})
@@ -77,10 +78,10 @@ func (r *run) lacking(ctx context.Context, names []ostree.Name) (lacking []ostre
 	if r.info.Token == nil {
 		return nil, false, nil
 	}
-	for ; len(names) > 0; names = names[min(len(names), largestBatch):] {
+	for batch := range slices.Chunk(names, r.opt.mostNames()) {
 		var some []ostree.Name
 		err := r.retrier.Do(ctx, "ask for missing objects", func() (err error) {
-			some, err = r.client.Lacking(ctx, names[:min(len(names), largestBatch)])
+			some, err = r.client.Lacking(ctx, batch)
 			return err
 		})
 		if err != nil {

@@ -61,7 +61,7 @@ func TestLeftAndFailed(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(front.Close)
-	s.opt.Address = front.URL
+	s.opt.Server.Address = front.URL
 	result, _ := s.fail(75, "503")
 	if len(result.Left) != 1 || len(result.Refs) != 1 || result.Done() {
 		t.Errorf("%+v", result)

@@ -72,7 +72,7 @@ func (r *run) recheck(ctx context.Context, src source, sent *ostree.Name) (rejec
 	if all, err := r.allArrived(ctx, *sent); all || err != nil {
 		return nil, err
 	}
-	err = src.inBatches(ctx, largestBatch, func(names []ostree.Name) error {
+	err = src.inBatches(ctx, r.opt.mostNames(), func(names []ostree.Name) error {
 		names = slices.DeleteFunc(names, func(n ostree.Name) bool { return n.Type == ostree.CommitMeta }) // always lacking
 		if len(names) == 0 {
 			return nil

@@ -16,7 +16,7 @@ import (
 // the same way, and so finds the session that this one left.
 func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 	for len(moves) > 0 {
-		part := moves[:fitting(moves, r.info.Limits.MaxRefs)]
+		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
 		r.begin(part, moves)
 		if err := r.openSession(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force}, time.Time{}); err != nil {
@@ -53,14 +53,14 @@ func (r *run) published(part []wire.Ref) {
 	}
 }
 
-// fitting is how many of moves, at least one, fit into one session and into the
-// request that opens it.
-func fitting(moves []wire.Ref, most int) int {
+// fitting is how many of moves, at least one, fit into one session of most refs, 0 for
+// any number, and into the request that opens it, of so many bytes.
+func fitting(moves []wire.Ref, most, body int) int {
 	const around = 64 // bytes of the document beside the refs
 	size := around
 	for i, m := range moves {
 		b, err := json.Marshal(m)
-		if size += len(b) + 1; i > 0 && (err != nil || size > wire.MaxBody || most > 0 && i == most) {
+		if size += len(b) + 1; i > 0 && (err != nil || size > body || most > 0 && i == most) {
 			return i
 		}
 	}

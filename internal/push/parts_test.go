@@ -114,7 +114,7 @@ func TestFitting(t *testing.T) {
 		all := slices.Clone(left)
 		var got []wire.Ref
 		for len(left) > 0 {
-			part := left[:fitting(left, most)]
+			part := left[:fitting(left, most, wire.MaxBody)]
 			left = left[len(part):]
 			got = append(got, part...)
 			if most > 0 && len(part) > most || len(part) > 15_000 {

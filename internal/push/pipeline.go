@@ -90,13 +90,13 @@ func (r *run) transfer(ctx context.Context, src source) (*ostree.Name, error) {
 // walk gathers names into batches that grow.
 func (p *pipeline) walk(ctx context.Context, src source) error {
 	defer close(p.batches)
-	size := firstBatch
+	size := min(firstBatch, p.run.opt.mostNames())
 	batch := make([]ostree.Name, 0, size)
 	flush := func() error {
 		if err := sendTo(ctx, p.batches, batch); err != nil {
 			return err
 		}
-		size = min(2*size, largestBatch)
+		size = min(2*size, p.run.opt.mostNames())
 		batch = make([]ostree.Name, 0, size)
 		return nil
 	}

@@ -29,16 +29,15 @@ const (
 
 // Options say what to push where, and how.
 type Options struct {
-	Repo           string
-	Address, Token string
-	RenewToken     func() (string, error) // reads the token again when it is refused; nil: it does not change
-	Refs           []string               // none: all refs of the repository
-	Resume         string                 // a session's ID; then Refs does not matter
-	Depth          int                    // parents to send of each commit; -1: down to what the server's refs name
-	History        bool                   // go on behind what the server's refs name; Depth is -1 then
-	Force, DryRun  bool
-	Jobs           int   // uploads at once; 0: DefaultJobs
-	ChunkSize      int64 // most bytes of one request; 0: DefaultChunk
+	Repo          string
+	Server        client.Options
+	Refs          []string // none: all refs of the repository
+	Resume        string   // a session's ID; then Refs does not matter
+	Depth         int      // parents to send of each commit; -1: down to what the server's refs name
+	History       bool     // go on behind what the server's refs name; Depth is -1 then
+	Force, DryRun bool
+	Jobs          int   // uploads at once; 0: DefaultJobs
+	ChunkSize     int64 // most bytes of one request; 0: DefaultChunk
 
 	RetryFor     time.Duration // without progress, before giving up; 0: at the first failure
 	FirstContact time.Duration // the same until the server has answered once; 0: RetryFor
@@ -49,6 +48,8 @@ type Options struct {
 	// that resumes the push: the program as it was called, and flags to repeat.
 	Program  string
 	Resuming []string
+	// AddressStays leaves the address out of that command, which finds it elsewhere.
+	AddressStays bool
 
 	OnSession func(s wire.Session, resumed bool) // called when there is a session, and again when another replaces it
 }
@@ -95,6 +96,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return e.Result(), e
 	}
 	defer r.client.Close()
+	r.opt.Log.Debug("the requests have an ID, which the server's log has, too", "request", r.client.RequestID())
 	err = r.explainToken(r.explain(ctx, r.push(ctx)))
 	if err == nil {
 		err = r.leftError()
@@ -104,16 +106,18 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return r.result(nil), nil
 	}
 	e := ended(ctx, err, r.resumeCommand())
+	if e.Request = client.RequestOf(err); e.Request == "" && r.client.Reached() {
+		e.Request = r.client.RequestID()
+	}
 	return r.result(e), e
 }
 
 func newRun(opt Options) (*run, error) {
 	opt.fill()
-	c, err := client.New(opt.Address, opt.Token)
+	c, err := client.Open(opt.Server)
 	if err != nil {
 		return nil, err
 	}
-	c.RenewToken(opt.RenewToken)
 	repo, err := ostree.OpenRepo(opt.Repo)
 	if errors.Is(err, fs.ErrPermission) {
 		err = hint.Add(err, "%s", unreadableHint)
@@ -142,6 +146,7 @@ func (o *Options) fill() {
 	if o.ChunkSize <= 0 {
 		o.ChunkSize = DefaultChunk
 	}
+	o.fitRate()
 	if o.FirstContact == 0 {
 		o.FirstContact = o.RetryFor
 	}
@@ -284,7 +289,10 @@ func (r *run) resumeCommand() string {
 			return ""
 		}
 	}
-	words := []string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo, "--address", r.client.Address()}
+	words := []string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo}
+	if !r.opt.AddressStays {
+		words = append(words, "--address", r.client.AddressToType())
+	}
 	switch {
 	case !split:
 		words = append(words, "--resume", r.session.ID)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/fake"
@@ -50,7 +51,7 @@ func write(t *testing.T, path, text string) {
 }
 
 func options(f *fake.Server, repo string) Options {
-	return Options{Repo: repo, Address: f.URL, Token: "sesame", Depth: -1, Jobs: 2}
+	return Options{Repo: repo, Server: client.Options{Address: f.URL, Token: "sesame"}, Depth: -1, Jobs: 2}
 }
 
 // mustEnd runs a push that has to end with exit code and code.
@@ -189,8 +190,8 @@ func TestPushRefusesEarly(t *testing.T) {
 		{"unknown ref", func(o *Options, _ *fake.Server) { o.Refs = []string{"os/nowhere"} }, ExitFailed, "", "no ref os/nowhere"},
 		{"no repository", func(o *Options, _ *fake.Server) { o.Repo = t.TempDir() }, ExitFailed, "", "no OSTree repository at"},
 		{"no folder", func(o *Options, _ *fake.Server) { o.Repo = "/nowhere/repo" }, ExitFailed, "", "/nowhere/repo"},
-		{"no server", func(o *Options, _ *fake.Server) { o.Address = "http://127.0.0.1:1" }, ExitForNow, "gave-up", "http://127.0.0.1:1"},
-		{"no address", func(o *Options, _ *fake.Server) { o.Address = "localhost" }, ExitUsage, wire.BadRequest, "localhost"},
+		{"no server", func(o *Options, _ *fake.Server) { o.Server.Address = "http://127.0.0.1:1" }, ExitForNow, "gave-up", "http://127.0.0.1:1"},
+		{"no address", func(o *Options, _ *fake.Server) { o.Server.Address = "localhost" }, ExitUsage, wire.BadRequest, "localhost"},
 		{"server's commit unknown", func(_ *Options, f *fake.Server) {
 			f.Refs[testRef] = wire.RefState{Commit: strings.Repeat("a", 64)}
 		}, ExitRefused, wire.NotFastForward, testRef},

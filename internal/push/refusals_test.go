@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/push"
@@ -60,7 +61,7 @@ func newSite(t *testing.T, mode string) *site {
 	t.Cleanup(front.Close)
 	s.limits(func(l *config.Limits) { l.MinFreeSpace = 0 }) // whatever else runs on this machine
 	must.OSTree(t, "init", "--repo="+s.repo, "--mode=archive")
-	s.opt = push.Options{Repo: s.repo, Address: front.URL, Token: s.Token, Depth: -1}
+	s.opt = push.Options{Repo: s.repo, Server: client.Options{Address: front.URL, Token: s.Token}, Depth: -1}
 	return s
 }
 
@@ -209,7 +210,7 @@ var refusals = []refusal{
 	{name: "a folder of a ref that the token does not see", make: func(s *site) {
 		s.serverHas("other")
 		s.commit("other/x")
-		s.opt.Token = s.Other
+		s.opt.Server.Token = s.Other
 	}, exit: 3, code: wire.RefConflict, words: []string{"other", "folder"}},
 	{name: "a name that no file system takes", make: func(s *site) {
 		s.put("x", objects.Metadata("dirtree", objects.Files(strings.Repeat("n", 256))))
@@ -235,11 +236,11 @@ var refusals = []refusal{
 	}, exit: 3, code: wire.Forbidden, words: []string{"token ci may not force"}},
 	{name: "a ref that the token may not push", make: func(s *site) {
 		s.commit("x")
-		s.opt.Token = s.Other
+		s.opt.Server.Token = s.Other
 	}, exit: 3, code: wire.Forbidden, words: []string{"token other may not push ref x"}},
 	{name: "a token that may not push", make: func(s *site) {
 		s.commit("x")
-		s.opt.Token = s.AddToken(token.Options{Name: "viewer", Scopes: []string{token.Sessions}})
+		s.opt.Server.Token = s.AddToken(token.Options{Name: "viewer", Scopes: []string{token.Sessions}})
 	}, exit: 3, code: wire.Forbidden, words: []string{"token viewer may not push"}},
 	{name: "not a fast-forward", make: func(s *site) {
 		s.serverHas("x")
@@ -279,7 +280,7 @@ func (s *site) serverHas(ref string) {
 }
 
 // restarted sends what comes to the server's new address.
-func (s *site) restarted() { s.opt.Address = s.URL }
+func (s *site) restarted() { s.opt.Server.Address = s.URL }
 
 // What a push cannot bring is refused before the first byte and before there is a
 // session, with the path, the object and the limit; a dry run finds the same.

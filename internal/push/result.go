@@ -3,6 +3,7 @@
 package push
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ type Result struct {
 	ErrorCode   string       `json:"error-code,omitempty"`
 	Hint        string       `json:"hint,omitempty"` // the next step after an error
 	ExitCode    int          `json:"exit-code"`
-	ResumeWith  string       `json:"resume,omitempty"` // the command that goes on
+	ResumeWith  string       `json:"resume,omitempty"`  // the command that goes on
+	Request     string       `json:"request,omitempty"` // ID that the requests had, which the server's log has
 }
 
 // Done tells whether the push did all that it could: at most, refs were left out
@@ -147,6 +149,7 @@ func (r *run) result(e *Error) *Result {
 		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
+		Request: r.client.RequestID(),
 	}
 	if len(r.sessions) > 1 || len(r.later) > 0 {
 		result.Sessions = r.sessions
@@ -157,6 +160,7 @@ func (r *run) result(e *Error) *Result {
 	if e != nil {
 		result.Error, result.ErrorCode, result.ExitCode, result.Hint = e.Error(), e.Code, e.Exit, e.HintText
 		result.ResumeWith = r.resumeCommand()
+		result.Request = cmp.Or(e.Request, result.Request)
 	}
 	return result
 }

@@ -118,6 +118,24 @@ func TestResumeNeedsTheCommits(t *testing.T) {
 	}
 }
 
+// The command that resumes has no password: a word stands for it, or the whole address
+// is left to the environment that it came from.
+func TestResumeCommandWithoutPassword(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	for _, stays := range []bool{false, true} {
+		f := fake.Start(t)
+		f.Fault = fake.Once("PATCH", 1, fake.HangUp)
+		opt := options(f, repo)
+		host := strings.TrimPrefix(f.URL, "http://")
+		opt.Server.Address, opt.AddressStays, opt.RetryFor = "http://me:secret@"+host, stays, 0
+		result, e := mustEnd(t, opt, ExitForNow, "gave-up")
+		said := result.ResumeWith + e.Hint() + e.Error()
+		if has := strings.Contains(said, " --address http://me:PASSWORD@"+host+" "); has == stays || strings.Contains(said, "secret") {
+			t.Errorf("%s", said)
+		}
+	}
+}
+
 func TestResumeCommandSurvivesAShell(t *testing.T) {
 	for in, want := range map[string]string{
 		"repo": "repo", "/srv/a b": "'/srv/a b'", "it's": `'it'\''s'`, "": "''", "$HOME": "'$HOME'",

@@ -54,7 +54,7 @@ func linkTo(t *testing.T, s *server.Server, rate int64) *link.Proxy {
 func start(ctx context.Context, s *server.Server, l *link.Proxy, repo string) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(ctx, Options{Repo: repo, Address: "http://" + l.Address(), Token: s.Token, Depth: -1, RetryFor: time.Hour})
+		_, err := Run(ctx, Options{Repo: repo, Server: client.Options{Address: "http://" + l.Address(), Token: s.Token}, Depth: -1, RetryFor: time.Hour})
 		ended <- err
 	}()
 	return ended

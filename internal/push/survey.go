@@ -235,7 +235,7 @@ func (s *survey) checkSum(ctx context.Context, walk source) error {
 	}
 	refused := s.refused
 	s.sent, s.inflated, s.refused = 0, 0, nil
-	err := walk.inBatches(ctx, largestBatch, func(names []ostree.Name) error {
+	err := walk.inBatches(ctx, s.run.opt.mostNames(), func(names []ostree.Name) error {
 		lacking, _, err := s.run.lacking(ctx, names)
 		if err != nil {
 			return err
@@ -252,7 +252,7 @@ func (s *survey) checkSum(ctx context.Context, walk source) error {
 // exceeds is the error of objects that are too much for a session or the disk.
 func (s *survey) exceeds() error {
 	most := s.limits.MaxSessionSize
-	if fitting(s.moves, s.limits.MaxRefs) < len(s.moves) {
+	if fitting(s.moves, s.limits.MaxRefs, s.run.opt.mostBody()) < len(s.moves) {
 		most = 0 // several sessions, and each may have as much
 	}
 	if size := max(s.sent, s.inflated); most > 0 && size > most {

@@ -7,14 +7,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 )
 
 // crowded serves with room for few connections: /work is a request of a token that
 // lasts until release, /token one that is over at once.
-func crowded(t *testing.T, most int) (address string, working, release chan struct{}) {
+func crowded(t *testing.T, most int, trusted ...string) (address string, working, release chan struct{}) {
 	t.Helper()
-	c := newConns()
+	c := newConns(func(peer string) bool { return slices.Contains(trusted, peer) })
 	c.most = most
 	working, release = make(chan struct{}), make(chan struct{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -22,6 +24,12 @@ func crowded(t *testing.T, most int) (address string, working, release chan stru
 		t.Fatal(err)
 	}
 	s := &http.Server{ConnState: c.state, ConnContext: c.accept, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		leave, _, ok := c.enter(r, r.Header.Get("From"))
+		defer leave()
+		if !ok {
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
 		if r.URL.Path != "/anyone" {
 			known(r)
 		}
@@ -35,7 +43,8 @@ func crowded(t *testing.T, most int) (address string, working, release chan stru
 	return l.Addr().String(), working, release
 }
 
-// dial opens a connection and perhaps asks for a path over it.
+// dial opens a connection and perhaps asks for a path over it, on behalf of the address
+// behind a blank.
 func dial(t *testing.T, address, path string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -44,7 +53,8 @@ func dial(t *testing.T, address, path string) net.Conn {
 	}
 	t.Cleanup(func() { c.Close() })
 	if path != "" {
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		path, from, _ := strings.Cut(path, " ")
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nFrom: %s\r\n\r\n", path, from)
 	}
 	return c
 }
@@ -104,6 +114,33 @@ func TestCrowdAtWork(t *testing.T) {
 	for _, c := range busy {
 		if !answered(c) {
 			t.Error("a request of a token was cut")
+		}
+	}
+}
+
+// Connections of a trusted proxy may be all that there are; each address behind it has
+// its part of the requests under way over them.
+func TestCrowdBehindAProxy(t *testing.T) {
+	address, working, release := crowded(t, 8, "127.0.0.1")
+	var busy []net.Conn
+	for range 6 { // three quarters
+		busy = append(busy, dial(t, address, "/work one"))
+		<-working
+	}
+	if answered(dial(t, address, "/token one")) {
+		t.Error("one address has more than its part")
+	}
+	busy = append(busy, dial(t, address, "/work two"))
+	<-working
+	close(release)
+	for _, c := range busy {
+		if !answered(c) {
+			t.Error("a request of a token was cut")
+		}
+	}
+	for range 100 { // once those are over
+		if !answered(dial(t, address, "/token one")) {
+			t.Fatal("no answer")
 		}
 	}
 }

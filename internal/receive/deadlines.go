@@ -3,6 +3,7 @@
 package receive
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 )
@@ -20,22 +21,30 @@ const (
 const answerPart = 64 << 10
 
 // timedWriter gives a client time for each part of the answer. A deadline for all of
-// it would count the work before the answer, too. Once there is something to send,
-// the server waits for the client.
+// it would count the work before the answer, too. It keeps the status. Once there is
+// something to send, the server waits for the client.
 type timedWriter struct {
 	http.ResponseWriter
-	work *work // nil where there is none
+	status int   // 0 before there is one
+	work   *work // nil where there is none
 }
+
+// sent is the status of the answer: net/http sends 200 where nothing was written.
+func (w *timedWriter) sent() int { return cmp.Or(w.status, http.StatusOK) }
 
 // Unwrap lets http.ResponseController through.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *timedWriter) WriteHeader(status int) {
 	w.renew()
+	if status >= 200 { // else another follows
+		w.status = status
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *timedWriter) Write(b []byte) (n int, err error) {
+	w.status = w.sent()
 	for {
 		w.renew()
 		part := b[n:min(len(b), n+answerPart)]

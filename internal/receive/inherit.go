@@ -34,10 +34,7 @@ func (s *Server) mayInherit(t *token.Token, session *journal.Session) error {
 
 // isValid tells whether there is a token of a name that is valid now.
 func (s *Server) isValid(name string) bool {
-	now := time.Now()
-	return slices.ContainsFunc(s.cfg.Settings().Tokens, func(t token.Token) bool {
-		return t.Name == name && !t.Expired(now)
-	})
+	return s.cfg.Settings().Named(name, time.Now()) != nil
 }
 
 // inherit makes the session that of the token that goes on with it.
@@ -48,7 +45,7 @@ func (s *Server) inherit(r *request) error {
 		return err
 	}
 	r.session = &session
-	s.log(r).Info("session inherited", "from", before)
+	s.event(r, "session inherited", "from", before)
 	return nil
 }
 

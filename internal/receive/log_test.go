@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// A bucket gives its lines, then one each quotaEvery, and tells with that one how
+// A bucket gives its lines, then one each refusedEvery, and tells with that one how
 // many it held back.
 func TestQuota(t *testing.T) {
 	start := time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
-	q := &quota{left: quotaLines, full: start}
+	q := &quota{left: refusedLines, full: start}
 	given := 0
 	for range 1000 {
-		if _, ok := q.take(start.Add(quotaEvery / 2)); ok {
+		if _, ok := q.take(start.Add(refusedEvery/2), refusedLines, refusedEvery); ok {
 			given++
 		}
 	}
-	if given != quotaLines {
-		t.Errorf("%d lines at once, want %d", given, quotaLines)
+	if given != refusedLines {
+		t.Errorf("%d lines at once, want %d", given, refusedLines)
 	}
-	if held, ok := q.take(start.Add(quotaEvery)); !ok || held != 1000-quotaLines {
+	if held, ok := q.take(start.Add(refusedEvery), refusedLines, refusedEvery); !ok || held != 1000-refusedLines {
 		t.Errorf("%v, %d held back", ok, held)
 	}
-	if _, ok := q.take(start.Add(quotaEvery)); ok {
+	if _, ok := q.take(start.Add(refusedEvery), refusedLines, refusedEvery); ok {
 		t.Error("two lines for one time")
 	}
 }

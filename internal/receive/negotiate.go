@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -38,7 +39,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 	if err := s.cfg.Journal.Add(session.ID, entries); err != nil {
 		return err
 	}
-	s.log(r).Debug("objects announced", "objects", len(names), "lacking", len(lacking))
+	s.event(r, "objects negotiated", "objects", len(names), "lacking", len(lacking), "took", time.Since(r.began))
 	return writeNames(w, r, lacking)
 }
 

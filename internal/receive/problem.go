@@ -18,7 +18,7 @@ import (
 func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 	p := problemOf(err)
 	s.logProblem(r, p, err)
-	writeProblem(w, r.Request, p)
+	writeProblem(w, r, p)
 }
 
 func problemOf(err error) *wire.Problem {
@@ -54,7 +54,9 @@ func closedProblem(e *journal.StateError) *wire.Problem {
 	return p.WithHint("look again when it has its outcome: ostree-upload sessions show %s", e.ID)
 }
 
-func writeProblem(w http.ResponseWriter, r *http.Request, p *wire.Problem) {
+func writeProblem(w http.ResponseWriter, r *request, p *wire.Problem) {
+	named := *p
+	named.Request = r.id
 	h := w.Header()
 	h.Set("Content-Type", wire.ProblemType)
 	h.Set("Cache-Control", "no-store")
@@ -62,7 +64,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *wire.Problem) {
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
 		// A client that is gone cannot be told.
-		_ = json.NewEncoder(w).Encode(p)
+		_ = json.NewEncoder(w).Encode(&named)
 	}
 }
 

@@ -145,7 +145,7 @@ func TestRefusals(t *testing.T) {
 		{"upload path out of the store", c, "HEAD", "/files/" + session.ID + "/..", "", 404, "", nil},
 		{"upload of nothing", c, "HEAD", "/files/" + session.ID + "/p", "", 404, "", nil},
 		{"upload of another's session", other, "HEAD", "/files/" + session.ID + "/p", "", 404, "", nil},
-		{"method override", c, "POST", "/files/" + session.ID + "/p", "", 405, wire.BadRequest, []string{"X-HTTP-Method-Override", "DELETE"}},
+		{"method override of another token", other, "POST", "/files/" + session.ID + "/p", "", 404, wire.NotFound, []string{"X-HTTP-Method-Override", "DELETE"}},
 		{"list of uploads", c, "GET", "/files/", "", 405, wire.BadRequest, nil},
 	}
 	for _, tc := range cases {

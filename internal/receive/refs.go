@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -33,10 +34,16 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 			MaxPackPayload:  wire.MaxPackPayload,
 			MaxNames:        wire.MaxNames,
 			MaxRefs:         limits.MaxRefs,
+			MaxWindow:       encode.MaxWindow,
+			MaxInflated:     encode.MaxInflated,
+			MaxFrames:       encode.MaxFrames,
+			MaxMade:         encode.MaxMade,
+			MaxSource:       encode.MaxSource,
 		},
 		CollectionID: s.cfg.Repo.CollectionID(),
 		Free:         &free,
 		FreeBecause:  because,
+		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
 }

@@ -4,12 +4,15 @@ package receive
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/idtoken"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -48,7 +51,11 @@ func (s *Server) watch(r *request, may who, cut context.CancelCauseFunc) (stop f
 // stillMay admits a request once more, as it would be admitted now.
 func (s *Server) stillMay(r *request, may who) (err error) {
 	now := &request{Request: r.Request}
-	if now.token, err = s.bearer(r); err != nil {
+	now.token, err = s.bearer(r)
+	if errors.As(err, new(*idtoken.UnavailableError)) {
+		return refusal(err) // a client tries again
+	}
+	if err != nil {
 		return wire.Errorf(wire.Unauthorized, "%v", err).WithHint("the token was valid when the request began; ask for another")
 	}
 	return may(s, now)
@@ -56,11 +63,11 @@ func (s *Server) stillMay(r *request, may who) (err error) {
 
 // allowed remembers for which sessions a token was found to be allowed all refs, so
 // that not each chunk of a session of thousands compares them with globs. It is
-// valid for one configuration.
+// valid for one configuration, and for the very token of it.
 type allowed struct {
 	mu       sync.Mutex
 	settings *config.Config
-	tokens   map[string]string // session -> SHA-256 of the token
+	tokens   map[string]*token.Token // by session
 }
 
 // mostAllowed bounds the sessions that are remembered.
@@ -83,14 +90,14 @@ func (a *allowed) check(s *Server, r *request) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.settings != settings || len(a.tokens) >= mostAllowed {
-		a.settings, a.tokens = settings, map[string]string{}
+		a.settings, a.tokens = settings, map[string]*token.Token{}
 	}
-	a.tokens[r.session.ID] = r.token.SHA256
+	a.tokens[r.session.ID] = r.token
 	return nil
 }
 
 func (a *allowed) has(settings *config.Config, r *request) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.settings == settings && a.tokens[r.session.ID] == r.token.SHA256
+	return a.settings == settings && a.tokens[r.session.ID] == r.token
 }

@@ -46,23 +46,14 @@ func TestRevokedInAnUpload(t *testing.T) {
 			c.Create(1000, ts.Metadata("session", session.ID, "pack", "p"))
 			body, sender := io.Pipe()
 			defer sender.Close()
-			req, err := http.NewRequest("PATCH", s.URL+"/files/"+session.ID+"/p", body)
-			must.OK(t, err)
-			req.ContentLength = 1000
-			for k, v := range map[string]string{"Authorization": "Bearer " + s.Token, "Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"} {
-				req.Header.Set(k, v)
-			}
 			go func() {
 				_, _ = sender.Write(make([]byte, 10))
 				for c.Session(session.ID).Bytes.Received < 10 {
 				}
 				s.Change(how.change)
 			}()
-			res, err := http.DefaultTransport.RoundTrip(req)
-			must.OK(t, err)
-			defer res.Body.Close()
-			if res.StatusCode != how.status {
-				t.Errorf("the upload is answered %d, want %d", res.StatusCode, how.status)
+			if got := patch(t, s, s.Token, session.ID, body); got != how.status {
+				t.Errorf("the upload is answered %d, want %d", got, how.status)
 			}
 			if a := c.Patch(session.ID, "p", 10, make([]byte, 990)); a.Status != how.status {
 				t.Errorf("the next request is answered %d", a.Status)
@@ -72,6 +63,22 @@ func TestRevokedInAnUpload(t *testing.T) {
 			}
 		})
 	}
+}
+
+// patch sends the bytes of body to the upload p of a session and returns the status of
+// the answer, which may come before all bytes are sent.
+func patch(t *testing.T, s *ts.Server, token, session string, body io.Reader) int {
+	t.Helper()
+	req, err := http.NewRequest("PATCH", s.URL+"/files/"+session+"/p", body)
+	must.OK(t, err)
+	req.ContentLength = 1000
+	for k, v := range map[string]string{"Authorization": "Bearer " + token, "Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"} {
+		req.Header.Set(k, v)
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	must.OK(t, err)
+	defer res.Body.Close()
+	return res.StatusCode
 }
 
 // So does one that waits for an outcome.
@@ -84,5 +91,31 @@ func TestRevokedInAWait(t *testing.T) {
 	s.Change(taken["removed"].change)
 	if a := <-answer; a.Status != 401 {
 		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
+// A session that is ready to be published is not once its token has lost its right:
+// each request about it is refused, and it stays as it is.
+func TestRevokedBeforeFinalize(t *testing.T) {
+	repo, commit := source(t)
+	for name, how := range taken {
+		t.Run(name, func(t *testing.T) {
+			s := ts.Start(t, "archive")
+			c := s.Client(s.Token)
+			session := c.Open(wire.Ref{Ref: "x", New: commit.String()})
+			lacking := c.Negotiate(session.ID, ts.Objects(t, repo, commit)...)
+			c.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
+			s.Change(how.change)
+			at := "/api/v1/sessions/" + session.ID
+			c.Want(how.status, "POST", at+"/finalize", nil)
+			c.Want(how.status, "POST", at+"/objects", wire.FormatNames(lacking))
+			c.Want(how.status, "POST", at+"/salvage", nil)
+			if a := c.Create(10, ts.Metadata("session", session.ID, "pack", "p")); a.Status != how.status {
+				t.Errorf("an upload is answered %d", a.Status)
+			}
+			if got := s.Client(s.Admin).Session(session.ID); got.State != wire.Open || s.Ref("x") != "" {
+				t.Errorf("the session is %s, the ref at %q", got.State, s.Ref("x"))
+			}
+		})
 	}
 }

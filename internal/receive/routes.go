@@ -3,12 +3,11 @@
 package receive
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,13 +28,16 @@ type route struct {
 	handle  handlerFunc
 }
 
+// noRoute stands for the pattern where a path is not in the table.
+const noRoute = "other"
+
 // handlerFunc answers a request; what it returns is sent as a Problem.
 type handlerFunc func(w http.ResponseWriter, r *request) error
 
 // routes is the table. A path that is not in it is answered as one that does not
 // exist, and only to who has a token.
 func (s *Server) routes() []route {
-	return []route{
+	routes := []route{
 		{"GET /healthz", anyone, s.healthz},
 		{"GET /api/v1/info", holder, small(s.info)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
@@ -55,12 +57,19 @@ func (s *Server) routes() []route {
 		{"PATCH /files/{id}/{name}", owner, streamed(s.writeUpload)},
 		{"DELETE /files/{id}/{name}", owner, streamed(s.writeUpload)},
 	}
+	if s.cfg.Metrics != nil {
+		routes = append(routes, route{"GET /metrics", meter, small(s.metrics)})
+	}
+	return routes
 }
 
 // request is an HTTP request with what its route's who found out.
 type request struct {
 	*http.Request
-	token   *token.Token     // who asks; nil for anyone
+	id      string       // wire.RequestHeader
+	remote  string       // the address that it comes from
+	token   *token.Token // who asks; nil for anyone
+	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
 	work    *work            // nil for anyone
 }
@@ -77,6 +86,15 @@ func holder(*Server, *request) error { return nil }
 
 // viewer may see the session, and abort it.
 func viewer(s *Server, r *request) error { return s.find(r, r.PathValue("id")) }
+
+// meter may read the metrics.
+func meter(_ *Server, r *request) error {
+	if r.token.May(token.Metrics) {
+		return nil
+	}
+	return wire.Errorf(wire.Forbidden, "token %s may not read the metrics", r.token.Name).
+		WithHint("use one that may: ostree-upload gentoken --name prometheus --scope metrics")
+}
 
 // owner holds a token of the name that opened the session, and may push.
 func owner(s *Server, r *request) error { return s.findOwn(r, r.PathValue("id")) }
@@ -129,15 +147,14 @@ func (s *Server) Handler() http.Handler {
 	for _, r := range s.routes() {
 		mux.Handle(r.pattern, s.answer(r))
 	}
-	other := s.answer(route{who: holder, handle: notRouted(mux)})
+	other := s.answer(route{noRoute, holder, notRouted(mux)})
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// tusd would take it for the method, after all checks.
-		r.Header.Del("X-HTTP-Method-Override")
+		r = overridden(below(s.cfg.Settings().BasePath, r))
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
-			s.answer(route{who: holder, handle: nothing}).ServeHTTP(w, r)
+			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -152,8 +169,15 @@ func (s *Server) answer(route route) http.Handler {
 		w = answer
 		ctx, end := context.WithCancelCause(r.Context())
 		defer end(nil)
-		q := &request{Request: r.WithContext(ctx)}
-		err := s.admit(w, q, route.who)
+		q := &request{Request: r.WithContext(ctx), id: requestID(r), remote: s.remote(r), began: time.Now()}
+		w.Header().Set(wire.RequestHeader, q.id)
+		counted := s.cfg.Count(route.pattern)
+		defer func() { s.answered(q, route, answer.sent(), counted) }()
+		leave, err := s.enter(w, q)
+		defer leave()
+		if err == nil {
+			err = s.admit(w, q, route.who)
+		}
 		if answer.work = q.work; q.work != nil {
 			defer q.work.end()
 		}
@@ -180,145 +204,35 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	if may == nil {
 		return nil
 	}
-	unknown, err := s.begin(r)
+	unknown, err := s.begin(w, r)
 	if err != nil {
-		w.Header().Set("Retry-After", "1")
 		return err
 	}
-	if err := unknown; err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="ostree-upload"`)
-		p := wire.Errorf(wire.Unauthorized, "%v", err)
-		if errors.Is(err, errNoToken) {
-			return p.WithHint("send one that `ostree-upload gentoken` has made on the server")
-		}
-		var expired *token.ExpiredError
-		if errors.As(err, &expired) {
-			return p.WithHint("give it another secret on the server: ostree-upload gentoken --replace --name %s", expired.Name)
-		}
-		return p.WithHint("make a token on the server: ostree-upload gentoken")
+	if unknown != nil {
+		return refuse(w, unknown)
 	}
 	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
 }
 
-// begin waits for the turn of a request, by its token. What is wrong with the token is
-// unknown; it may have been taken away meanwhile.
-func (s *Server) begin(r *request) (unknown, err error) {
-	came, name := time.Now(), ""
-	t, unknown := s.bearer(r)
-	if unknown == nil {
-		name = t.Name
-	}
-	if r.work, err = s.shares.begin(r.Context(), name); err != nil {
-		return nil, err
-	}
-	if time.Since(came) > lookEvery {
-		t, unknown = s.bearer(r)
-	}
-	r.token = t
-	return unknown, nil
-}
-
-var errNoToken = errors.New("no token was sent")
-
-func (s *Server) bearer(r *request) (*token.Token, error) {
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, errNoToken
-	}
-	return token.Find(s.cfg.Settings().Tokens, strings.TrimSpace(bearer), time.Now())
-}
-
-// small has the whole body read before the handler runs, which is small. There has to
-// be room for it and for the answer.
-func small(h handlerFunc) handlerFunc {
-	return func(w http.ResponseWriter, r *request) error {
-		release, err := r.work.hold(r.Context(), need(r))
-		if err != nil {
-			return err
-		}
-		defer release()
-		read := func() error { return readBody(w, r) }
-		if r.ContentLength == 0 { // it does not wait
-			err = read()
-		} else {
-			err = r.work.outside(r.Context(), read)
-		}
-		if err != nil {
-			return err
-		}
-		return h(w, r)
-	}
-}
-
-// streamed lets the handler read the body as it comes. What is refused does not have to
-// come whole.
-func streamed(h handlerFunc) handlerFunc {
-	return func(w http.ResponseWriter, r *request) error {
-		body := &uploadBody{ReadCloser: r.Body, work: r.work, ctx: r.Context()}
-		r.Body = body
-		err := h(w, r)
-		if err != nil && !body.ended {
-			leaveBody(w, r)
-		}
-		return err
-	}
-}
-
-// What the answers to requests take, about: the document of a ref, and a list of
-// sessions or refs.
-const (
-	refNeed  = 300
-	listNeed = 4 << 20
-)
-
-// need is how many bytes the body and the answer of a request may take.
-func need(r *request) (n int64) {
-	n = min(r.ContentLength, wire.MaxBody)
-	if n < 0 { // it is not told
-		n = wire.MaxBody
-	}
-	switch {
-	case r.session != nil:
-		n += int64(r.session.RefCount) * refNeed
-	case r.Method == http.MethodGet:
-		n += listNeed
-	}
-	return n
-}
-
-// readBody reads a body within bodyTime: a client that sends it slowly must not hold up
-// a stop.
-func readBody(w http.ResponseWriter, r *request) error {
-	c := http.NewResponseController(w)
-	if err := c.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
-		return err
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
-	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
-		return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
-	}
-	r.Body = io.NopCloser(bytes.NewReader(b))
-	return errors.Join(err, c.SetReadDeadline(time.Time{}), context.Cause(r.Context()))
-}
-
 // methods are those that a path may be asked with.
-var methods = []string{"GET", "POST", "HEAD", "PATCH", "DELETE"}
+var methods = []string{"GET", "HEAD", "POST", "PATCH", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
 func notRouted(mux *http.ServeMux) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
-		var allowed []string
-		for _, m := range methods {
+		takes := func(method string) bool {
 			other := r.Clone(r.Context())
-			other.Method = m
-			if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, m+" ") {
-				allowed = append(allowed, m)
-			}
+			other.Method = method
+			_, pattern := mux.Handler(other)
+			return strings.Contains(pattern, " ") // the others have no method
 		}
-		if len(allowed) == 0 {
+		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return !takes(m) })
+		if len(allowed) == 0 { // OPTIONS alone makes no path: it is answered anywhere below /files/
 			return nothing(w, r)
+		}
+		if takes("OPTIONS") {
+			allowed = append(allowed, "OPTIONS")
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)
@@ -329,5 +243,5 @@ func notRouted(mux *http.ServeMux) handlerFunc {
 
 func nothing(_ http.ResponseWriter, r *request) error {
 	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path).
-		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/")
+		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/, and a proxy takes away what it adds, or base-path in the server's configuration does")
 }

@@ -38,13 +38,13 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: remote(r.Request), Force: req.Force}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
-	s.log(r).Info("session opened", "ref", session.RefList(), "force", req.Force)
-	w.Header().Set("Location", "/api/v1/sessions/"+session.ID)
+	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force)
+	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
 
@@ -165,8 +165,8 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 	return nil
 }
 
-// fewProblems is how many problems of a session a list shows.
-const fewProblems = 10
+// FewProblems is how many problems of a session a list shows.
+const FewProblems = 10
 
 // listSessions is GET /api/v1/sessions, a page of it.
 func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
@@ -222,7 +222,7 @@ func (s *Server) withProblems(session *journal.Session) error {
 	if session.Error == "" && session.Counts.Rejected == 0 {
 		return nil
 	}
-	found, err := s.cfg.Journal.Problems(session.ID, fewProblems)
+	found, err := s.cfg.Journal.Problems(session.ID, FewProblems)
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil // forgotten just now
 	}
@@ -282,7 +282,8 @@ func (s *Server) abortSession(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	s.log(r).Info("session aborted", "opener", session.Token, "ref", session.RefList())
+	s.event(r, "session aborted", "opener", session.Token, "ref", session.RefList(),
+		"objects", session.Counts.Staged, "bytes", session.Counts.Received, "age", session.Age(time.Now()))
 	return s.answerWhole(w, http.StatusOK, session.ID)
 }
 
@@ -294,12 +295,12 @@ func (s *Server) finalize(w http.ResponseWriter, r *request) error {
 		return closed(r.session)
 	case journal.Open:
 		session, err := s.cfg.Journal.Move(r.session.ID, journal.Verifying, func(s *journal.Session) {
-			s.Error, s.Detail, s.Remote = "", "", remote(r.Request)
+			s.Error, s.Detail, s.Remote, s.Request, s.Subject = "", "", r.remote, r.id, r.token.Subject
 		})
 		if err != nil {
 			return err
 		}
-		s.log(r).Info("finalize asked", "ref", session.RefList(), "objects", session.Counts.Staged, "bytes", session.Counts.Received)
+		s.event(r, "finalize asked", "ref", session.RefList(), "objects", session.Counts.Staged, "bytes", session.Counts.Received, "age", session.Age(time.Now()))
 		s.cfg.Publisher.Enqueue()
 	}
 	return s.answerWhole(w, http.StatusAccepted, r.session.ID)
@@ -311,6 +312,16 @@ func closed(session *journal.Session) error {
 
 // document is a session as the API shows it.
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
+	d := Document(j)
+	d.Bytes.Received += s.cfg.Store.Received(j.ID)
+	if withUploads {
+		d.Uploads = s.cfg.Store.Uploads(j.ID)
+	}
+	return d
+}
+
+// Document is a session as the API shows it, as far as the journal knows it.
+func Document(j *journal.Session) wire.Session {
 	d := wire.Session{
 		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token,
 		Refs: j.Refs, RefCount: j.RefCount, Moves: j.Moves,
@@ -324,10 +335,6 @@ func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	}
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
-	}
-	d.Bytes.Received += s.cfg.Store.Received(j.ID)
-	if withUploads {
-		d.Uploads = s.cfg.Store.Uploads(j.ID)
 	}
 	return d
 }

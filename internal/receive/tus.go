@@ -25,7 +25,8 @@ const tusVersion = "1.0.0"
 
 // newTus makes the tus server over the store. Who may do what was decided
 // before a request gets there.
-func newTus(cfg Config) (http.Handler, error) {
+func (s *Server) newTus() (http.Handler, error) {
+	cfg := s.cfg
 	composer := handler.NewStoreComposer()
 	composer.UseCore(cfg.Store)
 	composer.UseTerminater(cfg.Store)
@@ -43,12 +44,23 @@ func newTus(cfg Config) (http.Handler, error) {
 			session, name := uploadName(hook.Upload.MetaData)
 			return handler.HTTPResponse{}, handler.FileInfoChanges{ID: tusstore.ID(session, name)}, nil
 		},
+		PreFinishResponseCallback: func(hook handler.HookEvent) (handler.HTTPResponse, error) {
+			if r, _ := hook.Context.Value(requestKey{}).(*request); r != nil {
+				_, name := uploadName(hook.Upload.MetaData)
+				s.event(r, "upload received", "upload", name, "bytes", hook.Upload.Size, "took", time.Since(r.began))
+			}
+			return handler.HTTPResponse{}, nil
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.counts = h.Metrics
 	return http.StripPrefix(uploadsPath, h), nil
 }
+
+// requestKey is under what tusd's hooks find the request.
+type requestKey struct{}
 
 // uploadName is where an upload's metadata says that it belongs.
 func uploadName(meta map[string]string) (session, name string) {
@@ -62,7 +74,7 @@ func location(id string) string { return ".." + uploadsPath + id }
 // forwardToTus lets tusd answer, and gives its errors the form of all others.
 func (s *Server) forwardToTus(w http.ResponseWriter, r *request) error {
 	tw := &tusWriter{ResponseWriter: w}
-	s.tus.ServeHTTP(tw, r.Request)
+	s.tus.ServeHTTP(tw, r.WithContext(context.WithValue(r.Context(), requestKey{}, r)))
 	if tw.status >= 400 {
 		return tw.problem()
 	}
@@ -119,6 +131,9 @@ func (w *tusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *tusWriter) WriteHeader(status int) {
 	w.status = status
+	// tusd gives the length of the upload, for which the answer to a POST that stands
+	// for HEAD would keep the client waiting.
+	w.Header().Del("Content-Length")
 	if _, id, made := strings.Cut(w.Header().Get("Location"), uploadsPath); made {
 		w.Header().Set("Location", location(id))
 	}

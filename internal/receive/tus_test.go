@@ -4,6 +4,7 @@ package receive_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -55,6 +56,18 @@ func TestCreatedAgain(t *testing.T) {
 	create(409, 100, meta, "10")
 	if got := c.Session(session.ID).Uploads; len(got) != 1 || got[0].Offset != 10 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Location of a session is right for a client that reaches the server below a path.
+func TestLocationOfSession(t *testing.T) {
+	_, commit := source(t)
+	s := ts.Start(t, "archive")
+	a := s.Client(s.Token).Want(201, "POST", "/api/v1/sessions", []byte(`{"refs":[{"ref":"x","new":"`+commit.String()+`"}]}`))
+	var session wire.Session
+	must.OK(t, json.Unmarshal(a.Body, &session))
+	if got := resolve(t, "https://host/prefix/api/v1/sessions", a.Header.Get("Location")); got != "https://host/prefix/api/v1/sessions/"+session.ID {
+		t.Errorf("Location %q leads to %s", a.Header.Get("Location"), got)
 	}
 }
 

@@ -44,7 +44,7 @@ func Check(ctx context.Context, opt Options, repair bool) (*Report, error) {
 	}
 	var done []string
 	if repair {
-		aside, err := setAsideDamaged(opt)
+		aside, err := setAsideDamaged(ctx, opt)
 		if err != nil {
 			return nil, err
 		}
@@ -73,8 +73,8 @@ func (r *Report) addFolders(repo string) error {
 
 // setAsideDamaged gives a damaged journal another name, so that a new one is made.
 // What is staged stays for a while (keepStaged): the pushes that come again find it.
-func setAsideDamaged(opt Options) (aside string, err error) {
-	lock, err := lockRepo(opt.Repo)
+func setAsideDamaged(ctx context.Context, opt Options) (aside string, err error) {
+	lock, err := lockRepo(ctx, opt)
 	if err != nil {
 		return "", err
 	}
@@ -94,7 +94,7 @@ func setAsideDamaged(opt Options) (aside string, err error) {
 
 // inspect looks at everything and changes nothing.
 func inspect(ctx context.Context, opt Options) (r *Report, err error) {
-	lock, err := lockRepo(opt.Repo)
+	lock, err := lockRepo(ctx, opt)
 	if err != nil {
 		return nil, err
 	}

@@ -15,5 +15,9 @@ func Listen(address string, files config.TLS) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listen(address, pair)
+	e, err := openEntrance(Options{Address: address}, pair)
+	if err != nil {
+		return nil, err
+	}
+	return e.listeners[0], nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/idp"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -81,17 +82,25 @@ func (l *eventLog) all(msg string) (of []event) {
 // serve runs a server as the command does, with these settings, until stop.
 func (l *eventLog) serve(t *testing.T, repo string, settings func() *config.Config) (address string, stop func()) {
 	t.Helper()
+	return l.serveAs(t, server.Options{Repo: repo, Settings: settings})
+}
+
+// serveAs is serve with options, of which it fills in those that are the same in all
+// tests.
+func (l *eventLog) serveAs(t *testing.T, opt server.Options) (address string, stop func()) {
+	t.Helper()
+	opt.State, opt.Address, opt.Init = filepath.Join(opt.Repo, "state"), "127.0.0.1:0", true
+	opt.Version, opt.Log = "test", server.NewLog(l, config.LogJSON, slog.LevelInfo)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- server.Serve(ctx, server.Options{
-			Repo: repo, State: filepath.Join(repo, "state"), Address: "127.0.0.1:0", Init: true,
-			Settings: settings, Version: "test", Log: slog.New(slog.NewJSONHandler(l, nil)),
-		})
-	}()
+	go func() { ended <- server.Serve(ctx, opt) }()
 	stop = sync.OnceFunc(func() { cancel(); must.OK(t, <-ended) })
 	t.Cleanup(stop)
-	return fmt.Sprint("http://", l.wait("receiving")["address"]), stop
+	scheme := "http"
+	if opt.TLS.Cert != "" {
+		scheme = "https"
+	}
+	return fmt.Sprint(scheme, "://", l.wait("receiving")["address"]), stop
 }
 
 // Each event that docs/operating.md lists comes with the keys that stand there, and
@@ -165,7 +174,7 @@ func TestLogOfAllEvents(t *testing.T) {
 			t.Errorf("%s is %v in %v, want %v", key, got[key], got, want)
 		}
 	}
-	if by := log.all("session aborted")[0]["remote"]; by != "127.0.0.1 for 203.0.113.9" {
+	if by := log.all("session aborted")[0]["remote"]; by != "127.0.0.1" { // no proxy is trusted
 		t.Errorf("aborted from %v", by)
 	}
 }
@@ -173,7 +182,12 @@ func TestLogOfAllEvents(t *testing.T) {
 // rare are events that take a fault of the machine, or a token that goes away.
 var rare = map[string]bool{
 	"request failed": true, "cannot publish": true, "published more": true, "cleaned": true,
-	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true,
+	"another ostree-upload serves the repository, waiting for its end": true,
+	"client certificate refused":                                       true, "certificate read again": true,
+	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
+	"not healthy, so systemd's watchdog is not answered": true,
+	"the keys of an issuer of ID tokens cannot be read":  true, "the keys of an issuer of ID tokens can be read again": true,
+	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 }
 
 // documentedEvents are the events of the table in docs/operating.md, with their
@@ -197,6 +211,41 @@ func documentedEvents(t *testing.T) map[string][]string {
 		t.Fatalf("the table of events lists %v", events)
 	}
 	return events
+}
+
+// The log tells which job of a CI pushed, in the lines of publishing too, and of one
+// that was refused what it lacks.
+func TestLogOfIDTokens(t *testing.T) {
+	dir := t.TempDir()
+	build, log, issuer := filepath.Join(dir, "build"), newEventLog(), idp.Start(t)
+	commit := ts.Commit(t, build, "main", "one", 3)
+	settings := config.Default()
+	settings.OIDC = []token.Trust{{Issuer: issuer.URL, Audience: "x", Claims: map[string][]string{"repository": {"example/os"}}, Name: "gh", Scopes: []string{token.Push, token.Metrics}}}
+	address, stop := log.serve(t, filepath.Join(dir, "prod"), func() *config.Config { return settings })
+	job := ts.NewClient(t, address, issuer.Sign(issuer.Job("x")))
+	job.Push(build, wire.Ref{Ref: "os/a", New: commit.String()})
+	other := issuer.Sign(issuer.Job("x").With(idp.Claims{"repository": "other/os"}))
+	ts.NewClient(t, address, other).Want(401, "GET", "/api/v1/info", nil)
+	short := "header." + strings.Repeat("x", 30) + ".signature"
+	for _, mistake := range []string{other, short} {
+		ts.NewClient(t, address, "").Want(401, "GET", "/files/"+mistake, nil)
+	}
+	text := string(job.Want(200, "GET", "/metrics", nil).Body)
+	if !strings.Contains(text, `token_last_use_timestamp_seconds{token="gh"}`) {
+		t.Errorf("the metrics do not tell when it was last used:\n%s", text)
+	}
+	stop()
+	for _, msg := range []string{"session opened", "finalize asked", "published"} {
+		if e := log.all(msg)[0]; e["token"] != "gh" || e["subject"] != "repo:example/os:ref:refs/heads/main" {
+			t.Errorf("%v", e)
+		}
+	}
+	if err := fmt.Sprint(log.all("token refused")[0]["err"]); !strings.Contains(err, `its claim repository is "other/os", and is to be "example/os"`) || strings.Contains(err, other) {
+		t.Errorf("the log says %s", err)
+	}
+	if all := fmt.Sprint(log.events); strings.Contains(all, other) || strings.Contains(all, short) {
+		t.Errorf("the log has an ID token: %s", all)
+	}
 }
 
 // A flood of bad tokens leaves a bounded number of lines, and hides no refusal of

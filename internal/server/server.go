@@ -16,26 +16,23 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/token"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/lastuse"
+	"github.com/lirios/ostree-upload/internal/metrics"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
 	"github.com/lirios/ostree-upload/journal"
@@ -49,8 +46,13 @@ type Options struct {
 	State   string // the state folder
 	Address string // host:port to listen on
 	TLS     config.TLS
-	Init    bool // make the repository if there is none
-	Verify  bool // what is staged, even after a clean stop
+	// MetricsAddress is host:port of the metrics; "": they are at Address, for tokens
+	// that may read them.
+	MetricsAddress string
+	Init           bool // make the repository if there is none
+	Verify         bool // what is staged, even after a clean stop
+	// WaitLock is how long to wait for the end of another server of the repository.
+	WaitLock time.Duration
 
 	// Configuration is the file that the owner of the repository has to be able to
 	// read, "" for none.
@@ -63,7 +65,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	workers int // uploads that are ingested at a time; 0 for one on each core
+	lock    *os.File     // the repository's, nil if it is not taken yet
+	pair    *certificate // nil: plain HTTP
+	workers int          // uploads that are ingested at a time; 0 for one on each core
 }
 
 // Server is a repository that is served. Its parts stand in the order in which
@@ -78,110 +82,18 @@ type Server struct {
 	Publisher *publish.Publisher
 	Journal   *journal.Journal
 	LastUse   *lastuse.Record // of tokens, by name
-}
-
-// Serve listens, becomes the owner of the repository, and serves it until ctx
-// ends.
-func Serve(ctx context.Context, opt Options) error {
-	opt.workers = spareThreads()
-	takeUmask(opt.Repo)
-	hup := make(chan os.Signal, 1) // caught from the start, as it would kill
-	signal.Notify(hup, unix.SIGHUP)
-	defer signal.Stop(hup)
-	// A port below 1024 and a private key need root's privileges.
-	pair, err := loadCertificate(opt.TLS, opt.Log)
-	if err != nil {
-		return err
-	}
-	listener, err := listen(opt.Address, pair)
-	if err != nil {
-		return err
-	}
-	defer listener.Close() //nolint:errcheck // Serve closes it; here only if it was never reached
-	if err := becomeOwner(opt); err != nil {
-		return err
-	}
-	if pair != nil {
-		pair.warnIfUnreadable()
-	}
-	if opt.Init {
-		if err := initRepo(opt.Repo); err != nil {
-			return err
-		}
-	}
-	s, err := Open(ctx, opt)
-	if err != nil {
-		return err
-	}
-	opt.Log.Info("receiving", "address", listener.Addr().String(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)
-	stop := reloadOn(hup, opt, pair)
-	asked := make(chan time.Time, 1)
-	defer context.AfterFunc(ctx, func() {
-		asked <- time.Now()
-		opt.Log.Info("stopping", "grace", time.Duration(opt.Settings().Grace))
-	})()
-	err = s.Run(ctx, listener)
-	stop()
-	if err = errors.Join(err, s.Close(err == nil)); err == nil {
-		opt.Log.Info("stopped", "took", time.Since(<-asked))
-	}
-	return err
-}
-
-// reloadOn reads the configuration and the certificate again at each signal, until
-// the returned stop.
-func reloadOn(hup <-chan os.Signal, opt Options, pair *certificate) (stop func()) {
-	end, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-end:
-				return
-			case <-hup:
-			}
-			opt.Log.Info("SIGHUP: reading configuration and certificate again")
-			if opt.Reload != nil {
-				opt.Reload()
-			}
-			if pair != nil {
-				pair.reload()
-			}
-		}
-	}()
-	return func() {
-		close(end)
-		<-done
-	}
-}
-
-// spareThreads lets Go run more threads than there are cores, which it returns.
-// Else, while each core verifies, a request waits up to 10 ms for each of its steps
-// until Go's scheduler looks for it; the kernel's looks at once.
-func spareThreads() (cores int) {
-	cores = runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(cores + 2)
-	return cores
+	metrics   *metrics.Metrics
+	metricsAt net.Listener // nil: at the address of all else
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and
 // puts what the process before left in mid-air where this one goes on. The caller
 // closes the Server.
 func Open(ctx context.Context, opt Options) (*Server, error) {
-	repo, err := ostree.OpenRepo(opt.Repo)
-	if errors.Is(err, ostree.ErrNoRepo) {
-		return nil, hint.Add(err, "name a repository with --repo, or create one with --init where nothing is")
+	s := &Server{opt: opt, lock: opt.lock}
+	if err := s.openRepo(); err != nil {
+		return nil, errors.Join(err, s.Close(false))
 	}
-	if err != nil {
-		return nil, err
-	}
-	if _, err := repo.Space(); err != nil { // libostree will not open it either
-		return nil, err
-	}
-	if !repo.Locks() {
-		opt.Log.Warn("core.locking is false in the repository: ostree prune can delete what a push under way relies on")
-	}
-	s := &Server{opt: opt, repo: repo}
 	if err := s.open(ctx); err != nil {
 		// If the stop before was unclean, what is staged may not be verified yet;
 		// after a failed sync it may be lost.
@@ -191,10 +103,30 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 	return s, nil
 }
 
+// openRepo opens the repository to read it.
+func (s *Server) openRepo() (err error) {
+	s.repo, err = ostree.OpenRepo(s.opt.Repo)
+	if errors.Is(err, ostree.ErrNoRepo) {
+		return hint.Add(err, "name a repository with --repo, or create one with --init where nothing is")
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.repo.Space(); err != nil { // libostree will not open it either
+		return err
+	}
+	if !s.repo.Locks() {
+		s.opt.Log.Warn("core.locking is false in the repository: ostree prune can delete what a push under way relies on")
+	}
+	return nil
+}
+
 func (s *Server) open(ctx context.Context) (err error) {
 	opt := s.opt
-	if s.lock, err = lockRepo(opt.Repo); err != nil {
-		return err
+	if s.lock == nil {
+		if s.lock, err = lockRepo(ctx, opt); err != nil {
+			return err
+		}
 	}
 	if err := errors.Join(makeFolders(opt), shareLock(opt.Repo)); err != nil {
 		return err
@@ -208,6 +140,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
 		Workers: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Limits: s.limits,
+		MayPush: s.mayPush,
 	})
 	if err != nil {
 		return err
@@ -218,43 +151,55 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
+	s.metrics = metrics.New(opt.Version)
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
+		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published},
 	})
 	if err := s.Publisher.Recover(); err != nil {
 		return err
 	}
-	s.API, err = receive.New(receive.Config{
+	api := receive.Config{
 		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
-	})
-	return err
+		Count: s.metrics.Request,
+	}
+	if opt.MetricsAddress == "" {
+		api.Metrics = s.metrics.Handler()
+	}
+	if s.API, err = receive.New(api); err != nil {
+		return err
+	}
+	s.watch()
+	return nil
 }
 
 func (s *Server) limits() tusstore.Limits {
 	l := s.opt.Settings().Limits
 	return tusstore.Limits{
 		MaxObjectSize: int64(l.MaxObjectSize), MaxMetadata: int64(l.MaxMetadataSize), MaxInflated: int64(l.MaxSessionSize),
+		MinFree: int64(l.MinFreeSpace),
 	}
+}
+
+// mayPush tells whether the token of a name may push a ref now.
+func (s *Server) mayPush(name, ref string) bool {
+	t := s.token(name)
+	return t != nil && t.MayPush(ref)
 }
 
 func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
 
 // token is the token of a name, if it is valid now.
 func (s *Server) token(name string) *token.Token {
-	tokens := s.opt.Settings().Tokens
-	i := slices.IndexFunc(tokens, func(t token.Token) bool { return t.Name == name })
-	if i < 0 || tokens[i].Expired(time.Now()) {
-		return nil
-	}
-	return &tokens[i]
+	return s.opt.Settings().Named(name, time.Now())
 }
 
-// Run serves on the listener until ctx ends, then stops in the order in which
+// Run serves on the listeners until ctx ends, then stops in the order in which
 // bytes flow. After an error the process has to end as after a crash.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
+func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ingest, stopIngest := context.WithCancel(context.WithoutCancel(ctx))
 	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
@@ -262,7 +207,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	g.Go(func() error {
 		defer stopIngest()
 		defer stopUsing()
-		return s.API.Serve(ctx, l)
+		return s.API.Serve(ctx, listeners...)
 	})
 	g.Go(func() error {
 		defer stopPublishing()
@@ -270,6 +215,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	})
 	g.Go(func() error { return s.Publisher.Run(publishing) })
 	g.Go(func() error { return s.LastUse.Run(using) })
+	if s.metricsAt != nil {
+		g.Go(func() error { return s.serveMetrics(ctx, s.metricsAt) })
+	}
 	g.Go(func() error {
 		select {
 		case <-s.Journal.Failed():
@@ -295,10 +243,7 @@ func (s *Server) Close(clean bool) error {
 	if s.Journal != nil {
 		errs = append(errs, s.Journal.Close())
 	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, closeLock(s.lock))...)
 }
 
 // databasePath is the journal's file.
@@ -309,20 +254,6 @@ func openJournal(state string) (*journal.Journal, error) {
 		return nil, err
 	}
 	return journal.OpenFile(databasePath(state))
-}
-
-// lockRepo makes this the one server of a repository, wherever its state is.
-func lockRepo(repo string) (*os.File, error) {
-	f, err := durable.Lock(filepath.Join(repo, ".ostree-upload.lock"))
-	if errors.Is(err, durable.ErrLocked) {
-		return nil, hint.Add(fmt.Errorf("another ostree-upload serves %s: %w", repo, err),
-			"one server serves a repository; stop the other one first")
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, hint.Add(fmt.Errorf("cannot write to the repository %s: %w", repo, err),
-			"give its owner the right to write to all of its folders: chmod -R u+rwX %s", repo)
-	}
-	return f, err
 }
 
 func missing(path string) bool {

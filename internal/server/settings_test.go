@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -26,6 +27,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/idp"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -38,7 +40,8 @@ type host struct {
 	token   string
 	build   string
 	commits []ostree.Checksum // for the ref x
-	log     strings.Builder   // read it after stop only
+	issuer  *idp.Issuer       // of ID tokens
+	log     *lockedLog
 
 	*server.Server
 	address string
@@ -46,7 +49,7 @@ type host struct {
 }
 
 func newHost(t *testing.T, build string, commits []ostree.Checksum) *host {
-	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits}
+	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits, issuer: idp.Start(t)}
 	for _, repo := range []string{"prod", "other"} {
 		must.OK(t, os.Mkdir(h.path(repo), 0o755))
 		must.OK(t, libostree.Init(h.path(repo), "archive"))
@@ -78,7 +81,10 @@ func (h *host) write() {
 
 func (h *host) start() {
 	h.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(h.t.Output(), &h.log), nil))
+	h.log = &lockedLog{out: h.t.Output()}
+	written, err := config.Load(h.path("config.yaml"))
+	must.OK(h.t, err)
+	log := server.NewLog(h.log, written.LogFormat, slog.LevelInfo)
 	file, err := config.OpenFile(h.path("config.yaml"), log)
 	must.OK(h.t, err)
 	c := file.Current()
@@ -86,7 +92,7 @@ func (h *host) start() {
 	must.OK(h.t, err)
 	h.address = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), Settings: file.Current, Log: log})
+	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), MetricsAddress: c.MetricsAddress, Settings: file.Current, Log: log})
 	must.OK(h.t, err)
 	ended := make(chan error, 1)
 	running := h.Server
@@ -155,6 +161,26 @@ func (h *host) sessions() int {
 	return len(list.Sessions)
 }
 
+// lockedLog is the log of a server, which a test may read while it runs.
+type lockedLog struct {
+	out  io.Writer
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(b)
+	return l.out.Write(b)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // A setting is another value for a key, and how it shows in a server.
 type setting struct {
 	line, value string
@@ -162,15 +188,24 @@ type setting struct {
 }
 
 var settings = map[string]setting{
-	"repo":     {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
-	"state":    {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
-	"address":  {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
-	"tls.cert": {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
-	"tls.key":  {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"repo":          {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
+	"state":         {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
+	"address":       {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
+	"tls.cert":      {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.key":       {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
+	"tls.client-ca": {"tls", "{cert: cert.pem, key: key.pem, client-ca: cert.pem}", (*host).wantsCertificate},
 	"summary": {"summary", "always", func(h *host) string {
 		h.publish()
 		_, err := os.Stat(h.path("prod/summary"))
 		return fmt.Sprint(err == nil)
+	}},
+	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
+		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
+	}},
+	"log-format": {"log-format", "json", func(h *host) string {
+		h.open()
+		said := h.log.String()
+		return fmt.Sprint(strings.LastIndex(said, `"msg":"session opened"`) > strings.LastIndex(said, `msg="session opened"`))
 	}},
 	"session-ttl": {"session-ttl", "1h", func(h *host) string {
 		s, _ := h.open()
@@ -203,6 +238,22 @@ var settings = map[string]setting{
 	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.openMany(1)) }},
 	"limits.max-sessions":     {"limits", "{max-sessions: 1}", func(h *host) string { return fmt.Sprint(h.openMany(1), h.openMany(1)) }},
 	"limits.max-refs":         {"limits", "{max-refs: 2}", func(h *host) string { return fmt.Sprint(h.openMany(3)) }},
+	"oidc": {"oidc", "", func(h *host) string {
+		job := ts.NewClient(h.t, "http://"+h.address, h.issuer.Sign(h.issuer.Job("https://repo.example.org")))
+		return fmt.Sprint(job.Do("GET", "/api/v1/info", nil).Status)
+	}},
+	"base-path": {"base-path", "/below", func(h *host) string {
+		return fmt.Sprint(h.client().Do("GET", "/below/api/v1/info", nil).Status)
+	}},
+	"trusted-proxies": {"trusted-proxies", "[127.0.0.1]", func(h *host) string {
+		open, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: "elsewhere", New: h.commits[0].String()}}})
+		must.OK(h.t, err)
+		var s wire.Session
+		must.OK(h.t, json.Unmarshal(h.client().Want(201, "POST", "/api/v1/sessions", open, "X-Forwarded-For", "203.0.113.9").Body, &s))
+		kept, err := h.Journal.Session(s.ID)
+		must.OK(h.t, err)
+		return kept.Remote
+	}},
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
 	}},
@@ -228,6 +279,16 @@ func (h *host) secure() string {
 	}
 	h.t.Fatal("no answer")
 	return ""
+}
+
+// wantsCertificate tells whether the server refuses who shows no certificate.
+func (h *host) wantsCertificate() string {
+	h.t.Helper()
+	conn, err := tls.Dial("tcp", h.address, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // which tells in the handshake
+	if err == nil {
+		must.OK(h.t, conn.Close())
+	}
+	return fmt.Sprint(err != nil && strings.Contains(err.Error(), "remote error"))
 }
 
 // graceful stops the server while it reads a request, and tells how long it says
@@ -309,16 +370,18 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// value gives names of files their folder, and makes a certificate.
+// value gives names of files their folder, and makes what else a setting needs.
 func (h *host) value(s setting) string {
 	h.t.Helper()
 	switch s.line {
 	case "repo", "state":
 		return h.path(s.value)
+	case "oidc":
+		return fmt.Sprintf("[{issuer: %q, audience: 'https://repo.example.org', claims: {repository: example/os}, name: gh}]", h.issuer.URL)
 	case "tls":
 		must.Run(h.t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
 			"-keyout", h.path("key.pem"), "-out", h.path("cert.pem"))
-		return fmt.Sprintf("{cert: %s, key: %s}", h.path("cert.pem"), h.path("key.pem"))
+		return regexp.MustCompile(`\w+\.pem`).ReplaceAllStringFunc(s.value, h.path)
 	}
 	return s.value
 }

@@ -16,11 +16,11 @@ var globForm = regexp.MustCompile(`^[-._A-Za-z0-9/*]+$`)
 func CheckGlob(glob string) error {
 	switch {
 	case !globForm.MatchString(glob):
-		return fmt.Errorf("ref glob %q: only letters, digits and any of - . _ / * may be in it", glob)
+		return fmt.Errorf("ref glob %.300q: only letters, digits and any of - . _ / * may be in it", glob)
 	case strings.Contains(glob, "***"):
-		return fmt.Errorf("ref glob %q: more than two stars in a row", glob)
+		return fmt.Errorf("ref glob %.300q: more than two stars in a row", glob)
 	case strings.HasPrefix(glob, "/") || strings.HasSuffix(glob, "/") || strings.Contains(glob, "//"):
-		return fmt.Errorf("ref glob %q can match no ref: a part of it is empty", glob)
+		return fmt.Errorf("ref glob %.300q can match no ref: a part of it is empty", glob)
 	}
 	return nil
 }

@@ -50,14 +50,32 @@ func (e *ExpiredError) Error() string {
 	return fmt.Sprintf("token %s has expired on %s", e.Name, e.On.Format(time.RFC3339))
 }
 
+// ReplacedError is what Find says of an earlier secret of a token whose time is over.
+type ReplacedError struct {
+	Name string
+	On   time.Time
+}
+
+func (e *ReplacedError) Error() string {
+	return fmt.Sprintf("this secret of token %s was replaced, and was good until %s", e.Name, e.On.Format(time.RFC3339))
+}
+
 // Token is who may push. The server knows only its hash.
 type Token struct {
-	Name    string
-	SHA256  string    // of the plaintext, 64 lower-case hex digits
-	Created time.Time // zero if the file does not say
-	Expires time.Time // zero: never
-	Refs    *[]string // globs of the refs it may push; nil: all, empty: none
-	Scopes  []string
+	Name     string
+	SHA256   string    // of the plaintext, 64 lower-case hex digits
+	Created  time.Time // zero if the file does not say
+	Expires  time.Time // zero: never
+	Refs     *[]string // globs of the refs it may push; nil: all, empty: none
+	Scopes   []string
+	Subject  string   // whose ID token it stands for (Trust); "" if for none
+	Previous []Secret // that SHA256 has replaced, and that may still be used for a while
+}
+
+// Secret is one that a token had before, and until when it may be used.
+type Secret struct {
+	SHA256 string
+	Until  time.Time
 }
 
 // Check reports what of a new token a file could not hold: its name, the globs
@@ -88,20 +106,31 @@ func (t *Token) MayPush(ref string) bool {
 	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return matchGlob(g, ref) })
 }
 
+// Over reports whether the secret may no longer be used at now.
+func (s *Secret) Over(now time.Time) bool { return !now.Before(s.Until) }
+
 // Expired reports whether the token is no longer valid at now.
 func (t *Token) Expired(now time.Time) bool {
 	return !t.Expires.IsZero() && !now.Before(t.Expires)
 }
 
-// Find finds the token whose plaintext is bearer. It compares hashes, all of them
-// and each in constant time, so that the time it takes tells nothing about the
-// tokens that there are. Errors are ErrUnknown and *ExpiredError.
+// Find finds the token whose plaintext, now or before, is bearer. It compares hashes,
+// all of them and each in constant time, so that the time it takes tells nothing
+// about the tokens that there are. Errors are ErrUnknown, *ExpiredError and
+// *ReplacedError.
 func Find(tokens []Token, bearer string, now time.Time) (*Token, error) {
 	sum := []byte(Hash(bearer))
+	is := func(hash string) bool { return subtle.ConstantTimeCompare(sum, []byte(hash)) == 1 }
 	var found *Token
+	var previous *Secret
 	for i := range tokens {
-		if subtle.ConstantTimeCompare(sum, []byte(tokens[i].SHA256)) == 1 {
+		if is(tokens[i].SHA256) {
 			found = &tokens[i]
+		}
+		for k := range tokens[i].Previous {
+			if is(tokens[i].Previous[k].SHA256) {
+				found, previous = &tokens[i], &tokens[i].Previous[k]
+			}
 		}
 	}
 	switch {
@@ -109,6 +138,8 @@ func Find(tokens []Token, bearer string, now time.Time) (*Token, error) {
 		return nil, ErrUnknown
 	case found.Expired(now):
 		return nil, &ExpiredError{Name: found.Name, On: found.Expires}
+	case previous != nil && previous.Over(now):
+		return nil, &ReplacedError{Name: found.Name, On: previous.Until}
 	}
 	return found, nil
 }
@@ -158,7 +189,7 @@ var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 // CheckName reports what a token cannot be called.
 func CheckName(name string) error {
 	if !tokenName.MatchString(name) {
-		return fmt.Errorf("%q is not a token name: up to 64 letters, digits and any of . _ @ + -", name)
+		return fmt.Errorf("%.100q is not a token name: up to 64 letters, digits and any of . _ @ + -", name)
 	}
 	return nil
 }
@@ -166,7 +197,7 @@ func CheckName(name string) error {
 // CheckScope reports a scope that there is not.
 func CheckScope(scope string) error {
 	if !slices.Contains(Scopes, scope) {
-		return fmt.Errorf("scope %q is not one of %s", scope, strings.Join(Scopes, ", "))
+		return fmt.Errorf("scope %.100q is not one of %s", scope, strings.Join(Scopes, ", "))
 	}
 	return nil
 }

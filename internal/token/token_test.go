@@ -91,6 +91,31 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestFindPrevious pins that an earlier secret is that of the same token until its
+// time is over, and not longer than the token.
+func TestFindPrevious(t *testing.T) {
+	start := time.Now()
+	tokens := []Token{{Name: "ci", SHA256: Hash("NEW"), Scopes: []string{Push}, Previous: []Secret{
+		{Hash("OLDER"), start.Add(time.Minute)}, {Hash("OLD"), start.Add(time.Hour)},
+	}}}
+	for _, bearer := range []string{"NEW", "OLD", "OLDER"} {
+		if got, err := Find(tokens, bearer, start); err != nil || got != &tokens[0] {
+			t.Errorf("%s: %v, %v", bearer, got, err)
+		}
+	}
+	later := start.Add(time.Minute)
+	if _, err := Find(tokens, "OLD", later); err != nil {
+		t.Error(err)
+	}
+	if _, err := Find(tokens, "OLDER", later); !errors.As(err, new(*ReplacedError)) || !strings.Contains(err.Error(), "ci was replaced") {
+		t.Error(err)
+	}
+	tokens[0].Expires = later
+	if _, err := Find(tokens, "OLD", later); !errors.As(err, new(*ExpiredError)) {
+		t.Error(err)
+	}
+}
+
 func TestGenerate(t *testing.T) {
 	a, first := Generate(Options{})
 	b, second := Generate(Options{Refs: []string{"os/*"}, Scopes: []string{Admin}})

@@ -67,6 +67,23 @@ func (s *Size) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// Rate is a number of bytes per second, written as a Size, perhaps with /s behind it.
+type Rate int64
+
+// UnmarshalText lets command-line flags hold a Rate.
+func (r *Rate) UnmarshalText(text []byte) error {
+	s := string(text)
+	size, err := ParseSize(strings.TrimSuffix(s, "/s"))
+	if err != nil {
+		return fmt.Errorf("%q is not a number of bytes a second such as 500kB or 2MB", s)
+	}
+	*r = Rate(size)
+	return nil
+}
+
+// String writes the rate so that UnmarshalText reads the same one back.
+func (r Rate) String() string { return Size(r).String() }
+
 // Duration is a time span, written with its units: 30s, 1h30m, 168h, 90d.
 type Duration time.Duration
 

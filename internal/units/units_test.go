@@ -3,6 +3,7 @@
 package units
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,6 +25,24 @@ func TestSize(t *testing.T) {
 		"99999999999999999999B", "1e3B", " 1B", "1B ", "1BiK"} {
 		if got, err := ParseSize(text); err == nil {
 			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
+func TestRate(t *testing.T) {
+	for text, want := range map[string]Rate{"500kB": 500e3, "2MB/s": 2e6, "64KiB/s": 64 << 10, "0": 0} {
+		var got, back Rate
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+		if err := back.UnmarshalText([]byte(got.String())); err != nil || back != got {
+			t.Errorf("%q: wrote %s, read %d, %v", text, got, back, err)
+		}
+	}
+	for _, text := range []string{"", "500", "500kb/s", "2Mbit/s", "/s", "1MB/m", "1MB/s/s", "-1kB"} {
+		var got Rate
+		if err := got.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), "500kB") {
+			t.Errorf("%q: %d, %v", text, got, err)
 		}
 	}
 }

@@ -168,6 +168,9 @@ type Info struct {
 	Free         *int64     `json:"free,omitempty"`         // bytes that uploads may still take on the disk
 	FreeBecause  string     `json:"free-because,omitempty"` // what keeps that from being more, in words
 	Token        *InfoToken `json:"token,omitempty"`
+	// Encodings are how objects may travel: package encode has the names. Without any,
+	// only in archive form.
+	Encodings []string `json:"encodings,omitempty"`
 }
 
 // InfoToken says what the token of the request may do.
@@ -186,6 +189,12 @@ type InfoLimits struct {
 	MaxPackPayload  int64 `json:"max-pack-payload"`
 	MaxNames        int   `json:"max-names"`
 	MaxRefs         int   `json:"max-refs"` // of one session
+	// Of packs of the second kind; see package encode.
+	MaxWindow   int64 `json:"max-window,omitempty"`
+	MaxInflated int64 `json:"max-inflated,omitempty"`
+	MaxFrames   int   `json:"max-frames,omitempty"`
+	MaxMade     int64 `json:"max-made,omitempty"`
+	MaxSource   int64 `json:"max-source,omitempty"`
 }
 
 // Codes of errors (RFC 9457 type URNs end in them) and of session outcomes.
@@ -201,6 +210,7 @@ const (
 	RefConflict         = "ref-conflict"
 	Quota               = "quota"
 	Internal            = "internal"
+	Unavailable         = "unavailable"
 	InsufficientStorage = "insufficient-storage"
 	MissingObjects      = "missing-objects"
 	BadObjects          = "bad-objects"
@@ -211,7 +221,7 @@ const (
 var statusOf = map[string]int{
 	BadRequest: 400, Unauthorized: 401, Forbidden: 403, NotFound: 404,
 	SessionClosed: 409, Exists: 409, TooLarge: 413, Policy: 422, RefConflict: 422,
-	Quota: 429, Internal: 500, InsufficientStorage: 507,
+	Quota: 429, Internal: 500, Unavailable: 503, InsufficientStorage: 507,
 	// Outcomes of a session; as HTTP errors only where one is refused at once.
 	MissingObjects: 422, BadObjects: 422, RefMoved: 409, NotFastForward: 422,
 }
@@ -229,6 +239,8 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	HintIs string `json:"hint,omitempty"`
+	// Request is the ID under which the server's log has the request.
+	Request string `json:"request,omitempty"`
 }
 
 // Errorf makes the Problem of a code, with the status that belongs to it.

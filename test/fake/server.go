@@ -74,6 +74,9 @@ func (f *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault != nil && fault(w, r) {
 		return
 	}
+	if method := r.Header.Get(wire.OverrideHeader); method != "" && r.Method == "POST" {
+		r.Method = method
+	}
 	if strings.HasPrefix(r.URL.Path, "/files/") {
 		f.Tus(w, r)
 		return

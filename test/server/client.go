@@ -21,19 +21,27 @@ import (
 // Client speaks the protocol as docs/protocol.md tells it, without the code of
 // the real client, so that the two cannot be wrong together.
 type Client struct {
-	t     testing.TB
-	base  string
-	token string
+	t         testing.TB
+	base      string
+	token     string
+	transport http.RoundTripper
 }
 
 // Client makes a client with a token.
-func (s *Server) Client(token string) *Client { return &Client{s.t, s.URL, token} }
+func (s *Server) Client(token string) *Client { return NewClient(s.t, s.URL, token) }
 
 // NewClient makes a client of the server at an address such as http://host:80.
-func NewClient(t testing.TB, address, token string) *Client { return &Client{t, address, token} }
+func NewClient(t testing.TB, address, token string) *Client {
+	return &Client{t, address, token, http.DefaultTransport}
+}
 
 // In is the client within a test of its own, such as a subtest.
-func (c *Client) In(t testing.TB) *Client { return &Client{t, c.base, c.token} }
+func (c *Client) In(t testing.TB) *Client { return &Client{t, c.base, c.token, c.transport} }
+
+// Over is the client with connections of its own kind.
+func (c *Client) Over(transport http.RoundTripper) *Client {
+	return &Client{c.t, c.base, c.token, transport}
+}
 
 // Answer is a response, read to its end.
 type Answer struct {
@@ -63,7 +71,12 @@ func (c *Client) Do(method, path string, body []byte, headers ...string) Answer 
 
 // Try is Do for a server that may be gone.
 func (c *Client) Try(method, path string, body []byte, headers ...string) (a Answer, err error) {
-	req, err := http.NewRequest(method, c.base+path, bytes.NewReader(body))
+	return c.TryReader(method, path, bytes.NewReader(body), headers...)
+}
+
+// TryReader is Try for a body that is read.
+func (c *Client) TryReader(method, path string, body io.Reader, headers ...string) (a Answer, err error) {
+	req, err := http.NewRequest(method, c.base+path, body)
 	if err != nil {
 		return a, err
 	}
@@ -74,7 +87,7 @@ func (c *Client) Try(method, path string, body []byte, headers ...string) (a Ans
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	// No redirect is followed: none must ever be sent.
-	res, err := http.DefaultTransport.RoundTrip(req)
+	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return a, err
 	}

@@ -101,7 +101,7 @@ func (s *Server) Stop() {
 // Change gives the server a changed configuration, as an edit of its file does.
 func (s *Server) Change(change func(*config.Config)) {
 	c := *s.settings.Load()
-	c.Tokens = slices.Clone(c.Tokens)
+	c.Tokens, c.OIDC = slices.Clone(c.Tokens), slices.Clone(c.OIDC)
 	change(&c)
 	s.settings.Store(&c)
 }

@@ -17,12 +17,13 @@ import (
 	"github.com/lirios/ostree-upload/test/process"
 )
 
-// A Receiver is a running `ostree-upload receive` on a free port.
+// A Receiver is a running `ostree-upload receive`.
 type Receiver struct {
-	Address string // host:port
+	Address string // host:port, or what else it listens at; empty before Await
 	Process *os.Process
 	Log     log
 	Ended   chan struct{} // closed at its end
+	address chan string   // gets Address
 	err     error         // how it ended
 }
 
@@ -44,7 +45,7 @@ func (l *log) String() string {
 	return l.lines.String()
 }
 
-var receiving = regexp.MustCompile(`\bmsg=receiving address=(\S+)`)
+var receiving = regexp.MustCompile(`\bmsg[":=]+receiving[" ,]+address[":=]+([^" ]+)`) // in either format
 
 // StartReceiver starts a server in a folder and waits until it listens.
 func StartReceiver(dir string, env []string, args ...string) (*Receiver, error) {
@@ -58,6 +59,18 @@ func StartProgram(program, dir string, env []string, args ...string) (*Receiver,
 	}
 	cmd := exec.Command(program, append([]string{"receive", "--address", "127.0.0.1:0"}, args...)...)
 	cmd.Dir, cmd.Env = dir, env
+	r, err := Launch(cmd)
+	if err == nil {
+		err = r.Await()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Launch starts a server, and waits for nothing.
+func Launch(cmd *exec.Cmd) (*Receiver, error) {
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -65,27 +78,31 @@ func StartProgram(program, dir string, env []string, args ...string) (*Receiver,
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	r := &Receiver{Process: cmd.Process, Ended: make(chan struct{})}
-	address := make(chan string, 1)
+	r := &Receiver{Process: cmd.Process, Ended: make(chan struct{}), address: make(chan string, 1)}
 	go func() {
 		defer close(r.Ended)
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
 			r.Log.add(lines.Text())
 			if m := receiving.FindStringSubmatch(lines.Text()); m != nil {
-				address <- m[1]
+				r.address <- m[1]
 			}
 		}
 		r.err = cmd.Wait()
 	}()
+	return r, nil
+}
+
+// Await waits until it listens.
+func (r *Receiver) Await() error {
 	select {
-	case r.Address = <-address:
-		return r, nil
+	case r.Address = <-r.address:
+		return nil
 	case <-r.Ended:
-		return nil, fmt.Errorf("the server did not start: %v\n%s", r.err, &r.Log)
+		return fmt.Errorf("the server did not start: %v\n%s", r.err, &r.Log)
 	case <-time.After(must.Patience):
 		r.Kill()
-		return nil, fmt.Errorf("the server says nothing of listening:\n%s", &r.Log)
+		return fmt.Errorf("the server says nothing of listening:\n%s", &r.Log)
 	}
 }
 

@@ -97,6 +97,7 @@ var replacements = []struct {
 }{
 	{regexp.MustCompile(`repo\.example\.org:8080`), `127.0.0.1:$$PORT`},
 	{regexp.MustCompile(`/srv/ostree`), `$$PWD/srv`},
+	{regexp.MustCompile(`/etc/ssl/repo`), `$$PWD/tls`},
 	{regexp.MustCompile(`(?m)^(ostree-upload gentoken [^#\n]*)`), `PRINTED=$$($1) `},
 	{regexp.MustCompile(`OSTREE_UPLOAD_TOKEN=0123\.\.\.`), `OSTREE_UPLOAD_TOKEN=$$PRINTED`},
 	{regexp.MustCompile(`(?m)^(ostree-upload receive [^&\n]*)$`), `$1 & SERVER=$$!`},
@@ -119,6 +120,10 @@ func inTest(block string) string {
 // granted is what a page takes for granted. A page that starts no server has one.
 const granted = `set -eu
 export OSTREE_UPLOAD_ADDRESS=http://127.0.0.1:$PORT
+mkdir tls
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
+	-keyout tls/key.pem -out tls/cert.pem 2>/dev/null
+export SSL_CERT_FILE=$PWD/tls/cert.pem CURL_CA_BUNDLE=$PWD/tls/cert.pem
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
 opened() {
 	curl -sSf -H "Authorization: Bearer $OSTREE_UPLOAD_TOKEN" -d '{"refs":[{"ref":"os/open","new":"'$(printf 'a%.0s' {1..64})'"}]}' \

@@ -5,17 +5,10 @@
 package system
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/test/certs"
 	"github.com/lirios/ostree-upload/test/must"
 )
 
@@ -46,10 +40,10 @@ func TestFailuresToReachServer(t *testing.T) {
 	repo, authority := filepath.Join(dir, "build"), filepath.Join(dir, "ca.pem")
 	must.OSTree(t, "init", "--repo="+repo, "--mode=archive")
 	must.OSTree(t, "commit", "--repo="+repo, "--branch=os/a", "--tree=dir="+t.TempDir())
-	ca := newAuthority(t, authority)
-	other := newAuthority(t, filepath.Join(dir, "other.pem"))
+	ca := certs.New(t, authority)
+	other := certs.New(t, filepath.Join(dir, "other.pem"))
 	now := time.Now()
-	valid := ca.server(t, "127.0.0.1", now.Add(time.Hour))
+	valid := secureServer(t, ca, "127.0.0.1", now.Add(time.Hour))
 	page := func(status int, body string) string {
 		return plainServer(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
@@ -59,11 +53,11 @@ func TestFailuresToReachServer(t *testing.T) {
 	}
 	plain := page(200, "<html>a login page</html>")
 	for _, f := range []failure{
-		{"DNS", "http://nowhere.invalid", 75, "is the address right?"},
+		{"DNS", "https://nowhere.invalid", 75, "is the address right?"},
 		{"refused", "http://127.0.0.1:1", 75, "is the server running, and is the address right?"},
-		{"unknown authority", other.server(t, "127.0.0.1", now.Add(time.Hour)), 1, "SSL_CERT_FILE"},
-		{"another name", ca.server(t, "other.example.org", now.Add(time.Hour)), 1, "name the host in the address as the certificate does"},
-		{"expired", ca.server(t, "127.0.0.1", now.Add(-time.Minute)), 1, "have the server's certificate renewed"},
+		{"unknown authority", secureServer(t, other, "127.0.0.1", now.Add(time.Hour)), 1, "by --ca-file, or in SSL_CERT_FILE"},
+		{"another name", secureServer(t, ca, "other.example.org", now.Add(time.Hour)), 1, "name the host in the address as the certificate does"},
+		{"expired", secureServer(t, ca, "127.0.0.1", now.Add(-time.Minute)), 1, "have the server's certificate renewed"},
 		{"http to https", strings.Replace(valid, "https", "http", 1), 1, "https://"},
 		{"https to http", strings.Replace(plain, "http", "https", 1), 1, "is it an http:// address?"},
 		{"sub-path", page(404, "not found") + "/sub/path", 1, "is the address right, with the path"},
@@ -119,44 +113,13 @@ func silentServer(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// An authority signs certificates of servers.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-// newAuthority makes one, and writes its certificate to a file.
-func newAuthority(t *testing.T, file string) *authority {
+// secureServer serves HTTPS with a certificate for a host, until the test ends, and
+// returns its address.
+func secureServer(t *testing.T, ca *certs.Authority, host string, until time.Time) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must.OK(t, err)
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: filepath.Base(file)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, &key.PublicKey, key)
-	must.OK(t, err)
-	must.OK(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	cert, err := x509.ParseCertificate(der)
-	must.OK(t, err)
-	return &authority{cert, key}
-}
-
-// server serves HTTPS with a certificate for a host, until the test ends, and returns
-// its address.
-func (a *authority) server(t *testing.T, host string, until time.Time) string {
-	t.Helper()
-	of := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: until}
-	if ip := net.ParseIP(host); ip != nil {
-		of.IPAddresses = []net.IP{ip}
-	} else {
-		of.DNSNames = []string{host}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, a.cert, &a.key.PublicKey, a.key)
-	must.OK(t, err)
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: a.key}}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, host, until)}}
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.URL

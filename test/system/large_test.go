@@ -160,22 +160,22 @@ func TestOtherCompressor(t *testing.T) {
 	for name, digest := range map[string]string{"same length": strings.Repeat("ab", 32), "no digest, other length": ""} {
 		t.Run(name, func(t *testing.T) {
 			s := server.Start(t, "archive")
-			client := s.Client(s.Token)
-			session := client.Open(wire.Ref{Ref: ref, New: commit})
-			client.Negotiate(session.ID, object)
+			c := s.Client(s.Token)
+			session := c.Open(wire.Ref{Ref: ref, New: commit})
+			c.Negotiate(session.ID, object)
 			length, meta := int(o.Size), []string{"session", session.ID, "object", object.String()}
 			if digest == "" {
 				length++
 			} else {
 				meta = append(meta, "digest", digest)
 			}
-			if a := client.Create(length, server.Metadata(meta...)); a.Status != http.StatusCreated {
+			if a := c.Create(length, server.Metadata(meta...)); a.Status != http.StatusCreated {
 				t.Fatalf("create: %d %s", a.Status, a.Body)
 			}
-			if a := client.Patch(session.ID, object.String(), 0, make([]byte, 1<<20)); a.Status != http.StatusNoContent {
+			if a := c.Patch(session.ID, object.String(), 0, make([]byte, 1<<20)); a.Status != http.StatusNoContent {
 				t.Fatalf("patch: %d %s", a.Status, a.Body)
 			}
-			result, err := push.Run(t.Context(), push.Options{Repo: repo, Address: s.URL, Token: s.Token, Depth: -1})
+			result, err := push.Run(t.Context(), push.Options{Repo: repo, Server: client.Options{Address: s.URL, Token: s.Token}, Depth: -1})
 			must.OK(t, err)
 			if result.Session.ID != session.ID || s.Ref(ref) != commit {
 				t.Errorf("session %s, want %s; %s is %s", result.Session.ID, session.ID, ref, s.Ref(ref))

@@ -5,12 +5,9 @@
 package system
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -202,82 +199,12 @@ func TestResumeAfterPrune(t *testing.T) {
 	site.SentOnce(t, l, b)
 }
 
-// nginxConfig is that of a proxy as people set it up: requests of 1 MB at most,
-// collected before they are handed on.
-const nginxConfig = `%s
-daemon off;
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi;
-  scgi_temp_path scgi;
-  client_max_body_size 1m;
-  server {
-    listen %s;
-    location / {
-      proxy_pass http://%s;
-      proxy_request_buffering on;
-    }
-  }
-}
-`
-
-// nginx puts nginx between the server and its clients.
-func nginx(s *site.Site) {
-	s.T.Helper()
-	binary, err := exec.LookPath("nginx")
-	if errors.Is(err, exec.ErrNotFound) {
-		binary, err = exec.LookPath("/usr/sbin/nginx")
-	}
-	if err != nil {
-		s.T.Skip("nginx is not installed")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must.OK(s.T, err)
-	address := l.Addr().String()
-	must.OK(s.T, l.Close())
-	as := ""
-	if os.Getuid() == 0 {
-		as = "user root;" // reads its own temporary files
-	}
-	dir := s.T.TempDir()
-	must.OK(s.T, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(fmt.Sprintf(nginxConfig, as, address, s.Server.Address)), 0o600))
-	cmd := exec.Command(binary, "-e", "stderr", "-p", dir, "-c", "nginx.conf")
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	must.OK(s.T, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	s.T.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt) // its workers end with it
-		<-ended
-	})
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			break
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			s.T.Fatalf("nginx: %v\n%s", err, &complaints)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	s.URL = "http://" + address
-}
-
 // A link that breaks, in front of a proxy that collects requests: all of a
 // request that breaks off is lost, so the requests have to stay small.
 func TestBreakingLinkToNginx(t *testing.T) {
 	t.Parallel()
 	s, b := site.New(t), site.Big(t)
-	nginx(s)
+	nginx(s, collecting)
 	proxy := strings.TrimPrefix(s.URL, "http://")
 	l := s.Link()
 	l.Target(proxy)
@@ -294,7 +221,7 @@ func TestBreakingLinkToNginx(t *testing.T) {
 func TestThroughNginx(t *testing.T) {
 	t.Parallel()
 	s, b := site.New(t), site.Big(t)
-	nginx(s)
+	nginx(s, collecting)
 	r := s.Push(b)
 	site.Published(t, b, s.Prod)
 	// One chunk of each size of each upload that was under way is refused.

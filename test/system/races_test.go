@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
@@ -42,7 +43,7 @@ func (g *gate) pass() func() {
 // rival pushes a repository's ref in this process. It goes on from its opened
 // session when all rivals have one; a nil gate does not hold it.
 func rival(t *testing.T, s *server.Server, repo, ref string, g *gate) error {
-	opt := push.Options{Repo: repo, Address: s.URL, Token: s.Token, Refs: []string{ref}, Depth: -1, Jobs: 1}
+	opt := push.Options{Repo: repo, Server: client.Options{Address: s.URL, Token: s.Token}, Refs: []string{ref}, Depth: -1, Jobs: 1}
 	if g != nil {
 		arrive := g.pass()
 		defer arrive()

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// A push that is resumed by the command that is printed keeps how it sends.
+func TestFlagsToRepeat(t *testing.T) {
+	for given, want := range map[string]string{
+		"":                                    "",
+		"--limit-rate=500kB/s --retry-for=1s": "--limit-rate=500kB",
+		"--token-file=t --limit-rate=2MB --depth=3 --chunk-size=1MiB --jobs=8": "--token-file t --depth=3 --jobs=8 --chunk-size=1MiB --limit-rate=2MB",
+	} {
+		var c cli
+		if _, err := parserOf(&c).Parse(append([]string{"push"}, strings.Fields(given)...)); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(c.Push.resuming(), " "); got != want {
+			t.Errorf("%q: %q, want %q", given, got, want)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/lastuse"
+	"github.com/lirios/ostree-upload/internal/page"
+	"github.com/lirios/ostree-upload/internal/token"
+)
+
+// TokensCmd lists and revokes the tokens of a configuration file, on the server's
+// host. It asks no server, so it works with the server down.
+type TokensCmd struct {
+	Config string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file that holds the tokens (${default})."`
+
+	List   TokensListCmd   `cmd:"" default:"withargs" help:"List the tokens: what they may do, and when they were last used."`
+	Revoke TokensRevokeCmd `cmd:"" help:"Take tokens away: within a second the server refuses them, also in the middle of an upload."`
+}
+
+// TokensListCmd lists them.
+type TokensListCmd struct {
+	Repo  string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository that the server publishes into, if its configuration does not say it."`
+	State string `placeholder:"DIR" help:"State folder of the server, which knows when tokens were last used (REPO/.ostree-upload)."`
+	JSON  bool   `name:"json" help:"Print one JSON document."`
+}
+
+// TokensRevokeCmd takes some away.
+type TokensRevokeCmd struct {
+	Names []string `arg:"" name:"name" help:"Name of a token; of several names all are revoked or none."`
+}
+
+// Run prints the list.
+func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
+	settings, err := config.Load(opt.Config)
+	if err != nil {
+		return inForce(err)
+	}
+	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	used, err := lastUse(settings.StateFolder())
+	list := page.TokenList{Tokens: make([]page.Token, len(settings.Tokens))}
+	if err != nil {
+		list.Unknown = err.Error()
+		fmt.Fprintf(app.Stderr, "it is not known when tokens were last used: %s\n", page.Text(err.Error()))
+	}
+	now := time.Now()
+	for i := range settings.Tokens {
+		list.Tokens[i] = shown(&settings.Tokens[i], used, now)
+	}
+	text := page.Tokens(list, now)
+	if c.JSON {
+		if text, err = page.JSON(list); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(app.Stdout, text)
+	return err
+}
+
+// lastUse is when each token was last used.
+func lastUse(state string) (map[string]time.Time, error) {
+	used, err := lastuse.Read(state)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w; run this as the owner of the repository, or as root", err)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return used, err
+	}
+	if _, err := os.Stat(state); err == nil {
+		return nil, nil // nobody has used any yet
+	}
+	if whole, err := filepath.Abs(state); err == nil {
+		state = whole
+	}
+	return nil, fmt.Errorf("there is no state folder %s; name the server's repository with --repo, or its state folder with --state", state)
+}
+
+// shown is a token as the list shows it.
+func shown(t *token.Token, used map[string]time.Time, now time.Time) page.Token {
+	s := page.Token{
+		Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Created: unlessZero(t.Created), Expires: unlessZero(t.Expires),
+		Expired: t.Expired(now), LastUse: unlessZero(used[t.Name]), Previous: []time.Time{},
+	}
+	for _, p := range t.Previous {
+		if !p.Over(now) && !s.Expired {
+			s.Previous = append(s.Previous, p.Until)
+		}
+	}
+	return s
+}
+
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// inForce adds to a fault of the file what it means for a server that runs.
+func inForce(err error) error {
+	if errors.As(err, new(*config.FaultError)) {
+		return hint.Add(err, "put the file right first; until then a running server goes on with the tokens that it read before")
+	}
+	return err
+}
+
+// Run takes them away.
+func (c *TokensRevokeCmd) Run(app *App, opt *TokensCmd) error {
+	left, err := config.RevokeTokens(opt.Config, c.Names...)
+	if err != nil {
+		return inForce(err)
+	}
+	slices.Sort(c.Names)
+	for _, name := range slices.Compact(c.Names) {
+		if _, err := fmt.Fprintf(app.Stdout, "revoked token %s\n", name); err != nil {
+			return err
+		}
+	}
+	if left == 0 {
+		fmt.Fprintf(app.Stderr, "warning: %s has no token any more, so nobody can push\n", opt.Config)
+	}
+	return warnUnreadable(app, opt.Config, false)
+}
+
+// warnUnreadable tells who cannot read the configuration: a server that runs as that
+// user goes on with what it read before.
+func warnUnreadable(app *App, path string, made bool) error {
+	warning, err := config.Entrust(path, made)
+	if warning != "" {
+		fmt.Fprintf(app.Stderr, "warning: %s\n", warning)
+	}
+	return err
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+// Package metrics shows how the server does to Prometheus. It is the one package that
+// knows of Prometheus; others give it numbers, or tell it what took how long.
+//
+//   - Durations are seconds, sizes bytes, points in time seconds since 1970.
+//   - The values of a label are routes, states, names in the configuration and the
+//     like: no client can make more of them.
+//   - What is read at a scrape, is read from memory or by one call of the kernel.
+//
+// A Metrics may be used concurrently.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/tus/tusd/v2/pkg/handler"
+	"github.com/tus/tusd/v2/pkg/prometheuscollector"
+)
+
+// namespace begins the name of each metric that is our own.
+const namespace = "ostree_upload"
+
+// Metrics are those of one server.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	inFlight  prometheus.Gauge
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	locks     *prometheus.HistogramVec
+	queued    prometheus.Histogram
+	published *prometheus.HistogramVec
+}
+
+// Buckets, in seconds: of requests, some of which wait for the outcome of a session for
+// a minute; and of publishes, the largest of which take minutes.
+var (
+	requestBuckets = []float64{.005, .025, .1, .5, 1, 5, 15, 60}
+	publishBuckets = []float64{.05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 900}
+)
+
+// New makes the metrics of a server of a version.
+func New(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "http_requests_in_flight", Help: "Requests that are being answered.",
+		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "http_requests_total", Help: "Requests that were answered, by route and status.",
+		}, []string{"route", "code"}),
+		durations: histograms("http_request_duration_seconds", "Time to answer a request, its body and a wait for the outcome of a session included, by route.", requestBuckets, "route"),
+		locks:     histograms("lock_wait_seconds", "Time that a publish waited for the repository's lock, which ostree prune takes as well.", publishBuckets, "lock"),
+		queued: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "publish_wait_seconds", Help: "Time from the request to finalize a session to its publish.", Buckets: publishBuckets,
+		}),
+		published: histograms("publish_duration_seconds", "Time that a publish took, by its outcome.", publishBuckets, "outcome"),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "Always 1, with what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(build, m.inFlight, m.requests, m.durations, m.locks, m.queued, m.published,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func histograms(name, help string, buckets []float64, label string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+	}, []string{label})
+}
+
+// mostScrapes is how many scrapes are answered at a time: each takes memory.
+const mostScrapes = 4
+
+// Handler answers a scrape. What cannot be read is left out.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: mostScrapes,
+	})
+}
+
+// Request counts a request of a route from now until it is answered with a status.
+func (m *Metrics) Request(route string) (answered func(status int)) {
+	began := time.Now()
+	m.inFlight.Inc()
+	return func(status int) {
+		m.inFlight.Dec()
+		m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+		m.durations.WithLabelValues(route).Observe(time.Since(began).Seconds())
+	}
+}
+
+// LockWait notes how long a publish waited for a lock of the repository.
+func (m *Metrics) LockWait(lock string, took time.Duration) {
+	m.locks.WithLabelValues(lock).Observe(took.Seconds())
+}
+
+// Published notes how long a session waited for its publish, how long that took, and
+// what came of it.
+func (m *Metrics) Published(outcome string, waited, took time.Duration) {
+	m.queued.Observe(waited.Seconds())
+	m.published.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// Tus adds what tusd counts.
+func (m *Metrics) Tus(counts handler.Metrics) {
+	m.registry.MustRegister(prometheuscollector.New(counts))
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package page
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Token is a token as a list shows it, without its secret. Times are nil where there
+// is none.
+type Token struct {
+	Name     string      `json:"name"`
+	Scopes   []string    `json:"scopes"`
+	Refs     *[]string   `json:"refs"` // globs; nil: all refs, empty: none
+	Created  *time.Time  `json:"created"`
+	Expires  *time.Time  `json:"expires"`
+	Expired  bool        `json:"expired"`
+	LastUse  *time.Time  `json:"last-use"`
+	Previous []time.Time `json:"previous-until"` // for each earlier secret that still works
+}
+
+// TokenList is a document of tokens.
+type TokenList struct {
+	Tokens []Token `json:"tokens"`
+	// Unknown says why it is not known when a token was last used, "" if it is.
+	Unknown string `json:"last-use-unknown,omitempty"`
+}
+
+// The widths of columns whose content is bounded, and the most that one of others is
+// given where it is wider.
+const (
+	dateWidth  = len(time.DateOnly)
+	ageWidth   = len("LAST USE")
+	scopeWidth = len("sessions")
+	widestName = 16
+	mostLines  = 10 // of refs
+	columnGap  = 2
+)
+
+// Tokens is a table of tokens with ages as of now. A token with several scopes or
+// refs has several lines; one whose name is too long for its column has it in a line
+// above.
+func Tokens(list TokenList, now time.Time) string {
+	name := len("NAME")
+	for _, t := range list.Tokens {
+		if len(t.Name) <= widestName {
+			name = max(name, len(t.Name))
+		}
+	}
+	refs := len("REFS")
+	for _, t := range list.Tokens {
+		for _, r := range refLines(t.Refs, Width) {
+			refs = max(refs, len(r))
+		}
+	}
+	refs = min(refs, Width-name-scopeWidth-2*dateWidth-ageWidth-5*columnGap)
+	var b strings.Builder
+	row := func(cells ...string) {
+		line := fmt.Sprintf("%-*s  %-*s  %-*s  %-*s  %-*s  %s", name, cells[0], scopeWidth, cells[1], refs, cells[2],
+			dateWidth, cells[3], dateWidth, cells[4], cells[5])
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	row("NAME", "SCOPES", "REFS", "CREATED", "EXPIRES", "LAST USE")
+	for _, t := range list.Tokens {
+		t.rows(row, &b, refs, list.Unknown == "", now)
+	}
+	return b.String()
+}
+
+// rows prints the lines of one token.
+func (t *Token) rows(row func(...string), b *strings.Builder, refs int, known bool, now time.Time) {
+	name, globs := Printable(t.Name), refLines(t.Refs, refs)
+	if len(name) > widestName {
+		fmt.Fprintln(b, name)
+		name = ""
+	}
+	cells := []string{name, "", "", day(t.Created), "never", "?"}
+	switch {
+	case t.Expired:
+		cells[4] = "expired"
+	case t.Expires != nil:
+		cells[4] = day(t.Expires)
+	}
+	switch {
+	case t.LastUse != nil:
+		cells[5] = age(*t.LastUse, now)
+	case known:
+		cells[5] = "never"
+	}
+	for i := range max(1, len(t.Scopes), len(globs)) {
+		cells[1], cells[2] = at(t.Scopes, i), at(globs, i)
+		row(cells...)
+		cells = make([]string, len(cells))
+	}
+	for _, until := range t.Previous {
+		fmt.Fprintf(b, "  an earlier secret of it works until %s\n", clock(until))
+	}
+}
+
+// refLines is globs of refs, in lines of a width.
+func refLines(globs *[]string, width int) (lines []string) {
+	switch {
+	case globs == nil:
+		return []string{"all"}
+	case len(*globs) == 0:
+		return []string{"none"}
+	}
+	for _, g := range *globs {
+		lines = append(lines, folded(Printable(g), width)...)
+	}
+	if more := len(lines) - mostLines; more > 1 {
+		lines = append(lines[:mostLines], fmt.Sprintf("%d more", more))
+	}
+	return lines
+}
+
+func at(list []string, i int) string {
+	if i < len(list) {
+		return list[i]
+	}
+	return ""
+}
+
+func day(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format(time.DateOnly)
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/lirios/ostree-upload/internal/metrics"
+	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/tusstore"
+)
+
+// What the address for metrics alone bears: whoever scrapes has one connection.
+const (
+	metricsConns = 16
+	metricsTime  = 30 * time.Second // for a request and its answer
+)
+
+// serveMetrics answers GET /metrics on a listener of its own, without a token, until
+// ctx ends.
+func (s *Server) serveMetrics(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics.Handler())
+	srv := &http.Server{
+		Handler: mux, ReadTimeout: metricsTime, WriteTimeout: metricsTime, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
+	}
+	defer context.AfterFunc(ctx, func() { _ = srv.Close() })() // a scrape that is cut comes again
+	if err := srv.Serve(netutil.LimitListener(l, metricsConns)); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// watch has the metrics show what the parts tell.
+func (s *Server) watch() {
+	sources := metrics.Sources{
+		Healthy: func() bool { return s.API.Healthy() == nil },
+		Sessions: func() map[string]int {
+			all := map[string]int{}
+			for state, n := range s.Journal.States() {
+				all[string(state)] = n
+			}
+			return all
+		},
+		Store: s.storeNow, Disks: s.disks, Works: s.works, Tokens: s.tokensNow,
+		MinFree:     func() float64 { return float64(s.opt.Settings().Limits.MinFreeSpace) },
+		Connections: s.API.Connections,
+	}
+	if s.opt.pair != nil {
+		sources.Certificate = s.opt.pair.end
+	}
+	s.metrics.Watch(sources)
+	s.metrics.Tus(s.API.TusCounts())
+}
+
+func (s *Server) storeNow() metrics.Store {
+	st := s.Store.Stats()
+	return metrics.Store{
+		Received: float64(st.Received), Verified: float64(st.Verified), Rejected: float64(st.Rejected),
+		Uploads: float64(st.Uploads), Unsent: float64(st.Unsent),
+		Waiting: float64(st.Waiting), Working: float64(st.Working),
+	}
+}
+
+// disks leaves out what cannot be asked: the server's log says why, when a push meets
+// it.
+func (s *Server) disks() (all []metrics.Disk) {
+	for folder, path := range map[string]string{"state": s.opt.State, "repository": s.opt.Repo} {
+		bytes, inodes, err := tusstore.Free(path)
+		if err != nil {
+			s.opt.Log.Debug("no metrics of a disk", "err", err)
+			continue
+		}
+		d := metrics.Disk{Folder: folder, Free: float64(bytes), Inodes: -1}
+		if inodes != math.MaxInt64 {
+			d.Inodes = float64(inodes)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func (s *Server) works() (all []metrics.Work) {
+	due, err := s.Journal.Works()
+	if err != nil { // then it is not healthy, which is shown
+		due = []journal.Work{}
+	}
+	for _, w := range due {
+		all = append(all, metrics.Work{Kind: w.Kind, Since: w.Since, Tries: w.Tries})
+	}
+	return all
+}
+
+// tokensNow lists those of the configuration, and the names that it gives ID tokens:
+// names of the past would never go away.
+func (s *Server) tokensNow() (all []metrics.Token) {
+	used, settings := s.LastUse.All(), s.opt.Settings()
+	for _, t := range settings.Tokens {
+		all = append(all, metrics.Token{Name: t.Name, LastUse: used[t.Name], Expires: t.Expires})
+	}
+	for _, t := range settings.OIDC {
+		if !slices.ContainsFunc(all, func(m metrics.Token) bool { return m.Name == t.Name }) { // several may have one name
+			all = append(all, metrics.Token{Name: t.Name, LastUse: used[t.Name]})
+		}
+	}
+	return all
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/test/must"
+	ts "github.com/lirios/ostree-upload/test/server"
+)
+
+// At the main address the metrics are for whoever has the scope, and for no other.
+func TestWhoMayReadMetrics(t *testing.T) {
+	s := ts.Start(t, "archive")
+	for _, who := range []struct {
+		token string
+		want  int
+	}{
+		{"", 401}, {"unknown", 401}, {s.Token, 403},
+		{s.AddToken(token.Options{Name: "operator", Scopes: []string{token.Sessions, token.Force, token.Push}}), 403},
+		{s.AddToken(token.Options{Name: "prometheus", Scopes: []string{token.Metrics}}), 200}, {s.Admin, 200},
+	} {
+		got := s.Client(who.token).Do("GET", "/metrics", nil)
+		if got.Status != who.want || strings.Contains(string(got.Body), "ostree_upload_") != (who.want == 200) {
+			t.Errorf("%d for a token that is to have %d: %s", got.Status, who.want, got.Body)
+		}
+		if who.want == 403 && !strings.Contains(got.Problem(t).Hint(), "--scope metrics") {
+			t.Errorf("the refusal does not say what to do: %s", got.Body)
+		}
+	}
+}
+
+// No client can make a series more by what it asks for, nor is a path or a token in one.
+func TestMetricsAreBounded(t *testing.T) {
+	s := ts.Start(t, "archive")
+	series := func() int {
+		text := string(s.Client(s.Admin).Want(200, "GET", "/metrics", nil).Body)
+		if strings.Contains(text, "probe") {
+			t.Errorf("what a client made up is in\n%s", text)
+		}
+		return strings.Count(text, "\n")
+	}
+	ask := func(i int) {
+		for _, path := range []string{"/probe%d", "/api/v1/sessions/probe%d", "/api/v1/probe%d/x", "/files/probe%d/x", "//probe%d", "/metrics/probe%d"} {
+			for _, method := range []string{"GET", "PATCH", "DELETE", fmt.Sprint("PROBE", i)} {
+				s.Client(s.Token).Do(method, fmt.Sprintf(path, i), nil)
+				s.Client("probe").Do(method, fmt.Sprintf(path, i), nil)
+			}
+		}
+	}
+	series()
+	ask(0)
+	before := series()
+	for i := range 20 {
+		ask(i)
+	}
+	if after := series(); after != before {
+		t.Errorf("%d lines became %d", before, after)
+	}
+}
+
+// A scrape waits for no writer of the journal.
+func TestScrapeWhileTheJournalWrites(t *testing.T) {
+	s := ts.Start(t, "archive")
+	id := s.Client(s.Token).Open(wire.Ref{Ref: "x", New: strings.Repeat("a", 64)}).ID
+	var during string
+	_, err := s.Journal.Move(id, journal.Open, func(x *journal.Session) {
+		during = string(s.Client(s.Admin).Want(200, "GET", "/metrics", nil).Body)
+		x.Detail = "changed"
+	})
+	must.OK(t, err)
+	if !strings.Contains(during, `ostree_upload_sessions{state="open"} 1`) {
+		t.Errorf("%s", during)
+	}
+}
+
+// Publishes are counted by their outcome, and objects by what they turned out to be.
+func TestMetricsOfOutcomes(t *testing.T) {
+	s, build := ts.Start(t, "archive"), filepath.Join(t.TempDir(), "build")
+	c, one := s.Client(s.Token), ts.Commit(t, build, "x", "one", 3)
+	ref := wire.Ref{Ref: "x", New: one.String()}
+	c.Push(build, ref)
+	c.Push(build, ref) // somebody else was first
+	session := c.Open(wire.Ref{Ref: "y", New: one.String()})
+	bad := ostree.Name{Checksum: ostree.Checksum{1}, Type: ostree.DirTree}
+	c.Negotiate(session.ID, bad)
+	c.Upload(session.ID, bad.String(), []byte("this is no tree"))
+	c.Negotiate(session.ID, bad) // waits until it is verified
+	text := string(s.Client(s.Admin).Want(200, "GET", "/metrics", nil).Body)
+	verified := len(ts.Objects(t, build, one))
+	for _, line := range []string{
+		`ostree_upload_publish_duration_seconds_count{outcome="published"} 1`,
+		`ostree_upload_publish_duration_seconds_count{outcome="ref-moved"} 1`,
+		`ostree_upload_sessions{state="failed"} 1`, `ostree_upload_sessions{state="open"} 1`,
+		fmt.Sprint("ostree_upload_objects_verified_total ", verified), "ostree_upload_objects_rejected_total 1",
+		`ostree_upload_http_requests_total{code="201",route="POST /files/{$}"} 2`,
+		`ostree_upload_token_last_use_timestamp_seconds{token="ci"} `,
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("no line %s in\n%s", line, text)
+		}
+	}
+}
+
+// What one scrape costs a server that remembers 10,000 sessions.
+func BenchmarkScrape(b *testing.B) {
+	s := ts.Start(b, "archive")
+	for i := range 10_000 {
+		_, err := s.Journal.Create(journal.Session{Token: fmt.Sprint("t", i%100), Refs: []wire.Ref{{Ref: "x", New: strings.Repeat("a", 64)}}}, 1<<40)
+		must.OK(b, err)
+	}
+	c := s.Client(s.Admin)
+	for b.Loop() {
+		c.Want(200, "GET", "/metrics", nil)
+	}
+}

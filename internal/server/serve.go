@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Serve takes the repository's lock and listens, becomes the owner of the
+// repository, and serves it until ctx ends.
+func Serve(ctx context.Context, opt Options) error {
+	opt.workers = spareThreads()
+	takeUmask(opt.Repo)
+	hup := make(chan os.Signal, 1) // caught from the start, as it would kill
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
+	m := manager{opt.Log}
+	started := m.busy("STATUS=starting")
+	defer started()
+	s, e, err := start(ctx, opt)
+	if err != nil && err == ctx.Err() {
+		return nil // a stop, while another server had the repository
+	}
+	if err != nil {
+		return err
+	}
+	started()
+	return s.untilStopped(ctx, m, e, hup)
+}
+
+// start does what needs root's privileges, which are those for a port below 1024, a
+// private key and another user's socket, then becomes the owner and opens all parts.
+func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error) {
+	pair, err := loadCertificate(opt.TLS, opt.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Before it listens: the server that is on its way out may have the port, too.
+	if opt.lock, err = lockEarly(ctx, opt); err != nil {
+		return nil, nil, err
+	}
+	opt.pair = pair
+	if e, err = openEntrance(opt, pair); err == nil {
+		err = e.openMetrics(opt.MetricsAddress, opt.Repo)
+	}
+	if err == nil {
+		err = settle(opt, pair)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, closeLock(opt.lock), e.close())
+	}
+	if s, err = Open(ctx, opt); err != nil {
+		return nil, nil, errors.Join(err, e.close())
+	}
+	s.metricsAt = e.metrics
+	return s, e, nil
+}
+
+// settle becomes the owner of the repository, which it makes if it is to.
+func settle(opt Options, pair *certificate) error {
+	if err := becomeOwner(opt); err != nil {
+		return err
+	}
+	if pair != nil {
+		pair.warnIfUnreadable()
+	}
+	if opt.Init {
+		return initRepo(opt.Repo)
+	}
+	return nil
+}
+
+// untilStopped runs a server until ctx ends, and closes it.
+func (s *Server) untilStopped(ctx context.Context, m manager, e *entrance, hup <-chan os.Signal) (err error) {
+	log, status := s.opt.Log, "receiving at "+e.String()
+	log.Info("receiving", append(e.keys(), "repo", s.opt.Repo, "mode", s.repo.Mode(), "version", s.opt.Version)...)
+	m.tell("READY=1\nSTATUS=" + status)
+	stopWatch := m.watch(status, s.API.Healthy)
+	stopReload := s.reloadOn(hup, m, e.pair)
+	asked := make(chan stop, 1)
+	defer context.AfterFunc(ctx, func() {
+		log.Info("stopping", "grace", time.Duration(s.opt.Settings().Grace))
+		asked <- stop{time.Now(), m.busy("STOPPING=1\nSTATUS=stopping")}
+	})()
+	err = s.Run(ctx, e.listeners...)
+	stopReload()
+	stopWatch()
+	err = errors.Join(err, s.Close(err == nil))
+	if ctx.Err() == nil {
+		return err
+	}
+	stopped := <-asked
+	stopped.done()
+	if err == nil {
+		log.Info("stopped", "took", time.Since(stopped.at))
+	}
+	return err
+}
+
+// A stop that was asked for.
+type stop struct {
+	at   time.Time
+	done func() // tells systemd no longer that it takes time
+}
+
+// reloadOn reads the configuration and the certificate again at each signal, until
+// the returned stop.
+func (s *Server) reloadOn(hup <-chan os.Signal, m manager, pair *certificate) (stop func()) {
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-end:
+				return
+			case <-hup:
+				m.reload(func() { s.reload(pair) })
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-done
+	}
+}
+
+func (s *Server) reload(pair *certificate) {
+	s.opt.Log.Info("SIGHUP: reading configuration and certificate again")
+	if s.opt.Reload != nil {
+		s.opt.Reload()
+	}
+	if pair != nil {
+		pair.reload()
+	}
+}
+
+// spareThreads lets Go run more threads than there are cores, which it returns.
+// Else, while each core verifies, a request waits up to 10 ms for each of its steps
+// until Go's scheduler looks for it; the kernel's looks at once.
+func spareThreads() (cores int) {
+	cores = runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(cores + 2)
+	return cores
+}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# Completion of ostree-upload for bash. Made by make generated.
+
+_ostree_upload_refs() {
+	local repo=${OSTREE_UPLOAD_REPO:-repo} i
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-r | --repo)
+			repo=${COMP_WORDS[i + 1]}
+			[[ $repo != = ]] || repo=${COMP_WORDS[i + 2]}
+			;;
+		esac
+	done
+	(cd "$repo/refs/heads" 2>/dev/null && find . -type f | sed 's|^\./||')
+}
+
+_ostree_upload_reply() { mapfile -t COMPREPLY < <(compgen "$@" -- "$cur"); }
+
+_ostree_upload_files() {
+	compopt -o filenames
+	_ostree_upload_reply "$1"
+}
+
+_ostree_upload() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	if [[ $cur == = ]]; then
+		cur=
+	elif [[ $prev == = ]]; then
+		prev=${COMP_WORDS[COMP_CWORD - 2]}
+	fi
+	local path='' value='' word flags='' commands='' argument=''
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		if [[ $word == = ]]; then
+			value=1
+			continue
+		elif [[ $value ]]; then
+			value=
+			continue
+		fi
+		case $word in
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		esac
+		case "$path $word" in
+		' gentoken') path='gentoken' ;;
+		' tokens') path='tokens' ;;
+		' push' | ' upload') path='push' ;;
+		' sessions') path='sessions' ;;
+		' receive') path='receive' ;;
+		' check') path='check' ;;
+		' health') path='health' ;;
+		'tokens list') path='tokens list' ;;
+		'tokens revoke') path='tokens revoke' ;;
+		'sessions list') path='sessions list' ;;
+		'sessions show') path='sessions show' ;;
+		'sessions abort') path='sessions abort' ;;
+		esac
+	done
+	COMPREPLY=()
+	case "$path $prev" in
+	'gentoken -c' | 'gentoken --config') _ostree_upload_files -f; return ;;
+	'tokens -c' | 'tokens --config') _ostree_upload_files -f; return ;;
+	'tokens -r' | 'tokens --repo') _ostree_upload_files -d; return ;;
+	'tokens --state') _ostree_upload_files -d; return ;;
+	'tokens list -r' | 'tokens list --repo') _ostree_upload_files -d; return ;;
+	'tokens list --state') _ostree_upload_files -d; return ;;
+	'tokens list -c' | 'tokens list --config') _ostree_upload_files -f; return ;;
+	'tokens revoke -c' | 'tokens revoke --config') _ostree_upload_files -f; return ;;
+	'push -r' | 'push --repo') _ostree_upload_files -d; return ;;
+	'push --token-file') _ostree_upload_files -f; return ;;
+	'push --ca-file') _ostree_upload_files -f; return ;;
+	'push --client-cert') _ostree_upload_files -f; return ;;
+	'push --client-key') _ostree_upload_files -f; return ;;
+	'push -b' | 'push --branch') _ostree_upload_reply -W "$(_ostree_upload_refs)"; return ;;
+	'sessions --token-file') _ostree_upload_files -f; return ;;
+	'sessions --ca-file') _ostree_upload_files -f; return ;;
+	'sessions --client-cert') _ostree_upload_files -f; return ;;
+	'sessions --client-key') _ostree_upload_files -f; return ;;
+	'sessions --state') _ostree_upload_files -d; return ;;
+	'sessions --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions list --token-file') _ostree_upload_files -f; return ;;
+	'sessions list --ca-file') _ostree_upload_files -f; return ;;
+	'sessions list --client-cert') _ostree_upload_files -f; return ;;
+	'sessions list --client-key') _ostree_upload_files -f; return ;;
+	'sessions list --state') _ostree_upload_files -d; return ;;
+	'sessions list --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions show --token-file') _ostree_upload_files -f; return ;;
+	'sessions show --ca-file') _ostree_upload_files -f; return ;;
+	'sessions show --client-cert') _ostree_upload_files -f; return ;;
+	'sessions show --client-key') _ostree_upload_files -f; return ;;
+	'sessions show --state') _ostree_upload_files -d; return ;;
+	'sessions show --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions abort --token-file') _ostree_upload_files -f; return ;;
+	'sessions abort --ca-file') _ostree_upload_files -f; return ;;
+	'sessions abort --client-cert') _ostree_upload_files -f; return ;;
+	'sessions abort --client-key') _ostree_upload_files -f; return ;;
+	'sessions abort --state') _ostree_upload_files -d; return ;;
+	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'receive -c' | 'receive --config') _ostree_upload_files -f; return ;;
+	'receive -r' | 'receive --repo') _ostree_upload_files -d; return ;;
+	'receive --state') _ostree_upload_files -d; return ;;
+	'receive --tls-cert') _ostree_upload_files -f; return ;;
+	'receive --tls-key') _ostree_upload_files -f; return ;;
+	'receive --tls-client-ca') _ostree_upload_files -f; return ;;
+	'check -c' | 'check --config') _ostree_upload_files -f; return ;;
+	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
+	'check --state') _ostree_upload_files -d; return ;;
+	'health -c' | 'health --config') _ostree_upload_files -f; return ;;
+	'health --client-cert') _ostree_upload_files -f; return ;;
+	'health --client-key') _ostree_upload_files -f; return ;;
+	esac
+	case $prev in
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	esac
+	case $path in
+	'')
+		flags='-h --help -v --verbose --version'
+		commands='gentoken tokens push upload sessions receive check health'
+		;;
+	'gentoken')
+		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
+		;;
+	'tokens')
+		flags='-c --config -r --repo --state --json -h --help -v --verbose --version'
+		commands='list revoke'
+		;;
+	'tokens list')
+		flags='-r --repo --state --json -c --config -h --help -v --verbose --version'
+		;;
+	'tokens revoke')
+		flags='-c --config -h --help -v --verbose --version'
+		argument=NAME
+		;;
+	'push')
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --limit-rate --retry-for --json -h --help -v --verbose --version'
+		argument=REF
+		;;
+	'sessions')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		commands='list show abort'
+		;;
+	'sessions list')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		;;
+	'sessions show')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions abort')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'receive')
+		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --tls-client-ca --init --wait-lock -h --help -v --verbose --version'
+		;;
+	'check')
+		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
+		;;
+	'health')
+		flags='-c --config -a --address --client-cert --client-key -h --help -v --verbose --version'
+		;;
+	esac
+	if [[ $cur == -* ]]; then
+		_ostree_upload_reply -W "$flags"
+	elif [[ $commands ]]; then
+		_ostree_upload_reply -W "$commands"
+	elif [[ $argument == REF ]]; then
+		_ostree_upload_reply -W "$(_ostree_upload_refs)"
+	fi
+}
+
+complete -F _ostree_upload ostree-upload
