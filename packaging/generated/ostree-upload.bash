@@ -105,6 +105,8 @@ _ostree_upload() {
 	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
 	'check --state') _ostree_upload_files -d; return ;;
 	'health -c' | 'health --config') _ostree_upload_files -f; return ;;
+	'health --client-cert') _ostree_upload_files -f; return ;;
+	'health --client-key') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
 	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
@@ -154,7 +156,7 @@ _ostree_upload() {
 		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
 		;;
 	'health')
-		flags='-c --config -a --address -h --help -v --verbose --version'
+		flags='-c --config -a --address --client-cert --client-key -h --help -v --verbose --version'
 		;;
 	esac
 	if [[ $cur == -* ]]; then

@@ -172,6 +172,8 @@ complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l verbose -s v
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l version -d 'Print the version'
 complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l config -s c -r -F -d 'Configuration file of the server'
 complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l address -s a -x -d 'Where the server listens, if it was told so by a flag'
+complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l client-cert -r -F -d 'Client certificate, in PEM, for a server with tls.client-ca'
+complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l client-key -r -F -d 'Key of the client certificate'
 complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l verbose -s v -d 'Log more'
 complete -c ostree-upload -n '__fish_seen_subcommand_from health' -l version -d 'Print the version'
