@@ -145,6 +145,11 @@ func TestThrottleOfRequests(t *testing.T) {
 		if took := time.Since(tap.start); took < 70*time.Second || took > 72*time.Second {
 			t.Errorf("all took %v", took)
 		}
+		for _, window := range []time.Duration{time.Second, 10 * time.Second} {
+			if got, most := tap.most(window), int64(100_000*window.Seconds())+5*int64(th.piece); got > most {
+				t.Errorf("%d bytes within %v, at most %d", got, window, most)
+			}
+		}
 		var bulk int64
 		for _, a := range tap.arrived {
 			if a.conn < 63 && a.at < 10*time.Second {
