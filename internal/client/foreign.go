@@ -73,6 +73,8 @@ func (t *transport) explainForeign(e *answerError, req *http.Request, res *http.
 		p.HintIs = t.via.passHint()
 	case status >= 500:
 		p.HintIs = serverHint
+	default:
+		p.WithHint("if it stays so, ask whoever runs what is in front of %s", t.base.Host)
 	}
 }
 
@@ -126,6 +128,7 @@ func onlyProxies(status int) bool {
 // or if the server has answered before: then the address is right.
 func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *http.Response) (passing bool) {
 	p.Detail = fmt.Sprintf("%s redirects to another address (%s), and the token is not sent there", t.base, res.Status)
+	p.HintIs = pageHint
 	to, err := res.Location()
 	if err != nil {
 		return true
@@ -143,7 +146,6 @@ func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *htt
 		return false
 	}
 	p.Detail = fmt.Sprintf("%s redirects %s %s to %s (%s)", t.answers(res), req.Method, req.URL.Path, to.Redacted(), res.Status)
-	p.HintIs = pageHint
 	return true
 }
 

@@ -59,6 +59,7 @@ type Config struct {
 	Tokens         []token.Token
 	OIDC           []token.Trust // whose ID tokens are taken besides
 
+	BasePath       string            // that a proxy puts the server below and does not take away, such as /push; or ""
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 

@@ -36,6 +36,7 @@ history: 90d
 grace: 5s
 limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0}
 trusted-proxies: [127.0.0.1, "10.0.0.0/8", unix]
+base-path: /some/prefix/
 tokens:
   - name: ci
     sha256: ` + hashA + `
@@ -58,8 +59,8 @@ tokens:
 		t.Fatal(err)
 	}
 	want := &Config{
-		TrustedProxies: proxies,
-		Repo:           "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
+		BasePath: "/some/prefix", TrustedProxies: proxies,
+		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
 		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", Summary: SummaryNever, LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
 		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
@@ -117,6 +118,11 @@ func TestParseFaults(t *testing.T) {
 		{"limits: {max-object-size: -1GiB}", "is not a size"},
 		{"limits: {max-metadata-size: 0}", "line 1: limits.max-metadata-size: must be from 1 byte to 128MiB"},
 		{"limits: {max-metadata-size: 129MiB}", "must be from 1 byte to 128MiB"},
+		{"base-path: push", `line 1: base-path: "push" is not the path of a URL such as /push`},
+		{"base-path: /a//b", "is not the path of a URL"},
+		{"base-path: /../b", "is not the path of a URL"},
+		{"base-path: /b?c", "is not the path of a URL"},
+		{"base-path: https://host/b", "is not the path of a URL"},
 		{"trusted-proxies: 127.0.0.1", "line 1: trusted-proxies: needs a list"},
 		{"trusted-proxies:\n- 127.0.0.1\n- nginx", `line 3: trusted-proxies: "nginx" is neither an address`},
 		{"tokens: {name: a}", "does not belong here"},

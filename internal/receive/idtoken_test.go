@@ -5,7 +5,9 @@ package receive_test
 import (
 	"encoding/json"
 	"io"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,4 +174,41 @@ func TestPublishAfterIDToken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While many wait for an issuer that is silent, those with a token or with a key that is
+// known are answered.
+func TestSilentIssuerHoldsNobody(t *testing.T) {
+	s, issuer := trusting(t)
+	known := issuer.Keypair()
+	s.Client(issuer.Sign(issuer.Job(audience))).Want(200, "GET", "/api/v1/info", nil)
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	issuer.Fail(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+		}
+	})
+	issuer.Rotate()
+	var waiting sync.WaitGroup
+	for i := range 100 {
+		sent := issuer.Sign(issuer.Job(audience).With(idp.Claims{"jti": i}))
+		waiting.Go(func() {
+			a, err := s.Client(sent).Try("GET", "/api/v1/info", nil)
+			if err == nil && a.Status != 503 {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		})
+	}
+	<-asked
+	for i := range 20 {
+		s.Client(s.Token).Want(200, "GET", "/api/v1/info", nil)
+		s.Client(issuer.SignWith(known, issuer.Job(audience).With(idp.Claims{"jti": i}))).Want(200, "GET", "/api/v1/info", nil)
+	}
+	close(answer)
+	waiting.Wait()
 }

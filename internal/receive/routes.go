@@ -152,7 +152,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = overridden(r)
+		r = overridden(below(s.cfg.Settings().BasePath, r))
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
 			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
@@ -258,5 +258,5 @@ func notRouted(mux *http.ServeMux) handlerFunc {
 
 func nothing(_ http.ResponseWriter, r *request) error {
 	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path).
-		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/")
+		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/, and a proxy takes away what it adds, or base-path in the server's configuration does")
 }

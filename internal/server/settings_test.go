@@ -242,6 +242,9 @@ var settings = map[string]setting{
 		job := ts.NewClient(h.t, "http://"+h.address, h.issuer.Sign(h.issuer.Job("https://repo.example.org")))
 		return fmt.Sprint(job.Do("GET", "/api/v1/info", nil).Status)
 	}},
+	"base-path": {"base-path", "/below", func(h *host) string {
+		return fmt.Sprint(h.client().Do("GET", "/below/api/v1/info", nil).Status)
+	}},
 	"trusted-proxies": {"trusted-proxies", "[127.0.0.1]", func(h *host) string {
 		open, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: "elsewhere", New: h.commits[0].String()}}})
 		must.OK(h.t, err)
