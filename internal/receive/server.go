@@ -176,6 +176,7 @@ func (s *Server) http(base context.Context) *http.Server {
 		ConnState:         s.conns.state,
 		ConnContext:       s.conns.accept,
 		ReadHeaderTimeout: headerTime,
+		MaxHeaderBytes:    headerBytes,
 		ReadTimeout:       bodyTime, // where no handler sets another
 		IdleTimeout:       idleTime,
 		ErrorLog:          s.errorLog(),
