@@ -329,3 +329,26 @@ func TestTrim(t *testing.T) {
 		t.Errorf("a trimmed session: %v", err)
 	}
 }
+
+// A client can have any number of objects rejected: so many reasons are kept as a
+// document lists, and the objects count all the same.
+func TestRejectedAreBounded(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	const more = 100
+	list := objects(0, wire.MaxProblems+more, Missing)
+	must.OK(t, j.Add(id, list))
+	var results []Result
+	for _, e := range list {
+		results = append(results, Result{Name: e.Name, Reason: "bad"})
+	}
+	must.OK(t, j.Record(id, Upload{Name: "p", Size: 1, Objects: results}))
+	must.OK(t, j.Record(id, Upload{Name: "q", Size: 1, Objects: results[more:]}))
+	kept, err := j.Problems(id, 2*wire.MaxProblems)
+	must.OK(t, err)
+	s, err := j.Session(id)
+	must.OK(t, err)
+	if len(kept) != wire.MaxProblems || s.Counts.Rejected != wire.MaxProblems+more {
+		t.Errorf("%d reasons for %d objects", len(kept), s.Counts.Rejected)
+	}
+}

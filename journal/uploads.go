@@ -89,7 +89,7 @@ func (e *edit) reject(r Result, ord uint32, old Status) error {
 	if r.Unfit {
 		code = wire.Policy
 	}
-	return e.problems.add(wire.ObjectProblem{Object: r.Name.String(), Code: code, Reason: r.Reason})
+	return e.problems.addRejected(wire.ObjectProblem{Object: r.Name.String(), Code: code, Reason: r.Reason})
 }
 
 // count adds up an upload's own bytes, and remembers that they are counted.

@@ -32,7 +32,7 @@ func newThrottle(perSecond int64) *throttle {
 	// A hundredth of a second's; large enough that a fast link is not held up by timers.
 	piece := int(min(max(perSecond/100, 256), 16<<10))
 	// What a timer that is late misses may be made up for.
-	burst := max(piece, int(perSecond/50))
+	burst := max(piece, int(perSecond/20))
 	return &throttle{
 		all:    rate.NewLimiter(rate.Limit(perSecond), burst),
 		asking: rate.NewLimiter(rate.Limit(perSecond)*3/4, burst),

@@ -28,7 +28,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.Store.Wait(r.Context(), session.ID); err != nil {
+	if err := s.waitIngested(r); err != nil {
 		return err
 	}
 	defer s.cfg.Store.Hold()()
@@ -41,6 +41,11 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 	}
 	s.event(r, "objects negotiated", "objects", len(names), "lacking", len(lacking), "took", time.Since(r.began))
 	return writeNames(w, r, lacking)
+}
+
+// waitIngested waits until what has come of the request's session is ingested.
+func (s *Server) waitIngested(r *request) error {
+	return r.work.outside(r.Context(), func() error { return s.cfg.Store.Wait(r.Context(), r.session.ID) })
 }
 
 // lookup is POST /api/v1/objects: it answers those names that the server lacks,
@@ -169,7 +174,7 @@ func (s *Server) salvage(w http.ResponseWriter, r *request) error {
 	if err := s.cfg.Store.Salvage(r.Context(), id); err != nil {
 		return err
 	}
-	if err := s.cfg.Store.Wait(r.Context(), id); err != nil {
+	if err := s.waitIngested(r); err != nil {
 		return err
 	}
 	return s.answerWhole(w, http.StatusOK, id)

@@ -3,6 +3,7 @@
 package receive
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -84,8 +85,11 @@ func (s *Server) createUpload(w http.ResponseWriter, r *request) error {
 	if err := s.checkSpace(r, session); err != nil {
 		return err
 	}
-	s.cfg.Store.Throttle(r.Context(), session.Token)
-	if err := s.touch(session.ID); err != nil {
+	throttle := func() error {
+		s.cfg.Store.Throttle(r.Context(), session.Token)
+		return nil
+	}
+	if err := errors.Join(r.work.outside(r.Context(), throttle), s.touch(session.ID)); err != nil {
 		return err
 	}
 	return s.forwardToTus(w, r)
