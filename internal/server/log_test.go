@@ -269,3 +269,25 @@ func TestLogOfFlood(t *testing.T) {
 		t.Errorf("%d lines for the request of a token", n)
 	}
 }
+
+// No line repeats all of what a stranger sent, such as a method of many bytes.
+func TestLogOfLongValues(t *testing.T) {
+	long := strings.Repeat("é", 1<<19)
+	for _, format := range []string{config.LogText, config.LogJSON} {
+		var b strings.Builder
+		server.NewLog(&b, format, slog.LevelInfo).Warn("refused", "method", long, "err", fmt.Errorf("%s: %w", long, os.ErrInvalid), "remote", "192.0.2.1")
+		if line := b.String(); len(line) > 5000 || !strings.Contains(line, "éé…") || !strings.Contains(line, "192.0.2.1") {
+			t.Errorf("%s: %d bytes: %.200s", format, len(line), line)
+		}
+	}
+}
+
+// Before its token is known, a client makes the server keep no header of any size. The
+// longest ID token that is taken fits.
+func TestHeaderIsBounded(t *testing.T) {
+	settings := config.Default()
+	address, _ := newEventLog().serve(t, filepath.Join(t.TempDir(), "prod"), func() *config.Config { return settings })
+	c := ts.NewClient(t, address, "")
+	c.Want(401, "GET", "/api/v1/info", nil, "Authorization", "Bearer "+strings.Repeat("a", 16<<10))
+	c.Want(431, "GET", "/api/v1/info", nil, "X", strings.Repeat("a", 40<<10))
+}
