@@ -163,7 +163,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	api := receive.Config{
-		Version: opt.Version, Repo: s.repo, Settings: opt.Settings,
+		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
 		Count: s.metrics.Request,
 	}
