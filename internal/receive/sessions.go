@@ -174,11 +174,7 @@ func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	var list wire.SessionList
-	err = s.turns.take(r, func() error {
-		list, err = s.page(r.token, q)
-		return err
-	})
+	list, err := s.page(r.token, q)
 	if err != nil {
 		return err
 	}
@@ -269,13 +265,15 @@ func (s *Server) waitChange(r *request, d time.Duration) error {
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	select {
-	case <-changed:
-	case <-timer.C:
-	case <-r.Context().Done():
-		return context.Cause(r.Context())
-	}
-	return nil
+	return r.work.outside(r.Context(), func() error {
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-r.Context().Done():
+			return context.Cause(r.Context())
+		}
+		return nil
+	})
 }
 
 // abortSession is DELETE /api/v1/sessions/{id}.

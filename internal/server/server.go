@@ -35,6 +35,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/metrics"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
 	"github.com/lirios/ostree-upload/tusstore"
@@ -151,7 +152,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
-	s.metrics = metrics.New(opt.Version)
+	s.metrics = metrics.New(opt.Version, wire.Published, wire.Internal, wire.InsufficientStorage)
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
@@ -162,7 +163,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	api := receive.Config{
-		Version: opt.Version, Repo: s.repo, Settings: opt.Settings,
+		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
 		Count: s.metrics.Request,
 	}

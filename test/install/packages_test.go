@@ -112,10 +112,12 @@ func need(t *testing.T, programs ...string) {
 func TestPackagesReproducible(t *testing.T) {
 	packages(t)
 	need(t, "git", "make")
+	source := filepath.Join(t.TempDir(), "source") // a commit that stays while others come
+	must.Run(t, "git", "clone", "-q", "--bare", "../..", source)
 	sums := map[string]string{}
 	for _, umask := range []string{"022", "077"} {
 		clone := filepath.Join(t.TempDir(), umask)
-		must.Run(t, "sh", "-ec", `umask "$0"; git clone -q ../.. "$1"; cd "$1"; make packages VERSION=v1.2.3`, umask, clone)
+		must.Run(t, "sh", "-ec", `umask "$0"; git clone -q "$2" "$1"; cd "$1"; make packages VERSION=v1.2.3`, umask, clone, source)
 		sums[umask] = must.Run(t, "sh", "-ec", `cd "$0/bin/packages"; sha256sum *.deb *.rpm`, clone)
 	}
 	if sums["022"] != sums["077"] || strings.Count(sums["022"], "\n") != 3 {
