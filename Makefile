@@ -20,7 +20,7 @@ TEST = $(GO) run ./hack/gotest
 # The packages whose tests take seconds: not those that run the whole program.
 quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
 
-.PHONY: build build-client packages packages-test generated help deps promtool demo bench check lint test race race-quick crash fuzz changelog install install-client clean
+.PHONY: build build-client packages packages-test image-test generated help deps promtool demo bench check lint test race race-quick crash fuzz changelog install install-client clean
 
 build:               ## bin/ostree-upload; what plain `make` does
 	@hack/deps.sh build
@@ -35,6 +35,10 @@ packages: build build-client ## bin/packages: .deb and .rpm of server and client
 packages-test: packages ## install them in a fresh root that is booted, some minutes; as root on Debian
 	hack/packages-deps.sh
 	PACKAGES='$(CURDIR)/bin/packages' $(TEST) -count=1 -timeout 30m ./test/install ./tools/manual
+
+image-test: deps     ## build the images of the Dockerfile and run them, without a daemon; as root on Debian
+	hack/packages-deps.sh
+	IMAGES=1 $(TEST) -count=1 -timeout 30m -run '^TestImages$$' ./test/install
 
 generated: deps      ## packaging/generated: manual pages and completions, from the command line's definitions
 	$(GO) test ./cmd/ostree-upload -count=1 -run '^TestGenerated$$' -update

@@ -45,6 +45,7 @@ for program in ostree-upload ostree-upload-client; do
 	strip --strip-unneeded "bin/packages/$program"
 	gzip -9n <"packaging/generated/$program.1" >"bin/packages/$program.1.gz"
 done
+gzip -9n <CHANGELOG.md >bin/packages/changelog.gz
 for package in server client; do
 	for format in deb rpm; do
 		$go run "$nfpm" package --config "packaging/nfpm/$package.yaml" --packager "$format" --target bin/packages

@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -51,6 +52,19 @@ func use(j *Journal, id string) error {
 	return errors.Join(append(errs, err, j.Check())...)
 }
 
+// look reads a journal without a change of its file, whatever it says.
+func look(t *testing.T, path, id string, content []byte) {
+	t.Helper()
+	if j, err := OpenToRead(path); err == nil {
+		_, _, _ = j.List(Query{Limit: 100})
+		_, _ = j.Session(id)
+		_ = j.Close()
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, content) {
+		t.Errorf("the file was changed by looking at it, %v", err)
+	}
+}
+
 // Whatever page of the file is zeros, or other bytes, the journal is refused in one
 // error that says which file it is and what to do, or can be used: no panic, in no
 // goroutine.
@@ -79,6 +93,7 @@ func TestDamagedPages(t *testing.T) {
 			garble(bad[at : at+os.Getpagesize()])
 			path := filepath.Join(t.TempDir(), "journal.db")
 			must.OK(t, os.WriteFile(path, bad, 0o600))
+			look(t, path, id, bad)
 			j, err := OpenFile(path)
 			if err == nil {
 				j.db.NoSync = true

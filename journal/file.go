@@ -36,9 +36,12 @@ func (e *DamagedError) Hint() string {
 		"The history is lost, and the pushes under way have to be repeated; what is published is not touched"
 }
 
+// ErrHeld is for a journal that another process has open.
+var ErrHeld = errors.New("another process holds it")
+
 // openDB opens the database of a journal that exists. What checkPages does not
 // look at can make bbolt panic all the same.
-func openDB(path string) (db *bbolt.DB, err error) {
+func openDB(path string, opt *bbolt.Options) (db *bbolt.DB, err error) {
 	if err := checkPages(path); err != nil {
 		return nil, &DamagedError{path, err}
 	}
@@ -47,9 +50,9 @@ func openDB(path string) (db *bbolt.DB, err error) {
 			db, err = nil, &DamagedError{path, fmt.Errorf("%v", r)}
 		}
 	}()
-	db, err = bbolt.Open(path, 0o600, options())
+	db, err = bbolt.Open(path, 0o600, opt)
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("journal %s: another process holds it", path)
+		return nil, fmt.Errorf("journal %s: %w", path, ErrHeld)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)

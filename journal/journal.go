@@ -61,8 +61,9 @@ import (
 )
 
 const (
-	schema      = "2"
-	lockTimeout = time.Second
+	schema       = "2"
+	schemaBefore = "1" // which is brought up to it
+	lockTimeout  = time.Second
 )
 
 var (
@@ -144,15 +145,11 @@ func OpenFile(path string) (*Journal, error) {
 	if err := createFile(path); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
-	db, err := openDB(path)
+	db, err := openDB(path, options())
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{
-		db: db, path: path, now: time.Now,
-		watchers: map[string]chan struct{}{}, stopped: make(chan struct{}),
-		indexes: map[string]*index{}, tally: tally{changes: map[State]int{}},
-	}
+	j := journalOf(db, path)
 	err = j.update(j.start)
 	if err == nil {
 		err = j.view(func(tx *bbolt.Tx) (err error) {
@@ -164,6 +161,14 @@ func OpenFile(path string) (*Journal, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return j, nil
+}
+
+func journalOf(db *bbolt.DB, path string) *Journal {
+	return &Journal{
+		db: db, path: path, now: time.Now,
+		watchers: map[string]chan struct{}{}, stopped: make(chan struct{}),
+		indexes: map[string]*index{}, tally: tally{changes: map[State]int{}},
+	}
 }
 
 // start checks the schema, and brings the file of an older build up to it.
@@ -180,7 +185,7 @@ func (j *Journal) start(tx *bbolt.Tx) error {
 			}
 		}
 		return errUnchanged
-	case "1":
+	case schemaBefore:
 		if err := upgrade(tx); err != nil {
 			return &DamagedError{j.path, err}
 		}

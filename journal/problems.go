@@ -17,7 +17,7 @@ import (
 // problems are what is wrong with objects of one session, within a transaction.
 type problems struct {
 	bucket *bbolt.Bucket
-	none   bool // nothing to remove: spares a name in hex for each good object
+	count  int // that there are, or wire.MaxProblems if there are more
 }
 
 func openProblems(tx *bbolt.Tx, id string) (*problems, error) {
@@ -25,18 +25,31 @@ func openProblems(tx *bbolt.Tx, id string) (*problems, error) {
 	if b == nil {
 		return nil, fmt.Errorf("session %s has no list of problems", id)
 	}
-	first, _ := b.Cursor().First()
-	return &problems{bucket: b, none: first == nil}, nil
+	p := &problems{bucket: b}
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil && p.count < wire.MaxProblems; k, _ = c.Next() {
+		p.count++
+	}
+	return p, nil
+}
+
+// addRejected adds a problem, unless there are as many as a document lists: a client can
+// send any number of objects that are rejected.
+func (p *problems) addRejected(problem wire.ObjectProblem) error {
+	if p.count >= wire.MaxProblems {
+		return nil
+	}
+	return p.add(problem)
 }
 
 func (p *problems) add(problem wire.ObjectProblem) error {
-	p.none = false
+	p.count++
 	value := append(append([]byte(problem.Code), 0), problem.Reason...)
 	return p.bucket.Put([]byte(problem.Object), value)
 }
 
 func (p *problems) remove(name ostree.Name) error {
-	if p.none {
+	if p.count == 0 { // spares a name in hex for each good object
 		return nil
 	}
 	return p.bucket.Delete([]byte(name.String()))
@@ -116,7 +129,7 @@ func (e *edit) withdraw(name ostree.Name, status Status) error {
 	}
 	e.set.change(ord, status)
 	if name.Type == ostree.CommitMeta {
-		return e.set.commitMeta.Delete(name.Checksum[:])
+		return e.set.deleteCommitMeta(name.Checksum)
 	}
 	return nil
 }

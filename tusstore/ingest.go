@@ -241,7 +241,7 @@ func (w *worker) ingestObject(u *upload, n ostree.Name) error {
 	if err != nil {
 		return err
 	}
-	err = w.verify(&result, f)
+	err = w.apart(func() error { return w.verify(&result, f) })
 	if err == nil && n.Type == ostree.CommitMeta {
 		result.CommitMeta, err = readAt(f, u.info.Size)
 	}
@@ -283,32 +283,72 @@ func (w *worker) reject(u *upload, result journal.Result, reason string) error {
 }
 
 // ingestPack verifies and stages the objects of a pack.
-func (w *worker) ingestPack(u *upload) error {
-	b, err := w.readPack(u)
+func (w *worker) ingestPack(u *upload) (err error) {
+	var results []journal.Result
+	err = w.apart(func() (err error) {
+		results, err = w.stagePack(u)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	w.logRejected(u, results)
+	return w.finish(u, results)
+}
+
+func (w *worker) stagePack(u *upload) ([]journal.Result, error) {
+	b, err := w.readPack(u)
+	if err != nil {
+		return nil, err
 	}
 	pack, err := wire.ReadPack(b)
 	if err != nil {
 		w.cfg.Log.Warn("pack refused", "session", u.session, "upload", u.name, "err", err)
-		return w.finish(u, nil)
+		return nil, nil
 	}
 	frames, err := w.wanted(u, pack)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	results := make([]journal.Result, 0, len(frames))
 	for _, f := range frames {
 		if err := w.queue.step(w.task); err != nil {
-			return err
+			return nil, err
 		}
 		r, err := w.stage(u, f)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		results = append(results, r)
 	}
-	return w.finish(u, results)
+	return results, nil
+}
+
+// apart calls f, which verifies, in a goroutine of its own: that may get slow, and what
+// comes after it must not, for others wait for the journal meanwhile.
+func (w *worker) apart(f func() error) error {
+	ended := make(chan error)
+	go func() {
+		ended <- f()
+	}()
+	return <-ended
+}
+
+// logRejected tells of the first object of an upload that was rejected, and how many
+// others were.
+func (w *worker) logRejected(u *upload, results []journal.Result) {
+	rejected := 0
+	for _, r := range results {
+		if r.Reason == "" {
+			continue
+		}
+		if rejected++; rejected == 1 {
+			w.cfg.Log.Warn("object rejected", "session", u.session, "upload", u.name, "object", r.Name, "err", r.Reason)
+		}
+	}
+	if rejected > 1 {
+		w.cfg.Log.Warn("more objects rejected", "session", u.session, "upload", u.name, "objects", rejected-1)
+	}
 }
 
 // readPack reads an upload's bytes into the worker's buffer.
@@ -376,7 +416,6 @@ func (w *worker) stage(u *upload, f wire.Frame) (journal.Result, error) {
 	}
 	switch {
 	case r.Reason != "":
-		w.cfg.Log.Warn("object rejected", "session", u.session, "upload", u.name, "object", f.Name, "err", r.Reason)
 		return r, nil
 	case f.Name.Type == ostree.CommitMeta:
 		r.CommitMeta = bytes.Clone(f.Payload)

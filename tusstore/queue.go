@@ -31,8 +31,9 @@ type task struct {
 }
 
 // queue holds the complete uploads that wait for a worker or are with one, and
-// shares the workers between tokens: who has fewest gets the next one, and a task
-// that takes long gives its worker up while somebody else has fewer (step).
+// shares the workers between tokens: those that had little of them lately come first,
+// of these who has fewest gets the next one, and a task that takes long gives its
+// worker up to somebody who comes before it (step).
 //
 // It has no bound of its own: an entry is some strings, and the sender of the last
 // byte of an upload holds that upload's lock and must not wait. Whoever creates
@@ -43,6 +44,7 @@ type queue struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // something was pushed, given a worker, ended, or a waiter gave up
 	lines    map[string]*line
+	used     *usage
 	open     map[string]map[string]*task // by session and upload
 	failed   map[string]map[string]error // ended with an error, not pushed again since
 	starting []*task                     // have a worker, and wait for pop
@@ -55,6 +57,7 @@ type queue struct {
 
 // line is what waits for the workers of one token.
 type line struct {
+	token   string
 	waiting []*task
 	paused  []*task // begun, and without a worker
 	working int     // workers that it has
@@ -72,6 +75,7 @@ func newQueue(workers int) *queue {
 		most:   begunPerWorker * workers,
 		free:   workers,
 		lines:  make(map[string]*line),
+		used:   newUsage(workers),
 		open:   make(map[string]map[string]*task),
 		failed: make(map[string]map[string]error),
 	}
@@ -98,7 +102,7 @@ func (q *queue) add(token string, j job) {
 	drop(q.failed, j)
 	l := q.lines[token]
 	if l == nil {
-		l = new(line)
+		l = &line{token: token}
 		q.lines[token] = l
 	}
 	l.waiting = append(l.waiting, t)
@@ -129,15 +133,24 @@ func (q *queue) give() {
 	q.changed.Broadcast()
 }
 
-// next is the token whose turn it is: of those with something to do, one with the
-// fewest workers, and of these the one that waits the longest.
+// next is the token whose turn it is: of those with something to do, the one that comes
+// before all others, and of several the one that waits the longest.
 func (q *queue) next() (next *line) {
 	for _, l := range q.lines {
-		if q.wants(l) && (next == nil || l.working < next.working || l.working == next.working && l.turn < next.turn) {
+		if q.wants(l) && (next == nil || q.before(l, next) || !q.before(next, l) && l.turn < next.turn) {
 			next = l
 		}
 	}
 	return next
+}
+
+// before tells whether a comes before b: it had less of the workers lately, or has fewer
+// of them.
+func (q *queue) before(a, b *line) bool {
+	if much := q.used.much(a.token); much != q.used.much(b.token) {
+		return !much
+	}
+	return a.working < b.working
 }
 
 // wants tells whether a token has use for a worker.
@@ -164,12 +177,12 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 	return t, true
 }
 
-// turnTime is how long a task keeps its worker while another token has fewer.
+// turnTime is how long a task keeps its worker while another token comes before its own.
 const turnTime = 10 * time.Millisecond
 
 // step is called by a task that is worked on, again and again. It gives the worker
-// up while another token has fewer, and returns when the task has one again. The
-// error says that the task was cancelled.
+// up while another token comes before its own, and returns when the task has one again.
+// The error says that the task was cancelled.
 func (q *queue) step(t *task) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
@@ -193,8 +206,9 @@ func (q *queue) step(t *task) error {
 func (q *queue) pause(t *task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.used.add(t.token, time.Since(t.since))
 	l := q.lines[t.token]
-	if next := q.next(); next == nil || next == l || next.working >= l.working {
+	if next := q.next(); next == nil || next == l || !q.before(next, l) {
 		return false
 	}
 	t.turn = make(chan struct{})
@@ -213,6 +227,7 @@ func (q *queue) finish(t *task, err error) {
 		put(q.failed, t.job, err)
 	}
 	t.cancel()
+	q.used.add(t.token, time.Since(t.since))
 	q.closeWide(t)
 	drop(q.open, t.job)
 	l := q.lines[t.token]

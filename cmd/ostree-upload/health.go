@@ -28,6 +28,9 @@ const healthPatience = 5 * time.Second
 type HealthCmd struct {
 	Config  string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file of the server (${default})."`
 	Address string `short:"a" placeholder:"ADDR" help:"Where the server listens, if it was told so by a flag."`
+
+	ClientCert string `env:"OSTREE_UPLOAD_CLIENT_CERT" placeholder:"FILE" help:"Client certificate, in PEM, for a server with tls.client-ca."`
+	ClientKey  string `env:"OSTREE_UPLOAD_CLIENT_KEY" placeholder:"FILE" help:"Key of the client certificate (the same file)."`
 }
 
 // Run prints ok, or what is wrong; that is exit code 1.
@@ -43,44 +46,60 @@ func (c *HealthCmd) Run(ctx context.Context, app *App) error {
 	if err := config.CheckAddress(address); err != nil {
 		return usage("--address: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthPatience)
-	defer cancel()
-	if err := askHealth(ctx, address, settings.TLS.Cert != ""); err != nil {
+	if err := c.ask(ctx, address, settings.TLS); err != nil {
 		return fmt.Errorf("the server at %s is not healthy: %w", address, err)
 	}
 	_, err = fmt.Fprintln(app.Stdout, "ok")
 	return err
 }
 
-// askHealth asks for /healthz where a server that was told this address listens.
-func askHealth(ctx context.Context, address string, secure bool) error {
-	network, at := "tcp", loopback(address)
-	if path, ok := config.SocketPath(address); ok {
-		network, at, secure = "unix", path, false
-	}
-	scheme := "http"
-	if secure {
-		scheme = "https"
-	}
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, at)
-		},
-		// The certificate is for another name than that of this machine, and nothing
-		// that is secret is said.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+// ask asks for /healthz where a server that was told this address listens.
+func (c *HealthCmd) ask(ctx context.Context, address string, secure config.TLS) error {
+	transport, err := c.transport(address)
+	if err != nil {
+		return err
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/healthz", nil)
+	url, next := "http://localhost/healthz", "is the server running, and is this where it listens?"
+	if _, socket := config.SocketPath(address); !socket && secure.Cert != "" {
+		url = "https://localhost/healthz"
+		if secure.ClientCA != "" && c.ClientCert == "" {
+			next = "the server wants a client certificate: give --client-cert and --client-key"
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthPatience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return hint.Add(err, "is the server running, and is this where it listens?")
+		return hint.Add(err, "%s", next)
 	}
 	defer res.Body.Close()
 	return healthOf(res)
+}
+
+// transport reaches the server of an address, and shows it the client's certificate.
+func (c *HealthCmd) transport(address string) (*http.Transport, error) {
+	network, at := "tcp", loopback(address)
+	if path, ok := config.SocketPath(address); ok {
+		network, at = "unix", path
+	}
+	// #nosec G402 -- the certificate is for another name than that of this machine, and
+	// nothing that is secret is said
+	secure := &tls.Config{InsecureSkipVerify: true}
+	if c.ClientCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.ClientCert, cmp.Or(c.ClientKey, c.ClientCert))
+		if err != nil {
+			return nil, fmt.Errorf("read the client certificate: %w", err)
+		}
+		secure.Certificates = []tls.Certificate{pair}
+	}
+	return &http.Transport{TLSClientConfig: secure, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, at)
+	}}, nil
 }
 
 // healthOf is the error that an answer stands for.

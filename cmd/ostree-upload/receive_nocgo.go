@@ -22,5 +22,12 @@ func (c *ReceiveCmd) serve(context.Context, *App) error { return errNoLibostree 
 
 func (c *CheckCmd) check(context.Context, *App) error { return errNoLibostree }
 
-var errNoLibostree = hint.Add(errors.New("this build of ostree-upload has no libostree: it can push, but not receive or check"),
+var errNoLibostree = hint.Add(errors.New("this build of ostree-upload has no libostree: it can push, but not receive, check or read a state folder"),
 	"build it with CGO_ENABLED=1 and libostree's headers: make build")
+
+// stoppedFlags are not in this build either: it reads no journal.
+type stoppedFlags struct {
+	State string `hidden:"" help:"Not in this build."`
+}
+
+func (*stoppedFlags) look() (sessionSource, error) { return nil, errNoLibostree }

@@ -26,6 +26,14 @@ type serverCommands struct {
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
+// stoppedFlags name what can be read where no server runs.
+type stoppedFlags struct {
+	State string `placeholder:"DIR" help:"Read the sessions from this state folder, with the server stopped, instead of asking a server; nothing is changed."`
+}
+
+// look opens that folder.
+func (f *stoppedFlags) look() (sessionSource, error) { return server.OpenLook(f.State) }
+
 // serve logs as the configuration says. A log of JSON has the error in it, too.
 func (c *ReceiveCmd) serve(ctx context.Context, app *App) error {
 	settings, err := config.Load(c.Config)

@@ -4,11 +4,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -16,6 +18,7 @@ import (
 // SessionsCmd lists, shows and aborts the sessions of a server.
 type SessionsCmd struct {
 	serverFlags
+	stoppedFlags
 
 	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
 	JSON   bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
@@ -39,19 +42,27 @@ type SessionsAbortCmd struct {
 	ID string `arg:"" help:"The session's ID."`
 }
 
+// A sessionSource is where sessions are read: a server, or the state folder of one that
+// does not run.
+type sessionSource interface {
+	Sessions(ctx context.Context, state string) ([]wire.Session, error)
+	Session(ctx context.Context, id string, wait time.Duration) (wire.Session, error)
+	Close()
+}
+
 // watchEvery is how often --watch asks the server. The API's parameter wait would
 // not do: it waits for another state, and a watch shows counts too.
 const watchEvery = time.Second
 
 // Run prints the list.
 func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client(ctx)
+	from, err := opt.source(ctx)
 	if err != nil {
 		return err
 	}
-	defer api.Close()
+	defer from.Close()
 	return opt.repeat(ctx, app, func() (string, bool, error) {
-		list, err := api.Sessions(ctx, opt.Status)
+		list, err := from.Sessions(ctx, opt.Status)
 		if err != nil {
 			return "", false, err
 		}
@@ -65,13 +76,13 @@ func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) err
 
 // Run prints the session.
 func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	api, err := opt.client(ctx)
+	from, err := opt.source(ctx)
 	if err != nil {
 		return err
 	}
-	defer api.Close()
+	defer from.Close()
 	return opt.repeat(ctx, app, func() (string, bool, error) {
-		s, err := api.Session(ctx, c.ID, 0)
+		s, err := from.Session(ctx, c.ID, 0)
 		if err != nil {
 			return "", false, err
 		}
@@ -85,6 +96,10 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 
 // Run aborts the session.
 func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
+	if opt.State != "" {
+		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be aborted"),
+			"start the server and abort it there, or leave it: it expires")}
+	}
 	api, err := opt.client(ctx)
 	if err != nil {
 		return err
@@ -133,6 +148,17 @@ func (opt *SessionsCmd) repeat(ctx context.Context, app *App, look func() (text 
 			return errInterrupted
 		}
 	}
+}
+
+// source is where the flags say that the sessions are.
+func (opt *SessionsCmd) source(ctx context.Context) (sessionSource, error) {
+	switch {
+	case opt.State == "":
+		return opt.client(ctx)
+	case opt.Watch:
+		return nil, usage("--watch and --state do not go together: nothing changes while no server runs")
+	}
+	return opt.look()
 }
 
 // client is the server's. It may lack a token: the server then refuses, and says

@@ -17,6 +17,7 @@ type address struct {
 	name   string        // as people give it, without a login
 	url    *url.URL      // what requests are for, without a slash or a login
 	login  *url.Userinfo // for a proxy in front of the server, or nil
+	via    *via          // the proxy on the way there, or nil
 	socket string        // the path of a unix socket, over which they go, or ""
 }
 
@@ -45,7 +46,8 @@ func parseAddress(given string) (a address, err error) {
 	a.login, u.User = u.User, nil
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	a.name, a.url = u.String(), u
-	return a, nil
+	a.via, err = viaOf(u)
+	return a, err
 }
 
 // withoutLogin leaves out what may be user and password of an address that cannot be

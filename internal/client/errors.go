@@ -86,15 +86,32 @@ var ErrBadAnswer = errors.New("this is not an answer of an ostree-upload server"
 // A networkError says that there was no answer, or only a part of one.
 type networkError struct {
 	address string
+	via     *via // nil: there is no proxy
 	err     error
 }
 
 func (e *networkError) Error() string {
-	var op *net.OpError
-	if errors.As(e.err, &op) && op.Op == "dial" {
+	switch {
+	case unreached(e.err) && e.via != nil:
+		return fmt.Sprintf("cannot reach %s: %v", e.via, e.err)
+	case unreached(e.err):
 		return fmt.Sprintf("cannot reach %s: %v", e.address, e.err)
+	case e.via != nil:
+		return fmt.Sprintf("connection to %s through %s failed: %v", e.address, e.via, e.err)
 	}
 	return fmt.Sprintf("connection to %s failed: %v", e.address, e.err)
+}
+
+// unreached tells whether there was no connection, to the server or to a proxy.
+func unreached(err error) bool {
+	var op *net.OpError
+	for errors.As(err, &op) {
+		if op.Op == "dial" {
+			return true
+		}
+		err = op.Err
+	}
+	return false
 }
 
 // Unwrap returns what happened.
@@ -102,14 +119,21 @@ func (e *networkError) Unwrap() error { return e.err }
 
 // Hint says what a person can do next.
 func (e *networkError) Hint() string {
-	text, _ := networkHint(e.err)
+	text, _ := e.next()
 	return text
+}
+
+func (e *networkError) next() (hint string, lasting bool) {
+	if e.via != nil {
+		return e.via.networkHint(e.err)
+	}
+	return networkHint(e.err)
 }
 
 // kind is Permanent if the address is wrong or the server is not the one that it
 // should be: waiting does not help.
 func (e *networkError) kind() Kind {
-	if _, lasting := networkHint(e.err); lasting {
+	if _, lasting := e.next(); lasting {
 		return Permanent
 	}
 	return Temporary
@@ -137,7 +161,7 @@ func (c *Client) unwrapped(err error) error {
 	case errors.As(err, &request) && (errors.Is(err, ErrBadAnswer) || KindOf(err) == Usage):
 		return request.Err
 	case errors.As(err, &request):
-		return &networkError{c.Address(), request.Err}
+		return &networkError{c.Address(), c.transport.via, request.Err}
 	}
 	return err
 }

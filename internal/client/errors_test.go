@@ -17,7 +17,7 @@ func answered(status int, code string) error {
 	return &answerError{problem: &wire.Problem{Type: wire.TypePrefix + code, Status: status, Title: code}}
 }
 
-func broke(err error) error { return &networkError{"http://x", err} }
+func broke(err error) error { return &networkError{"http://x", nil, err} }
 
 // What a failure means for the next step, wrapped or not.
 func TestKindOf(t *testing.T) {

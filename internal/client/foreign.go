@@ -57,24 +57,30 @@ func (t *transport) explainForeign(e *answerError, req *http.Request, res *http.
 		p.Detail += ", for want of a good client certificate"
 		p.HintIs = t.secure.clientHint()
 	case status == http.StatusProxyAuthRequired:
-		p.WithHint("%s", proxyLoginHint)
+		p.HintIs = t.via.loginHint()
 	case status == http.StatusUnauthorized:
 		p.HintIs = t.loginHint(res.Header)
+	case status == http.StatusRequestEntityTooLarge:
+		p.WithHint("have it take requests of 2 MiB, in nginx by client_max_body_size")
+	case status == http.StatusNetworkAuthenticationRequired:
+		p.WithHint("this network wants a login first: open any page in a browser of this machine")
 	case status == http.StatusForbidden:
 		p.WithHint("have it let %s through to %s", req.Method, t.base)
 	case status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented:
 		p.Detail += ": it does not let this method through"
 		p.WithHint("have it let GET, HEAD, POST, PATCH and DELETE through to %s", t.base)
+	case status >= 500 && t.via != nil:
+		p.HintIs = t.via.passHint()
 	case status >= 500:
 		p.HintIs = serverHint
+	default:
+		p.WithHint("if it stays so, ask whoever runs what is in front of %s", t.base.Host)
 	}
 }
 
 func bareProblem(status int) *wire.Problem {
 	return &wire.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status}
 }
-
-const proxyLoginHint = "the proxy wants a login: give it in the proxy's URL, as in HTTPS_PROXY=http://user:password@proxy.example.org:3128"
 
 // loginHint is the next step where something in front of the server wants a login.
 func (t *transport) loginHint(h http.Header) string {
@@ -87,22 +93,34 @@ func (t *transport) loginHint(h http.Header) string {
 				t.base.Scheme, t.base.Host, t.base.Path)
 		}
 	}
+	if t.via != nil && t.base.Scheme == "http" { // tinyproxy says so of a wrong login
+		return t.via.loginHint()
+	}
 	return fmt.Sprintf("have it let requests through to %s without a login of its own, or with user and password (Basic) in the address", t.base)
 }
 
 // answers names who gave an answer that is not our server's, as far as it says so.
 func (t *transport) answers(res *http.Response) string {
-	if name := cmp.Or(res.Header.Get("Via"), res.Header.Get("Server")); name != "" {
+	name := cmp.Or(res.Header.Get("Via"), res.Header.Get("Server"))
+	switch {
+	case res.StatusCode == http.StatusProxyAuthRequired && t.via != nil:
+		return t.via.String()
+	case name != "":
 		return fmt.Sprintf("a proxy (%.80s) in front of %s", name, t.base.Host)
-	}
-	switch res.StatusCode {
-	case http.StatusProxyAuthRequired, http.StatusBadGateway, http.StatusGatewayTimeout:
+	case t.reached.Load() || onlyProxies(res.StatusCode):
 		return "a proxy in front of " + t.base.Host
 	}
-	if t.reached.Load() {
-		return "a proxy in front of " + t.base.Host
+	return "a proxy or another server at " + t.base.Host
+}
+
+// onlyProxies tells whether a server that is no proxy has no use for a status.
+func onlyProxies(status int) bool {
+	switch status {
+	case http.StatusProxyAuthRequired, http.StatusBadGateway, http.StatusServiceUnavailable,
+		http.StatusGatewayTimeout, http.StatusNetworkAuthenticationRequired:
+		return true
 	}
-	return t.base.Host
+	return false
 }
 
 // explainRedirect explains an answer that points elsewhere. It is not followed:
@@ -110,6 +128,7 @@ func (t *transport) answers(res *http.Response) string {
 // or if the server has answered before: then the address is right.
 func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *http.Response) (passing bool) {
 	p.Detail = fmt.Sprintf("%s redirects to another address (%s), and the token is not sent there", t.base, res.Status)
+	p.HintIs = pageHint
 	to, err := res.Location()
 	if err != nil {
 		return true
@@ -127,7 +146,6 @@ func (t *transport) explainRedirect(p *wire.Problem, req *http.Request, res *htt
 		return false
 	}
 	p.Detail = fmt.Sprintf("%s redirects %s %s to %s (%s)", t.answers(res), req.Method, req.URL.Path, to.Redacted(), res.Status)
-	p.HintIs = pageHint
 	return true
 }
 

@@ -46,8 +46,7 @@ var errWantsHTTPS = errors.New("the server speaks https, and was asked with http
 // and close at once, so that what they say is often lost. No request is sent over the
 // connection that it tries.
 func (c *Client) explainCut(ctx context.Context, err error) error {
-	cut := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	if !cut || c.transport.reached.Load() || !c.direct() {
+	if !isCut(err) || c.transport.reached.Load() || !c.direct() {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -64,14 +63,13 @@ func (c *Client) explainCut(ctx context.Context, err error) error {
 	return fmt.Errorf("%w (%w)", errWantsHTTPS, err)
 }
 
-// direct tells whether requests go to the server's port without a proxy.
-func (c *Client) direct() bool {
-	if c.at.socket != "" {
-		return false
-	}
-	proxy, err := c.transport.http.Proxy(&http.Request{URL: c.base})
-	return err == nil && proxy == nil
+// isCut tells whether a connection was cut.
+func isCut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
+
+// direct tells whether requests go to the server's port without a proxy.
+func (c *Client) direct() bool { return c.at.socket == "" && c.transport.via == nil }
 
 // checkCertificates is err, or what the server says of certificates: since TLS 1.3 it
 // does so when it has read that of the client, which takes the handshake for done.

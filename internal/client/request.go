@@ -100,7 +100,7 @@ func (c *Client) bytes(ctx context.Context, r request) ([]byte, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
-		return nil, &networkError{c.Address(), err}
+		return nil, &networkError{c.Address(), c.transport.via, err}
 	}
 	if int64(len(b)) > limit {
 		return nil, c.badAnswer(r, b, fmt.Errorf("it is longer than %d bytes", limit))

@@ -20,6 +20,7 @@ import (
 type throttle struct {
 	all    *rate.Limiter
 	asking *rate.Limiter // for what goes before
+	turn   chan struct{} // of the one body that waits for all; what goes before is never behind more
 	piece  int
 }
 
@@ -31,10 +32,11 @@ func newThrottle(perSecond int64) *throttle {
 	// A hundredth of a second's; large enough that a fast link is not held up by timers.
 	piece := int(min(max(perSecond/100, 256), 16<<10))
 	// What a timer that is late misses may be made up for.
-	burst := max(piece, int(perSecond/50))
+	burst := max(piece, int(perSecond/20))
 	return &throttle{
 		all:    rate.NewLimiter(rate.Limit(perSecond), burst),
 		asking: rate.NewLimiter(rate.Limit(perSecond)*3/4, burst),
+		turn:   make(chan struct{}, 1),
 		piece:  piece,
 	}
 }
@@ -42,7 +44,13 @@ func newThrottle(perSecond int64) *throttle {
 // wait waits until n bytes, at most a piece, may be written.
 func (t *throttle) wait(ctx context.Context, n int, bulk bool) error {
 	if bulk {
-		return t.all.WaitN(ctx, n)
+		select {
+		case t.turn <- struct{}{}: // in the order in which they came
+			defer func() { <-t.turn }()
+			return t.all.WaitN(ctx, n)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if err := t.asking.WaitN(ctx, n); err != nil {
 		return err

@@ -105,7 +105,7 @@ func TestThrottle(t *testing.T) {
 			if took > ideal || took < ideal*9/10 {
 				t.Errorf("%+v: %v, want %v or a little less", c, took, ideal)
 			}
-			burst := max(256, c.rate/50) + int64(th.piece)
+			burst := max(256, c.rate/20) + int64(th.piece)
 			for _, window := range []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second} {
 				if got, most := tap.most(window), int64(float64(c.rate)*window.Seconds())+burst; got > most {
 					t.Errorf("%+v: %d bytes within %v, at most %d", c, got, window, most)
@@ -144,6 +144,11 @@ func TestThrottleOfRequests(t *testing.T) {
 		tap.wg.Wait()
 		if took := time.Since(tap.start); took < 70*time.Second || took > 72*time.Second {
 			t.Errorf("all took %v", took)
+		}
+		for _, window := range []time.Duration{time.Second, 10 * time.Second} {
+			if got, most := tap.most(window), int64(100_000*window.Seconds())+2*5000+int64(th.piece); got > most {
+				t.Errorf("%d bytes within %v, at most %d", got, window, most)
+			}
 		}
 		var bulk int64
 		for _, a := range tap.arrived {

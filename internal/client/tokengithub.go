@@ -61,16 +61,21 @@ func (g GitHub) ask(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	via, err := viaOf(req.URL)
+	if err != nil {
+		return "", usageError{err}
+	}
 	// The job's own secret is for this address alone: no redirect is followed.
-	t := &http.Transport{Proxy: proxyOf(), DisableKeepAlives: true, TLSHandshakeTimeout: githubTime}
+	t := &http.Transport{DisableKeepAlives: true, TLSHandshakeTimeout: githubTime}
+	via.lead(t)
 	res, err := t.RoundTrip(req)
 	if err != nil {
-		return "", hint.Add(&networkError{req.URL.Host, err}, githubDownHint)
+		return "", hint.Add(&networkError{req.URL.Host, via, err}, githubDownHint)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, mostPrinted))
 	if err != nil {
-		return "", hint.Add(&networkError{req.URL.Host, err}, githubDownHint)
+		return "", hint.Add(&networkError{req.URL.Host, via, err}, githubDownHint)
 	}
 	return readIDToken(res, b)
 }

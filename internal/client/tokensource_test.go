@@ -69,9 +69,17 @@ func TestTokenCommand(t *testing.T) {
 			gets(t, TokenCommand(command), want.token, want.words, want.kind)
 			if _, err := TokenCommand(command)(t.Context()); err != nil && strings.Contains(err.Error(), "SECRET") {
 				t.Error("the error repeats what may be a token")
+			} else if err != nil && len(err.Error()) > mostSaid+100 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
 		})
 	}
+}
+
+// Where there is no shell, trying again does not help.
+func TestTokenCommandWithoutShell(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	gets(t, TokenCommand("echo token"), "", `"sh": executable file not found`, Permanent)
 }
 
 // A signal ends the command, and all that it has started.

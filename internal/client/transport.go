@@ -23,6 +23,7 @@ import (
 type transport struct {
 	base     *url.URL
 	throttle *throttle
+	via      *via          // on the way to the server, or nil
 	login    *url.Userinfo // for a proxy in front of the server, or nil
 	token    bearer
 	id       string // that every request has (wire.RequestHeader)
@@ -38,22 +39,20 @@ func newTransport(a address, secure *security, throttle *throttle) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // HTTP/2 sends slower: its windows are smaller than TCP's
 	t := &transport{
-		base: a.url, throttle: throttle, login: a.login, id: wire.NewRequestID(), secure: secure,
+		base: a.url, via: a.via, throttle: throttle, login: a.login, id: wire.NewRequestID(), secure: secure,
 		http: &http.Transport{
-			Proxy:                  proxyOf(),
-			OnProxyConnectResponse: onConnect,
-			DialContext:            throttle.dial,
-			TLSClientConfig:        secure.config(),
-			Protocols:              protocols,
-			TLSHandshakeTimeout:    15 * time.Second,
-			ExpectContinueTimeout:  time.Second,
-			IdleConnTimeout:        time.Minute,
-			MaxIdleConnsPerHost:    64,
-			WriteBufferSize:        throttle.buffer(),
+			DialContext:           throttle.dial,
+			TLSClientConfig:       secure.config(),
+			Protocols:             protocols,
+			TLSHandshakeTimeout:   15 * time.Second,
+			ExpectContinueTimeout: time.Second,
+			IdleConnTimeout:       time.Minute,
+			MaxIdleConnsPerHost:   64,
+			WriteBufferSize:       throttle.buffer(),
 		},
 	}
+	a.via.lead(t.http)
 	if a.socket != "" {
-		t.http.Proxy = nil
 		t.http.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return throttle.dial(ctx, "unix", a.socket) }
 	}
 	return t
@@ -150,6 +149,9 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 	if err != nil {
 		if err = watch.end(err); errors.Is(err, errStalled) {
 			t.CloseIdleConnections() // as dead as this one, most likely
+		}
+		if expect && !asked.Load() && isCut(err) {
+			err = headCutError{err}
 		}
 		return nil, t.secure.explain(err)
 	}

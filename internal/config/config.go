@@ -59,6 +59,7 @@ type Config struct {
 	Tokens         []token.Token
 	OIDC           []token.Trust // whose ID tokens are taken besides
 
+	BasePath       string            // that a proxy puts the server below and does not take away, such as /push; or ""
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
 }
 
@@ -77,6 +78,7 @@ type Limits struct {
 	MinFreeSpace    units.Size // what uploads must leave free on the file system
 	MaxSessions     int        // of one token that have not ended
 	MaxRefs         int        // of one session
+	MaxObjects      int        // that one session names
 }
 
 // Bounds of limits.max-metadata-size: what every libostree pulls, and what the
@@ -103,6 +105,7 @@ func Default() *Config {
 			MinFreeSpace:    1 << 30,
 			MaxSessions:     50,
 			MaxRefs:         20_000,
+			MaxObjects:      5_000_000,
 		},
 	}
 }

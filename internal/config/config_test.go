@@ -34,8 +34,9 @@ log-format: json
 session-ttl: 24h
 history: 90d
 grace: 5s
-limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0}
+limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0, max-objects: 3000}
 trusted-proxies: [127.0.0.1, "10.0.0.0/8", unix]
+base-path: /some/prefix/
 tokens:
   - name: ci
     sha256: ` + hashA + `
@@ -58,11 +59,11 @@ tokens:
 		t.Fatal(err)
 	}
 	want := &Config{
-		TrustedProxies: proxies,
-		Repo:           "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
+		BasePath: "/some/prefix", TrustedProxies: proxies,
+		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
 		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", Summary: SummaryNever, LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
-		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
+		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7, MaxObjects: 3000},
 		Tokens: []token.Token{
 			{Name: "ci", SHA256: hashA,
 				Created: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
@@ -99,7 +100,7 @@ func TestParseFaults(t *testing.T) {
 	token := "tokens:\n- name: a\n  sha256: " + hashA + "\n"
 	for _, tt := range []struct{ text, want string }{
 		{"repos: x", `line 1: unknown key "repos"`},
-		{"limits: {max-objects: 1MiB}", `line 1: unknown key "max-objects"`},
+		{"limits: {max-things: 1MiB}", `line 1: unknown key "max-things"`},
 		{token + "  ref: [x]", `line 4: unknown key "ref"`},
 		{"repo: a\nrepo: b", `already defined at line 1`},
 		{"repo:", "line 1: repo: needs a value"},
@@ -117,6 +118,11 @@ func TestParseFaults(t *testing.T) {
 		{"limits: {max-object-size: -1GiB}", "is not a size"},
 		{"limits: {max-metadata-size: 0}", "line 1: limits.max-metadata-size: must be from 1 byte to 128MiB"},
 		{"limits: {max-metadata-size: 129MiB}", "must be from 1 byte to 128MiB"},
+		{"base-path: push", `line 1: base-path: "push" is not the path of a URL such as /push`},
+		{"base-path: /a//b", "is not the path of a URL"},
+		{"base-path: /../b", "is not the path of a URL"},
+		{"base-path: /b?c", "is not the path of a URL"},
+		{"base-path: https://host/b", "is not the path of a URL"},
 		{"trusted-proxies: 127.0.0.1", "line 1: trusted-proxies: needs a list"},
 		{"trusted-proxies:\n- 127.0.0.1\n- nginx", `line 3: trusted-proxies: "nginx" is neither an address`},
 		{"tokens: {name: a}", "does not belong here"},

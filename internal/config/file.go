@@ -39,7 +39,7 @@ func OpenFile(path string, log *slog.Logger) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Info("configuration read", "file", path, "tokens", len(c.Tokens))
+	log.Info("configuration read", "file", path, "tokens", len(c.Tokens), "oidc", len(c.OIDC))
 	return &File{path: path, log: log, current: c, seen: seen}, nil
 }
 
@@ -64,7 +64,7 @@ func (f *File) Current() *Config {
 	if c, err := f.reload(now); err != nil {
 		f.log.Error("the changed configuration is not used", "file", f.path, "err", err)
 	} else {
-		f.log.Info("configuration read again", "file", f.path, "tokens", len(c.Tokens))
+		f.log.Info("configuration read again", "file", f.path, "tokens", len(c.Tokens), "oidc", len(c.OIDC))
 		f.current = c
 	}
 	return f.current

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -46,7 +47,9 @@ type fileForm struct {
 		MinFreeSpace    yaml.Node `yaml:"min-free-space"`
 		MaxSessions     yaml.Node `yaml:"max-sessions"`
 		MaxRefs         yaml.Node `yaml:"max-refs"`
+		MaxObjects      yaml.Node `yaml:"max-objects"`
 	} `yaml:"limits"`
+	BasePath       yaml.Node   `yaml:"base-path"`
 	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
 	Tokens         []tokenForm `yaml:"tokens"`
 	OIDC           []trustForm `yaml:"oidc"`
@@ -113,6 +116,8 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
+	p.count(&form.Limits.MaxObjects, "limits.max-objects", &c.Limits.MaxObjects)
+	parsed(p, &form.BasePath, "base-path", &c.BasePath, parseBasePath)
 	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)
 	c.OIDC = p.trusts(form.OIDC, c.Tokens)
@@ -312,6 +317,14 @@ func (p *parser) oneOf(n *yaml.Node, key string, into *string, words ...string) 
 		}
 		return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
 	})
+}
+
+// parseBasePath reads a path with or without a slash at the end, and returns it without.
+func parseBasePath(s string) (string, error) {
+	if !strings.HasPrefix(s, "/") || path.Clean(s) != "/"+strings.Trim(s, "/") || strings.ContainsAny(s, "?#%") {
+		return "", fmt.Errorf("%q is not the path of a URL such as /push", s)
+	}
+	return strings.TrimRight(s, "/"), nil
 }
 
 func (p *parser) proxies(n *yaml.Node, key string, into *forwarded.Proxies) {

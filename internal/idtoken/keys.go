@@ -20,7 +20,7 @@ type keySet struct {
 // VerifySignature returns the payload of an ID token if one of the keys has signed it.
 // go-oidc has looked at its algorithm before.
 func (k *keySet) VerifySignature(ctx context.Context, sent string) ([]byte, error) {
-	jws, err := jose.ParseSigned(sent, signatureAlgorithms())
+	jws, err := jose.ParseSignedCompact(sent, signatureAlgorithms())
 	if err == nil {
 		k.signed, err = k.issuer.verify(ctx, jws)
 	}

@@ -27,20 +27,13 @@ const skew = 5 * time.Minute
 
 // read reads what an ID token says, and refuses what is none or not valid at now.
 func read(sent string, now time.Time) (s statement, err error) {
-	if len(sent) > maxLength {
-		return s, refusedf("the ID token has more than %d bytes", maxLength)
+	if s.payload, err = payload(sent); err != nil {
+		return s, err
 	}
-	parts := strings.Split(sent, ".")
-	for _, part := range parts { // go-oidc would take other forms, too
-		if s.payload, err = base64.RawURLEncoding.DecodeString(part); err != nil {
-			return s, refusedf("the token is not known here, and is no ID token")
-		}
-	}
-	s.payload, _ = base64.RawURLEncoding.DecodeString(parts[1]) // seen above to be valid
 	d := json.NewDecoder(bytes.NewReader(s.payload))
 	d.UseNumber()
 	if err := d.Decode(&s.claims); err != nil {
-		return s, refusedf("the token is not known here, and is no ID token")
+		return s, errNone
 	}
 	if err := checkNames(s.claims); err != nil {
 		return s, err
@@ -56,13 +49,30 @@ func read(sent string, now time.Time) (s statement, err error) {
 	return s, checkExpiry(s.expires, now)
 }
 
+var errNone = refusedf("the token is not known here, and is no ID token")
+
+// payload is the second of the three parts. go-oidc would take other forms, too.
+func payload(sent string) ([]byte, error) {
+	parts := strings.Split(sent, ".")
+	decoded := make([][]byte, len(parts))
+	for i, part := range parts {
+		var err error
+		if decoded[i], err = base64.RawURLEncoding.DecodeString(part); err != nil {
+			return nil, errNone
+		}
+	}
+	if len(decoded) != 3 {
+		return nil, errNone
+	}
+	return decoded[1], nil
+}
+
 // checkNames refuses claims such as ISS, which some decoders take for iss.
 func checkNames(claims map[string]any) error {
 	for name := range claims {
-		switch low := strings.ToLower(name); low {
-		case "iss", "sub", "aud", "exp", "nbf", "iat":
-			if name != low {
-				return refusedf("the ID token has a claim %q, which could be taken for %s", name, low)
+		for _, known := range []string{"iss", "sub", "aud", "exp", "nbf", "iat"} {
+			if name != known && strings.EqualFold(name, known) { // as encoding/json compares them
+				return refusedf("the ID token has a claim %q, which could be taken for %s", name, known)
 			}
 		}
 	}

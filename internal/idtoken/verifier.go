@@ -98,6 +98,9 @@ func Is(sent string) bool { return strings.Count(sent, ".") == 2 }
 // entry which it matches. Errors are *RefusedError and *UnavailableError, or that of
 // ctx.
 func (v *Verifier) Token(ctx context.Context, c *config.Config, sent string) (*token.Token, error) {
+	if len(sent) > maxLength {
+		return nil, refusedf("the ID token has more than %d bytes", maxLength)
+	}
 	sum := sha256.Sum256([]byte(sent))
 	if t := v.remembered(c, sum); t != nil {
 		return t, nil

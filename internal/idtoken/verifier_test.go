@@ -21,6 +21,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -127,6 +128,7 @@ func TestRefusedUnasked(t *testing.T) {
 		"on (iat)":                           {"iat": now.Add(6 * time.Minute).Unix()},
 		"on (nbf)":                           {"nbf": now.Add(6 * time.Minute).Unix()},
 		"could be taken for aud":             {"aud": "https://other", "AUD": audience},
+		"could be taken for iss":             {"i\u017fs": "https://other"},
 		"more than 16384 bytes":              {"padding": strings.Repeat("x", 16<<10)},
 	} {
 		w.refused(w.Sign(w.job(changes)), strings.TrimSpace(words))
@@ -336,4 +338,40 @@ func TestKinds(t *testing.T) {
 	set = append(set, jose.JSONWebKey{Key: key.Public(), KeyID: "e"})
 	serve()
 	w.taken(sent)
+}
+
+// FuzzRead pins that what a stranger sends is refused or says when it expires, and that
+// nothing is taken for signed that is not what was looked at.
+func FuzzRead(f *testing.F) {
+	claims := `{"iss":"i","aud":["a"],"sub":"\u0000\ud800","exp":4e9,"iat":1,"nbf":1.5}`
+	f.Add("e30." + encode([]byte(claims)) + ".e30")
+	f.Add("e30." + encode([]byte(`{"EXP":1,"exp":9e99}`)) + ".")
+	f.Add("{}.[].\"\"")
+	trust := token.Trust{Issuer: "i", Audience: "a", Claims: map[string][]string{"sub": {"**"}}, Name: "n"}
+	now := time.Unix(1e9, 0)
+	f.Fuzz(func(t *testing.T, sent string) {
+		says, err := read(sent, now)
+		if err != nil {
+			if !errors.As(err, new(*RefusedError)) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if !says.expires.After(now) || !utf8.ValidString(says.subject()) || len(says.subject()) > mostSubject {
+			t.Errorf("%+v", says)
+		}
+		if part := strings.Split(sent, ".")[1]; string(says.payload) != must64(t, part) {
+			t.Errorf("it looked at %q", says.payload)
+		}
+		if _, err := find([]token.Trust{trust}, says); err == nil && (says.claims["iss"] != "i" || says.claims["sub"] == nil) {
+			t.Errorf("%+v matches", says.claims)
+		}
+	})
+}
+
+func must64(t *testing.T, part string) string {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(part)
+	must.OK(t, err)
+	return string(b)
 }

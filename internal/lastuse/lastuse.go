@@ -112,21 +112,32 @@ func (r *Record) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return r.keep()
+			_, err := r.tryKeep()
+			return err
 		case <-r.due:
 		}
-		gap := leastGap
-		if err := r.keep(); errors.Is(err, durable.ErrNotSynced) {
+		gap, err := r.tryKeep()
+		if err != nil {
 			return err
-		} else if err != nil {
-			r.log.Warn("cannot note when tokens were last used; it will be tried again", "err", err)
-			gap = retryAfter
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(gap):
 		}
 	}
+}
+
+// tryKeep writes the file, and returns how long to wait until the next time. That the
+// disk is full ends nothing, at a stop neither.
+func (r *Record) tryKeep() (gap time.Duration, err error) {
+	if err = r.keep(); errors.Is(err, durable.ErrNotSynced) {
+		return 0, err
+	}
+	if err != nil {
+		r.log.Warn("cannot note when tokens were last used; it will be tried again", "err", err)
+		return retryAfter, nil
+	}
+	return leastGap, nil
 }
 
 // keep writes the file, unless it says all that is known.

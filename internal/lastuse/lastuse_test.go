@@ -129,3 +129,17 @@ func TestBound(t *testing.T) {
 		t.Errorf("%d names are left", len(used))
 	}
 }
+
+// A stop on a disk that takes nothing more is a stop as any other.
+func TestStopsOnAFullDisk(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "gone")
+	must.OK(t, os.Mkdir(state, 0o700))
+	r, err := Open(state, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	must.OK(t, err)
+	must.OK(t, os.Remove(state))
+	r.Use("a")
+	<-r.due
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	must.OK(t, r.Run(ctx))
+}

@@ -46,8 +46,9 @@ var (
 	publishBuckets = []float64{.05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 900}
 )
 
-// New makes the metrics of a server of a version.
-func New(version string) *Metrics {
+// New makes the metrics of a server of a version. The outcomes are those of a publish
+// that are there from the start: of what begins at 1, Prometheus sees no increase.
+func New(version string, outcomes ...string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -68,6 +69,9 @@ func New(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
+	for _, o := range outcomes {
+		m.published.WithLabelValues(o)
+	}
 	m.registry.MustRegister(build, m.inFlight, m.requests, m.durations, m.locks, m.queued, m.published,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -93,6 +97,7 @@ func (m *Metrics) Handler() http.Handler {
 func (m *Metrics) Request(route string) (answered func(status int)) {
 	began := time.Now()
 	m.inFlight.Inc()
+	m.requests.WithLabelValues(route, "500") // is there before the first failure, as the outcomes are
 	return func(status int) {
 		m.inFlight.Dec()
 		m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()

@@ -6,8 +6,8 @@ package page
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -18,28 +18,41 @@ import (
 // Width is the most columns of a line.
 const Width = 80
 
-// The widest that a name in a table is, and the narrowest that it is cut to.
+// The columns of a table of sessions, and how wide each may be. Names of refs get what
+// the others leave, and no less than leastRefs.
+var (
+	sessionColumns = []string{"SESSION", "STATE", "REFS", "OBJECTS", "RECEIVED", "TOKEN", "UPDATED"}
+	widest         = []int{16, 10, Width, 9, 12, 8, 8}
+)
+
 const (
-	widestToken = 10
-	leastRefs   = 6
+	refsColumn = 2
+	leastRefs  = 5
 )
 
 // Sessions is a table with a line for each session, with ages as of now.
 func Sessions(list []wire.Session, now time.Time) string {
-	rest := table(list, now, 0)
-	first, _, _ := strings.Cut(rest, "\n")
-	return table(list, now, max(leastRefs, Width-len([]rune(first))))
-}
-
-// table gives the names of refs so many columns.
-func table(list []wire.Session, now time.Time, refs int) string {
-	return columns(func(w *tabwriter.Writer) {
-		fmt.Fprintf(w, "SESSION\tSTATE\t%s\tOBJECTS\tRECEIVED\tTOKEN\tUPDATED\n", cut("REFS", refs))
-		for _, s := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", Printable(s.ID), Printable(s.State), cut(refNames(s), refs),
-				share(s.Objects), units.Amount(s.Bytes.Received), cut(Printable(s.Token), widestToken), age(s.Updated, now))
+	rows := [][]string{slices.Clone(sessionColumns)}
+	for _, s := range list {
+		row := []string{
+			Printable(s.ID), Printable(s.State), refNames(s), share(s.Objects), units.Amount(s.Bytes.Received),
+			Printable(s.Token), age(s.Updated, now),
 		}
-	})
+		for i := range row {
+			row[i] = cut(row[i], widest[i])
+		}
+		rows = append(rows, row)
+	}
+	left := Width
+	for i, w := range widths(rows) {
+		if i != refsColumn {
+			left -= w + columnGap
+		}
+	}
+	for _, row := range rows {
+		row[refsColumn] = cut(row[refsColumn], max(leastRefs, left))
+	}
+	return columns(rows)
 }
 
 // share is how many of its objects the server has, in up to 9 columns.
@@ -59,24 +72,12 @@ func age(t, now time.Time) string {
 	for _, unit := range []struct {
 		name string
 		size time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}} {
+	}{{"y", 365 * 24 * time.Hour}, {"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}} {
 		if d := now.Sub(t); d >= unit.size {
 			return fmt.Sprintf("%d%s ago", d/unit.size, unit.name)
 		}
 	}
 	return fmt.Sprintf("%ds ago", max(0, int(now.Sub(t).Seconds())))
-}
-
-// cut keeps the end of a name, which tells more than its start.
-func cut(s string, width int) string {
-	r := []rune(s)
-	if len(r) <= width {
-		return s
-	}
-	if width < 1 {
-		return ""
-	}
-	return "…" + string(r[len(r)-width+1:])
 }
 
 // Session is all fields of one session.
@@ -124,27 +125,6 @@ func Session(s wire.Session) string {
 // labels is the width of the column of labels.
 const labels = 9
 
-// folded breaks a text into lines at blanks and, where there is none, anywhere.
-func folded(text string, width int) (lines []string) {
-	for r := []rune(text); ; {
-		if len(r) <= width {
-			return append(lines, string(r))
-		}
-		at := width
-		for i := width; i > 0; i-- {
-			if r[i] == ' ' {
-				at = i
-				break
-			}
-		}
-		lines = append(lines, string(r[:at]))
-		r = r[at:]
-		if len(r) > 0 && r[0] == ' ' {
-			r = r[1:]
-		}
-	}
-}
-
 // Ended tells whether a session has its final state.
 func Ended(s wire.Session) bool {
 	switch s.State {
@@ -152,14 +132,6 @@ func Ended(s wire.Session) bool {
 		return false
 	}
 	return true
-}
-
-func columns(fill func(*tabwriter.Writer)) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fill(w)
-	w.Flush() // a strings.Builder does not fail
-	return b.String()
 }
 
 // outcome is the state, and the code of the error if there is one.

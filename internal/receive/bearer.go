@@ -28,6 +28,25 @@ func (s *Server) bearer(r *request) (*token.Token, error) {
 	return t, err
 }
 
+// begin waits for the turn of a request, by its token. unknown is what is wrong with the
+// token, which may have been taken away meanwhile.
+func (s *Server) begin(w http.ResponseWriter, r *request) (unknown, err error) {
+	came, name := time.Now(), ""
+	t, unknown := s.bearer(r)
+	if unknown == nil {
+		name = t.Name
+	}
+	if r.work, err = s.shares.begin(r.Context(), name); err != nil {
+		w.Header().Set("Retry-After", "1")
+		return nil, err
+	}
+	if time.Since(came) > lookEvery {
+		t, unknown = s.bearer(r)
+	}
+	r.token = t
+	return unknown, nil
+}
+
 // refuse answers a request whose token was not found, because of err.
 func refuse(w http.ResponseWriter, err error) error {
 	var unavailable *idtoken.UnavailableError

@@ -17,14 +17,19 @@ const (
 	idleTime   = 2 * time.Minute  // between two requests
 )
 
+// headerBytes bounds the header of a request, which is read before its token is known.
+const headerBytes = 64 << 10
+
 // answerPart is how much of an answer a client has to take within answerTime.
 const answerPart = 64 << 10
 
 // timedWriter gives a client time for each part of the answer. A deadline for all of
-// it would count the work before the answer, too. It keeps the status.
+// it would count the work before the answer, too. It keeps the status. Once there is
+// something to send, the server waits for the client.
 type timedWriter struct {
 	http.ResponseWriter
-	status int // 0 before there is one
+	status int   // 0 before there is one
+	work   *work // nil where there is none
 }
 
 // sent is the status of the answer: net/http sends 200 where nothing was written.
@@ -54,6 +59,9 @@ func (w *timedWriter) Write(b []byte) (n int, err error) {
 }
 
 func (w *timedWriter) renew() {
+	if w.work != nil {
+		w.work.leave()
+	}
 	// Where a connection has no deadlines, there is none to renew.
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTime))
 }
@@ -61,9 +69,12 @@ func (w *timedWriter) renew() {
 // leaveBody has a request answered whose body nobody reads, and the connection closed:
 // whoever has no token, or sends what is refused, must not make the server wait for
 // it. net/http would read on first.
-func leaveBody(w http.ResponseWriter, r *http.Request) {
+func leaveBody(w http.ResponseWriter, r *request) {
 	if r.ContentLength == 0 {
 		return
+	}
+	if r.work != nil {
+		r.work.chargeLeft(r.ContentLength)
 	}
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")

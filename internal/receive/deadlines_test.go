@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
 
 	ts "github.com/lirios/ostree-upload/test/server"
@@ -40,4 +41,27 @@ func TestBodyThatNeverComes(t *testing.T) {
 		}
 		must.OK(t, conn.Close())
 	}
+}
+
+// Requests whose body comes slowly keep no other of their token from being answered:
+// neither documents nor uploads, nor those that wait for a change.
+func TestSlowBodies(t *testing.T) {
+	s := ts.Start(t, "archive")
+	c := s.Client(s.Token)
+	session := c.Open(wire.Ref{Ref: "os/x", New: strings.Repeat("1", 64)})
+	c.Create(1000, ts.Metadata("session", session.ID, "pack", "p"))
+	for i := range 64 {
+		head := []string{
+			"POST /api/v1/sessions/" + session.ID + "/objects HTTP/1.1",
+			"PATCH /files/" + session.ID + "/p HTTP/1.1\r\nUpload-Offset: 0\r\nTus-Resumable: 1.0.0\r\nContent-Type: application/offset+octet-stream",
+			"POST /api/v1/objects HTTP/1.1",
+		}[i%3]
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		must.OK(t, err)
+		defer conn.Close()
+		_, err = fmt.Fprintf(conn, "%s\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n0", head, s.Token)
+		must.OK(t, err)
+	}
+	c.Want(200, "GET", "/api/v1/sessions/"+session.ID, nil)
+	c.Want(200, "DELETE", "/api/v1/sessions/"+session.ID, nil)
 }

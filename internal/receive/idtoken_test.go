@@ -5,7 +5,9 @@ package receive_test
 import (
 	"encoding/json"
 	"io"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +30,9 @@ func trusting(t *testing.T) (*ts.Server, *idp.Issuer) {
 		c.OIDC = []token.Trust{{
 			Issuer: issuer.URL, Audience: audience, Claims: map[string][]string{"repository": {"example/os"}},
 			Name: "gh-os", Refs: &[]string{"os/**"}, Scopes: []string{token.Push},
+		}, {
+			Issuer: issuer.URL, Audience: audience, Claims: map[string][]string{"repository": {"example/apps"}},
+			Name: "gh-apps", Scopes: []string{token.Push},
 		}}
 	})
 	return s, issuer
@@ -57,7 +62,9 @@ func TestPushWithIDToken(t *testing.T) {
 	body, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{{Ref: "x", New: commit.String()}}})
 	must.OK(t, err)
 	first.Want(403, "POST", "/api/v1/sessions", body)
-	s.Client(s.Other).Want(404, "GET", "/api/v1/sessions/"+session.ID, nil)
+	other := s.Client(issuer.Sign(issuer.Job(audience).With(idp.Claims{"repository": "example/apps"})))
+	other.Want(404, "GET", "/api/v1/sessions/"+session.ID, nil)
+	other.Want(201, "POST", "/api/v1/sessions", body)
 }
 
 // An ID token that is not taken is answered 401 with what to do, and the log says what
@@ -167,4 +174,41 @@ func TestPublishAfterIDToken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While many wait for an issuer that is silent, those with a token or with a key that is
+// known are answered.
+func TestSilentIssuerHoldsNobody(t *testing.T) {
+	s, issuer := trusting(t)
+	known := issuer.Keypair()
+	s.Client(issuer.Sign(issuer.Job(audience))).Want(200, "GET", "/api/v1/info", nil)
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	issuer.Fail(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+		}
+	})
+	issuer.Rotate()
+	var waiting sync.WaitGroup
+	for i := range 100 {
+		sent := issuer.Sign(issuer.Job(audience).With(idp.Claims{"jti": i}))
+		waiting.Go(func() {
+			a, err := s.Client(sent).Try("GET", "/api/v1/info", nil)
+			if err == nil && a.Status != 503 {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		})
+	}
+	<-asked
+	for i := range 20 {
+		s.Client(s.Token).Want(200, "GET", "/api/v1/info", nil)
+		s.Client(issuer.SignWith(known, issuer.Job(audience).With(idp.Claims{"jti": i}))).Want(200, "GET", "/api/v1/info", nil)
+	}
+	close(answer)
+	waiting.Wait()
 }

@@ -91,7 +91,7 @@ func (s *Server) loggedPath(r *request) string {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
 		_, err := token.Find(s.cfg.Settings().Tokens, part, r.began)
-		if !errors.Is(err, token.ErrUnknown) || len(part) >= maxPart && !strings.Contains(part, ".") {
+		if !errors.Is(err, token.ErrUnknown) || len(part) >= maxPart && strings.Count(part, ".") != 1 {
 			parts[i] = "(left out)"
 		}
 	}

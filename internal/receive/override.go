@@ -4,6 +4,7 @@ package receive
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -24,4 +25,17 @@ func overridden(r *http.Request) *http.Request {
 		return other
 	}
 	return r
+}
+
+// below is r without the path that a proxy put before it and did not take away. What
+// comes past the proxy does not have it.
+func below(base string, r *http.Request) *http.Request {
+	rest, has := strings.CutPrefix(r.URL.Path, base+"/")
+	if base == "" || !has {
+		return r
+	}
+	other, at := r.WithContext(r.Context()), *r.URL
+	at.Path, at.RawPath = "/"+rest, "" // no path of ours has an escaped slash
+	other.URL = &at
+	return other
 }

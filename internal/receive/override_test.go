@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	ts "github.com/lirios/ostree-upload/test/server"
@@ -118,4 +119,29 @@ func TestAllowedMethods(t *testing.T) {
 		}
 	}
 	c.Want(404, "PUT", "/files/aaaaaaaaaaaaaaaa/p/q", nil)
+}
+
+// Requests have the path that a proxy adds, or come past it.
+func TestBasePath(t *testing.T) {
+	_, commit := source(t)
+	s := ts.Start(t, "archive")
+	s.Change(func(c *config.Config) { c.BasePath = "/some/prefix" })
+	c := s.Client(s.Token)
+	for path, status := range map[string]int{
+		"/some/prefix/api/v1/info": 200, "/api/v1/info": 200, "/some/prefix/healthz": 200, "/healthz": 200,
+		"/some/prefix": 404, "/some/prefix/": 404, "/some/prefixapi/v1/info": 404, "/some/api/v1/info": 404,
+		"/some/prefix/some/prefix/api/v1/info": 404, "/some/prefix/../prefix/api/v1/info": 404, "/some/prefix//api/v1/info": 404,
+		"/some/prefix/api%2Fv1/info": 200, "/some%2Fprefix/api/v1/info": 200,
+	} {
+		c.Want(status, "GET", path, nil)
+	}
+	s.Client("").Want(401, "GET", "/some/prefix/api/v1/info", nil)
+	session := c.Open(wire.Ref{Ref: "x", New: commit.String()})
+	a := c.Want(201, "POST", "/some/prefix/files/", nil, "Tus-Resumable", "1.0.0", "Upload-Length", "100", "Upload-Metadata", ts.Metadata("session", session.ID, "pack", "p"))
+	upload := "/some/prefix/files/" + session.ID + "/p"
+	if got := resolve(t, "https://host/some/prefix/files/", a.Header.Get("Location")); got != "https://host"+upload {
+		t.Errorf("Location leads to %s", got)
+	}
+	c.Want(204, "POST", upload, make([]byte, 10), override, "PATCH", "Tus-Resumable", "1.0.0", "Upload-Offset", "0", "Content-Type", "application/offset+octet-stream")
+	c.Want(200, "HEAD", upload, nil, "Tus-Resumable", "1.0.0")
 }

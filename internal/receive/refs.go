@@ -34,6 +34,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 			MaxPackPayload:  wire.MaxPackPayload,
 			MaxNames:        wire.MaxNames,
 			MaxRefs:         limits.MaxRefs,
+			MaxObjects:      int64(limits.MaxObjects),
 			MaxWindow:       encode.MaxWindow,
 			MaxInflated:     encode.MaxInflated,
 			MaxFrames:       encode.MaxFrames,
@@ -51,8 +52,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 // refs is GET /api/v1/refs: those that the token may push.
 func (s *Server) refs(w http.ResponseWriter, r *request) error {
 	list := wire.RefList{Refs: make(map[string]wire.RefState)}
-	err := s.turns.take(r, func() error { return s.addRefs(list, r.token) })
-	if err != nil {
+	if err := s.addRefs(list, r.token); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, list)

@@ -3,10 +3,8 @@
 package receive
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"path"
 	"slices"
@@ -54,10 +52,10 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
 		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
-		{"POST /files/{$}", creator, s.createUpload},
+		{"POST /files/{$}", creator, streamed(s.createUpload)},
 		{"HEAD /files/{id}/{name}", owner, s.upload},
-		{"PATCH /files/{id}/{name}", owner, s.writeUpload},
-		{"DELETE /files/{id}/{name}", owner, s.writeUpload},
+		{"PATCH /files/{id}/{name}", owner, streamed(s.writeUpload)},
+		{"DELETE /files/{id}/{name}", owner, streamed(s.writeUpload)},
 	}
 	if s.cfg.Metrics != nil {
 		routes = append(routes, route{"GET /metrics", meter, small(s.metrics)})
@@ -73,6 +71,7 @@ type request struct {
 	token   *token.Token // who asks; nil for anyone
 	began   time.Time
 	session *journal.Session // what it is about; nil unless who looks for one
+	work    *work            // nil for anyone
 }
 
 // who decides whether a token may make a request, and finds the session that it
@@ -152,7 +151,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = overridden(r)
+		r = overridden(below(s.cfg.Settings().BasePath, r))
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
 			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
@@ -179,8 +178,11 @@ func (s *Server) answer(route route) http.Handler {
 		if err == nil {
 			err = s.admit(w, q, route.who)
 		}
+		if answer.work = q.work; q.work != nil {
+			defer q.work.end()
+		}
 		if q.token == nil {
-			leaveBody(w, r)
+			leaveBody(w, q)
 		} else if err == nil {
 			known(r)
 			defer s.watch(q, route.who, end)()
@@ -202,32 +204,15 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	if may == nil {
 		return nil
 	}
-	if r.token, err = s.bearer(r); err != nil {
-		return refuse(w, err)
+	unknown, err := s.begin(w, r)
+	if err != nil {
+		return err
+	}
+	if unknown != nil {
+		return refuse(w, unknown)
 	}
 	s.cfg.LastUse.Use(r.token.Name)
 	return may(s, r)
-}
-
-// small has the whole body read before the handler runs, which is small, within
-// bodyTime: a client that sends it slowly must not hold up a stop.
-func small(h handlerFunc) handlerFunc {
-	return func(w http.ResponseWriter, r *request) error {
-		c := http.NewResponseController(w)
-		if err := c.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
-			return err
-		}
-		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
-		var tooLarge *http.MaxBytesError
-		if err != nil && !errors.As(err, &tooLarge) {
-			return wire.Errorf(wire.BadRequest, "the request's body did not come whole: %v", err)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(b))
-		if err = errors.Join(err, c.SetReadDeadline(time.Time{}), context.Cause(r.Context())); err != nil {
-			return err
-		}
-		return h(w, r)
-	}
 }
 
 // methods are those that a path may be asked with.
@@ -258,5 +243,5 @@ func notRouted(mux *http.ServeMux) handlerFunc {
 
 func nothing(_ http.ResponseWriter, r *request) error {
 	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path).
-		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/")
+		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/, and a proxy takes away what it adds, or base-path in the server's configuration does")
 }

@@ -36,6 +36,7 @@ import (
 // Config is what a Server stands on. The caller opens and closes its parts.
 type Config struct {
 	Version   string
+	Cores     int          // how many the server may use
 	Repo      *ostree.Repo // the production repository, to read
 	Settings  func() *config.Config
 	Journal   *journal.Journal
@@ -60,7 +61,7 @@ type Server struct {
 	opening sync.Mutex // held while a session is opened
 	refused quotas     // of lines about requests that were refused
 	events  quotas     // of lines about what became of sessions
-	turns   turns
+	shares  *shares
 
 	idTokens *idtoken.Verifier
 }
@@ -72,6 +73,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, conns: newConns(func(peer string) bool { return cfg.Settings().TrustedProxies.Trusts(peer) }),
+		shares:   newShares(cfg.Cores),
 		idTokens: idtoken.New(cfg.Log),
 		refused:  quotas{lines: refusedLines, every: refusedEvery},
 		events:   quotas{lines: eventLines, every: eventEvery},
@@ -174,6 +176,7 @@ func (s *Server) http(base context.Context) *http.Server {
 		ConnState:         s.conns.state,
 		ConnContext:       s.conns.accept,
 		ReadHeaderTimeout: headerTime,
+		MaxHeaderBytes:    headerBytes,
 		ReadTimeout:       bodyTime, // where no handler sets another
 		IdleTimeout:       idleTime,
 		ErrorLog:          s.errorLog(),

@@ -165,8 +165,8 @@ func (s *Server) checkConflicts(refs []wire.Ref) error {
 	return nil
 }
 
-// fewProblems is how many problems of a session a list shows.
-const fewProblems = 10
+// FewProblems is how many problems of a session a list shows.
+const FewProblems = 10
 
 // listSessions is GET /api/v1/sessions, a page of it.
 func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
@@ -174,11 +174,7 @@ func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	var list wire.SessionList
-	err = s.turns.take(r, func() error {
-		list, err = s.page(r.token, q)
-		return err
-	})
+	list, err := s.page(r.token, q)
 	if err != nil {
 		return err
 	}
@@ -226,7 +222,7 @@ func (s *Server) withProblems(session *journal.Session) error {
 	if session.Error == "" && session.Counts.Rejected == 0 {
 		return nil
 	}
-	found, err := s.cfg.Journal.Problems(session.ID, fewProblems)
+	found, err := s.cfg.Journal.Problems(session.ID, FewProblems)
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil // forgotten just now
 	}
@@ -269,13 +265,15 @@ func (s *Server) waitChange(r *request, d time.Duration) error {
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	select {
-	case <-changed:
-	case <-timer.C:
-	case <-r.Context().Done():
-		return context.Cause(r.Context())
-	}
-	return nil
+	return r.work.outside(r.Context(), func() error {
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-r.Context().Done():
+			return context.Cause(r.Context())
+		}
+		return nil
+	})
 }
 
 // abortSession is DELETE /api/v1/sessions/{id}.
@@ -314,6 +312,16 @@ func closed(session *journal.Session) error {
 
 // document is a session as the API shows it.
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
+	d := Document(j)
+	d.Bytes.Received += s.cfg.Store.Received(j.ID)
+	if withUploads {
+		d.Uploads = s.cfg.Store.Uploads(j.ID)
+	}
+	return d
+}
+
+// Document is a session as the API shows it, as far as the journal knows it.
+func Document(j *journal.Session) wire.Session {
 	d := wire.Session{
 		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token,
 		Refs: j.Refs, RefCount: j.RefCount, Moves: j.Moves,
@@ -327,10 +335,6 @@ func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	}
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
-	}
-	d.Bytes.Received += s.cfg.Store.Received(j.ID)
-	if withUploads {
-		d.Uploads = s.cfg.Store.Uploads(j.ID)
 	}
 	return d
 }

@@ -76,7 +76,6 @@ func (s *Server) forwardToTus(w http.ResponseWriter, r *request) error {
 	tw := &tusWriter{ResponseWriter: w}
 	s.tus.ServeHTTP(tw, r.WithContext(context.WithValue(r.Context(), requestKey{}, r)))
 	if tw.status >= 400 {
-		leaveBody(w, r.Request)
 		return tw.problem()
 	}
 	return nil
@@ -111,11 +110,10 @@ func (s *Server) answerExisting(w http.ResponseWriter, r *request) (answered boo
 	h.Set("Upload-Metadata", handler.SerializeMetadataHeader(there.MetaData))
 	if there.Offset > 0 || r.Header.Get("Upload-Length") != h.Get("Upload-Length") || !maps.Equal(meta, there.MetaData) {
 		p := wire.Errorf(wire.Exists, "upload %s exists, with %d of %d bytes", name, there.Offset, there.Size)
-		leaveBody(w, r.Request)
 		return true, p
 	}
 	h.Set("Cache-Control", "no-store")
-	leaveBody(w, r.Request)
+	leaveBody(w, r)
 	w.WriteHeader(http.StatusCreated)
 	return true, nil
 }

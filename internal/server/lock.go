@@ -61,6 +61,9 @@ func awaitLock(ctx context.Context, opt Options, take func(path string) (*os.Fil
 	for waits := false; ; waits = true {
 		lock, err := take(lockPath(opt.Repo))
 		if !errors.Is(err, durable.ErrLocked) || !time.Now().Before(until) {
+			if waits {
+				manager{opt.Log}.tell("STATUS=starting")
+			}
 			return lock, err
 		}
 		if !waits {

@@ -220,11 +220,20 @@ func TestLogOfIDTokens(t *testing.T) {
 	build, log, issuer := filepath.Join(dir, "build"), newEventLog(), idp.Start(t)
 	commit := ts.Commit(t, build, "main", "one", 3)
 	settings := config.Default()
-	settings.OIDC = []token.Trust{{Issuer: issuer.URL, Audience: "x", Claims: map[string][]string{"repository": {"example/os"}}, Name: "gh", Scopes: []string{token.Push}}}
+	settings.OIDC = []token.Trust{{Issuer: issuer.URL, Audience: "x", Claims: map[string][]string{"repository": {"example/os"}}, Name: "gh", Scopes: []string{token.Push, token.Metrics}}}
 	address, stop := log.serve(t, filepath.Join(dir, "prod"), func() *config.Config { return settings })
-	ts.NewClient(t, address, issuer.Sign(issuer.Job("x"))).Push(build, wire.Ref{Ref: "os/a", New: commit.String()})
+	job := ts.NewClient(t, address, issuer.Sign(issuer.Job("x")))
+	job.Push(build, wire.Ref{Ref: "os/a", New: commit.String()})
 	other := issuer.Sign(issuer.Job("x").With(idp.Claims{"repository": "other/os"}))
 	ts.NewClient(t, address, other).Want(401, "GET", "/api/v1/info", nil)
+	short := "header." + strings.Repeat("x", 30) + ".signature"
+	for _, mistake := range []string{other, short} {
+		ts.NewClient(t, address, "").Want(401, "GET", "/files/"+mistake, nil)
+	}
+	text := string(job.Want(200, "GET", "/metrics", nil).Body)
+	if !strings.Contains(text, `token_last_use_timestamp_seconds{token="gh"}`) {
+		t.Errorf("the metrics do not tell when it was last used:\n%s", text)
+	}
 	stop()
 	for _, msg := range []string{"session opened", "finalize asked", "published"} {
 		if e := log.all(msg)[0]; e["token"] != "gh" || e["subject"] != "repo:example/os:ref:refs/heads/main" {
@@ -233,6 +242,9 @@ func TestLogOfIDTokens(t *testing.T) {
 	}
 	if err := fmt.Sprint(log.all("token refused")[0]["err"]); !strings.Contains(err, `its claim repository is "other/os", and is to be "example/os"`) || strings.Contains(err, other) {
 		t.Errorf("the log says %s", err)
+	}
+	if all := fmt.Sprint(log.events); strings.Contains(all, other) || strings.Contains(all, short) {
+		t.Errorf("the log has an ID token: %s", all)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -100,11 +101,17 @@ func (s *Server) works() (all []metrics.Work) {
 	return all
 }
 
-// tokensNow lists those of the configuration: names of the past would never go away.
+// tokensNow lists those of the configuration, and the names that it gives ID tokens:
+// names of the past would never go away.
 func (s *Server) tokensNow() (all []metrics.Token) {
-	used := s.LastUse.All()
-	for _, t := range s.opt.Settings().Tokens {
+	used, settings := s.LastUse.All(), s.opt.Settings()
+	for _, t := range settings.Tokens {
 		all = append(all, metrics.Token{Name: t.Name, LastUse: used[t.Name], Expires: t.Expires})
+	}
+	for _, t := range settings.OIDC {
+		if !slices.ContainsFunc(all, func(m metrics.Token) bool { return m.Name == t.Name }) { // several may have one name
+			all = append(all, metrics.Token{Name: t.Name, LastUse: used[t.Name]})
+		}
 	}
 	return all
 }

@@ -98,6 +98,8 @@ func TestMetricsOfOutcomes(t *testing.T) {
 	for _, line := range []string{
 		`ostree_upload_publish_duration_seconds_count{outcome="published"} 1`,
 		`ostree_upload_publish_duration_seconds_count{outcome="ref-moved"} 1`,
+		`ostree_upload_publish_duration_seconds_count{outcome="internal"} 0`, // for the alerts
+		`ostree_upload_http_requests_total{code="500",route="POST /files/{$}"} 0`,
 		`ostree_upload_sessions{state="failed"} 1`, `ostree_upload_sessions{state="open"} 1`,
 		fmt.Sprint("ostree_upload_objects_verified_total ", verified), "ostree_upload_objects_rejected_total 1",
 		`ostree_upload_http_requests_total{code="201",route="POST /files/{$}"} 2`,

@@ -35,6 +35,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/metrics"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/receive"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/publish"
 	"github.com/lirios/ostree-upload/tusstore"
@@ -90,20 +91,10 @@ type Server struct {
 // puts what the process before left in mid-air where this one goes on. The caller
 // closes the Server.
 func Open(ctx context.Context, opt Options) (*Server, error) {
-	repo, err := ostree.OpenRepo(opt.Repo)
-	if errors.Is(err, ostree.ErrNoRepo) {
-		return nil, hint.Add(err, "name a repository with --repo, or create one with --init where nothing is")
+	s := &Server{opt: opt, lock: opt.lock}
+	if err := s.openRepo(); err != nil {
+		return nil, errors.Join(err, s.Close(false))
 	}
-	if err != nil {
-		return nil, err
-	}
-	if _, err := repo.Space(); err != nil { // libostree will not open it either
-		return nil, err
-	}
-	if !repo.Locks() {
-		opt.Log.Warn("core.locking is false in the repository: ostree prune can delete what a push under way relies on")
-	}
-	s := &Server{opt: opt, repo: repo}
 	if err := s.open(ctx); err != nil {
 		// If the stop before was unclean, what is staged may not be verified yet;
 		// after a failed sync it may be lost.
@@ -113,9 +104,27 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 	return s, nil
 }
 
+// openRepo opens the repository to read it.
+func (s *Server) openRepo() (err error) {
+	s.repo, err = ostree.OpenRepo(s.opt.Repo)
+	if errors.Is(err, ostree.ErrNoRepo) {
+		return hint.Add(err, "name a repository with --repo, or create one with --init where nothing is")
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.repo.Space(); err != nil { // libostree will not open it either
+		return err
+	}
+	if !s.repo.Locks() {
+		s.opt.Log.Warn("core.locking is false in the repository: ostree prune can delete what a push under way relies on")
+	}
+	return nil
+}
+
 func (s *Server) open(ctx context.Context) (err error) {
 	opt := s.opt
-	if s.lock = opt.lock; s.lock == nil {
+	if s.lock == nil {
 		if s.lock, err = lockRepo(ctx, opt); err != nil {
 			return err
 		}
@@ -143,7 +152,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
-	s.metrics = metrics.New(opt.Version)
+	s.metrics = metrics.New(opt.Version, wire.Published, wire.Internal, wire.InsufficientStorage)
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
@@ -154,7 +163,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	api := receive.Config{
-		Version: opt.Version, Repo: s.repo, Settings: opt.Settings,
+		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
 		Count: s.metrics.Request,
 	}

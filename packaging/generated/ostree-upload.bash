@@ -75,21 +75,25 @@ _ostree_upload() {
 	'sessions --ca-file') _ostree_upload_files -f; return ;;
 	'sessions --client-cert') _ostree_upload_files -f; return ;;
 	'sessions --client-key') _ostree_upload_files -f; return ;;
+	'sessions --state') _ostree_upload_files -d; return ;;
 	'sessions --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions list --token-file') _ostree_upload_files -f; return ;;
 	'sessions list --ca-file') _ostree_upload_files -f; return ;;
 	'sessions list --client-cert') _ostree_upload_files -f; return ;;
 	'sessions list --client-key') _ostree_upload_files -f; return ;;
+	'sessions list --state') _ostree_upload_files -d; return ;;
 	'sessions list --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions show --token-file') _ostree_upload_files -f; return ;;
 	'sessions show --ca-file') _ostree_upload_files -f; return ;;
 	'sessions show --client-cert') _ostree_upload_files -f; return ;;
 	'sessions show --client-key') _ostree_upload_files -f; return ;;
+	'sessions show --state') _ostree_upload_files -d; return ;;
 	'sessions show --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'sessions abort --token-file') _ostree_upload_files -f; return ;;
 	'sessions abort --ca-file') _ostree_upload_files -f; return ;;
 	'sessions abort --client-cert') _ostree_upload_files -f; return ;;
 	'sessions abort --client-key') _ostree_upload_files -f; return ;;
+	'sessions abort --state') _ostree_upload_files -d; return ;;
 	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	'receive -c' | 'receive --config') _ostree_upload_files -f; return ;;
 	'receive -r' | 'receive --repo') _ostree_upload_files -d; return ;;
@@ -101,6 +105,8 @@ _ostree_upload() {
 	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
 	'check --state') _ostree_upload_files -d; return ;;
 	'health -c' | 'health --config') _ostree_upload_files -f; return ;;
+	'health --client-cert') _ostree_upload_files -f; return ;;
+	'health --client-key') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
 	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
@@ -129,18 +135,18 @@ _ostree_upload() {
 		argument=REF
 		;;
 	'sessions')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		commands='list show abort'
 		;;
 	'sessions list')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		;;
 	'sessions show')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'sessions abort')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'receive')
@@ -150,7 +156,7 @@ _ostree_upload() {
 		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
 		;;
 	'health')
-		flags='-c --config -a --address -h --help -v --verbose --version'
+		flags='-c --config -a --address --client-cert --client-key -h --help -v --verbose --version'
 		;;
 	esac
 	if [[ $cur == -* ]]; then

@@ -112,10 +112,12 @@ func need(t *testing.T, programs ...string) {
 func TestPackagesReproducible(t *testing.T) {
 	packages(t)
 	need(t, "git", "make")
+	source := filepath.Join(t.TempDir(), "source") // a commit that stays while others come
+	must.Run(t, "git", "clone", "-q", "--bare", "../..", source)
 	sums := map[string]string{}
 	for _, umask := range []string{"022", "077"} {
 		clone := filepath.Join(t.TempDir(), umask)
-		must.Run(t, "sh", "-ec", `umask "$0"; git clone -q ../.. "$1"; cd "$1"; make packages VERSION=v1.2.3`, umask, clone)
+		must.Run(t, "sh", "-ec", `umask "$0"; git clone -q "$2" "$1"; cd "$1"; make packages VERSION=v1.2.3`, umask, clone, source)
 		sums[umask] = must.Run(t, "sh", "-ec", `cd "$0/bin/packages"; sha256sum *.deb *.rpm`, clone)
 	}
 	if sums["022"] != sums["077"] || strings.Count(sums["022"], "\n") != 3 {
@@ -153,22 +155,9 @@ func TestRPM(t *testing.T) {
 	}
 }
 
-// No file is in both packages, and the client's is static.
-func TestPackagesApart(t *testing.T) {
+// The client's program is static.
+func TestClientStatic(t *testing.T) {
 	folder := packages(t)
-	need(t, "dpkg-deb")
-	seen := map[string]bool{}
-	for _, name := range []string{"ostree-upload", "ostree-upload-client"} {
-		for line := range strings.Lines(must.Run(t, "dpkg-deb", "-c", one(t, filepath.Join(folder, name+"_*.deb")))) {
-			fields := strings.Fields(line)
-			if path := fields[len(fields)-1]; !strings.HasPrefix(line, "d") {
-				if seen[path] {
-					t.Errorf("%s is in both packages", path)
-				}
-				seen[path] = true
-			}
-		}
-	}
 	client, err := elf.Open(filepath.Join(folder, "ostree-upload-client"))
 	must.OK(t, err)
 	defer client.Close()

@@ -51,6 +51,7 @@ type oldState struct {
 // goOn starts a server on the folder, resumes the push and looks at what comes of
 // it. A session that was publishing is published by the start alone.
 func (s oldState) goOn(t *testing.T, publishing bool) {
+	s.looksUnchanged(t)
 	s.checkFindsNothing(t)
 	stop := s.serve(t)
 	id := strings.TrimSpace(s.read(t, "session"))
@@ -70,6 +71,24 @@ func (s oldState) goOn(t *testing.T, publishing bool) {
 	want := s.command(t, "ostree", "rev-parse", "--repo=build", "os/base")
 	if got := s.command(t, "ostree", "rev-parse", "--repo=prod", "os/base"); got != want {
 		t.Errorf("os/base is at %s, pushed was %s", got, want)
+	}
+}
+
+// looksUnchanged reads the sessions before any server of this version has run, which
+// leaves the folder to the earlier one as it was.
+func (s oldState) looksUnchanged(t *testing.T) {
+	t.Helper()
+	state := filepath.Join(s.dir, "prod", ".ostree-upload")
+	before := filesOf(t, state)
+	var list wire.SessionList
+	s.decode(t, &list, "sessions", "--state", state, "--json")
+	var shown wire.Session
+	s.decode(t, &shown, "sessions", "show", strings.TrimSpace(s.read(t, "session")), "--state", state, "--json")
+	if len(list.Sessions) < 3 || shown.State == wire.Published || shown.Moves == "" || len(shown.Refs) == 0 {
+		t.Errorf("%d sessions, and %+v", len(list.Sessions), shown)
+	}
+	if after := filesOf(t, state); after != before {
+		t.Errorf("the state folder changed from\n%s\nto\n%s", before, after)
 	}
 }
 

@@ -5,6 +5,7 @@
 package system
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/outproxy"
 	"github.com/lirios/ostree-upload/test/site"
 )
 
@@ -53,13 +55,6 @@ const collecting = `
 // SERVER is the server's address.
 func nginx(s *site.Site, configuration string) {
 	s.T.Helper()
-	binary, err := exec.LookPath("nginx")
-	if errors.Is(err, exec.ErrNotFound) {
-		binary, err = exec.LookPath("/usr/sbin/nginx")
-	}
-	if err != nil {
-		s.T.Skip("nginx is not installed")
-	}
 	address := freeAddress(s.T)
 	as := ""
 	if os.Getuid() == 0 {
@@ -68,7 +63,30 @@ func nginx(s *site.Site, configuration string) {
 	text := fmt.Sprintf(nginxConfig, as, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
 	file := filepath.Join(s.T.TempDir(), "nginx.conf")
 	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
-	startProxy(s.T, address, binary, "-e", "stderr", "-p", filepath.Dir(file), "-c", file)
+	startProxy(s.T, address, "nginx", "-e", "stderr", "-p", filepath.Dir(file), "-c", file)
+	s.URL = "http://" + address
+}
+
+// haproxyConfig takes its address, and what it does with requests.
+const haproxyConfig = `
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 1m
+  timeout server 1s
+frontend all
+  bind %s
+%s
+`
+
+// haproxy puts HAProxy between the server and its clients, as nginx does.
+func haproxy(s *site.Site, configuration string) {
+	s.T.Helper()
+	address := freeAddress(s.T)
+	text := fmt.Sprintf(haproxyConfig, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
+	file := filepath.Join(s.T.TempDir(), "haproxy.cfg")
+	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
+	startProxy(s.T, address, "haproxy", "-db", "-f", file)
 	s.URL = "http://" + address
 }
 
@@ -84,7 +102,14 @@ func freeAddress(t *testing.T) string {
 // startProxy runs a program until the test ends, and returns once it listens.
 func startProxy(t *testing.T, address, program string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(program, args...)
+	binary, err := exec.LookPath(program)
+	if errors.Is(err, exec.ErrNotFound) {
+		binary, err = exec.LookPath("/usr/sbin/" + program)
+	}
+	if err != nil {
+		t.Skip(program + " is not installed")
+	}
+	cmd := exec.Command(binary, args...)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	must.OK(t, cmd.Start())
@@ -111,7 +136,7 @@ func startProxy(t *testing.T, address, program string, args ...string) {
 // A firewall that lets only GET, HEAD and POST through keeps nobody from pushing.
 func TestThroughFirewall(t *testing.T) {
 	t.Parallel()
-	for _, status := range []string{"403", "405", "501"} {
+	for _, status := range []string{"403", "405", "501", "444"} { // 444 closes the connection
 		t.Run(status, func(t *testing.T) {
 			s, b := site.New(t), site.Small(t, "os/small", t.Name())
 			nginx(s, `
@@ -121,6 +146,92 @@ func TestThroughFirewall(t *testing.T) {
 			if r := s.Push(b); r.Retries != 0 {
 				t.Errorf("%d retries", r.Retries)
 			}
+			site.Published(t, b, s.Prod)
+		})
+	}
+}
+
+// What real proxies answer in the server's place is named as theirs, and ends the push
+// with the right code. Each answer is below a path of its own.
+func TestAnswersOfProxies(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	must.OK(t, err)
+	defer silent.Close()
+	nowhere := freeAddress(t)
+	exits := map[string]int{
+		"401": 3, "403": 75, "404": 1, "405": 1, "407": 1, "408": 75, "413": 1, "429": 75,
+		"500": 75, "501": 1, "502": 75, "503": 75, "504": 75, "511": 75, "page": 75, "302": 75, "gone": 75, "slow": 75,
+	}
+	of := func(nginx, haproxy string) (text [2]string) {
+		for path := range exits {
+			if len(path) == 3 && path != "302" {
+				text[0] += fmt.Sprintf("location /%[1]s/ { return %[1]s; }\n", path)
+				text[1] += fmt.Sprintf("http-request return status %[1]s content-type text/html string <html> if { path_beg /%[1]s/ }\n", path)
+			}
+		}
+		text[0], text[1] = text[0]+nginx, text[1]+haproxy
+		for i := range text {
+			text[i] = strings.NewReplacer("SILENT", silent.Addr().String(), "NOWHERE", nowhere).Replace(text[i])
+		}
+		return text
+	}
+	text := of(`
+    location /302/ { return 302 /portal/login; }
+    location /page/ { default_type text/html; return 200 "<html>log in</html>"; }
+    location /gone/ { proxy_pass http://NOWHERE; }
+    location /slow/ { proxy_pass http://SILENT; proxy_read_timeout 1s; }`, `
+  http-request redirect location /portal/login code 302 if { path_beg /302/ }
+  http-request return status 200 content-type text/html string <html> if { path_beg /page/ }
+  use_backend gone if { path_beg /gone/ }
+  use_backend slow if { path_beg /slow/ }
+backend gone
+  server one NOWHERE
+backend slow
+  server one SILENT`)
+	for i, start := range []func(*site.Site, string){nginx, haproxy} {
+		t.Run([]string{"nginx", "haproxy"}[i], func(t *testing.T) {
+			s, b := site.New(t), site.Small(t, "os/small", "answers")
+			start(s, text[i])
+			address := s.URL
+			for path, exit := range exits {
+				if path == "408" && i == 0 {
+					continue // nginx closes the connection instead
+				}
+				s.URL = address + "/" + path
+				said := s.Run("push", "--repo", b.Repo, "--retry-for", "0s").Must(t, exit).Stderr
+				status := map[string]string{"page": "text/html", "gone": "50", "slow": "504"}[path]
+				if !strings.Contains(said, "a proxy") || !strings.Contains(said, cmp.Or(status, path)) || !strings.Contains(said, "hint: ") && exit != 75 {
+					t.Errorf("%s: %s", path, said)
+				}
+				t.Logf("%s: exit %d: %s", path, exit, said)
+			}
+		})
+	}
+}
+
+// From a network that has the way out by a proxy alone, with a login.
+func TestThroughProxiesOfTheNetwork(t *testing.T) {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		t.Setenv(name, "")
+		t.Setenv(strings.ToLower(name), "")
+	}
+	for _, c := range []struct {
+		variable, scheme string
+		start            func(t testing.TB, target, login string) *outproxy.Proxy
+	}{{"HTTP_PROXY", "http", outproxy.HTTP}, {"ALL_PROXY", "socks5h", outproxy.SOCKS}} {
+		t.Run(c.variable, func(t *testing.T) {
+			s, b := site.New(t), site.Small(t, "os/small", c.variable)
+			proxy := c.start(t, s.Server.Address, "me:secret")
+			s.URL = "http://repo.example.org"
+			push := []string{"push", "--insecure-http", "--repo", b.Repo}
+			t.Setenv(c.variable, c.scheme+"://me:wrong@"+proxy.Address)
+			said := s.Run(push...).Must(t, 1).Stderr
+			if !strings.Contains(said, "xxxxx@"+proxy.Address+" ("+c.variable+")") || !strings.Contains(said, "password in "+c.variable) || strings.Contains(said, "wrong") {
+				t.Errorf("%s", said)
+			}
+			t.Setenv(c.variable, c.scheme+"://me:secret@"+proxy.Address)
+			s.Run(push...).Must(t, 0)
 			site.Published(t, b, s.Prod)
 		})
 	}

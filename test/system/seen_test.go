@@ -97,10 +97,12 @@ func misplace(t *testing.T, s *site.Site, token string) {
 	t.Helper()
 	for _, path := range []string{"/" + token, "/api/v1/sessions/" + token + "/objects", "/files/" + token + "/" + token, "/api/v1/sessions?token=" + token} {
 		for _, method := range []string{"GET", "DELETE", "PUT"} {
-			for _, authorization := range []string{"", "Bearer " + token, "Basic " + token} {
+			for _, header := range [][2]string{{}, {"Authorization", "Bearer " + token}, {"Authorization", "Basic " + token}, {"Ostree-Upload-Token", token}} {
 				req, err := http.NewRequest(method, s.URL+path, nil)
 				must.OK(t, err)
-				req.Header.Set("Authorization", authorization)
+				if header[0] != "" {
+					req.Header.Set(header[0], header[1])
+				}
 				res, err := http.DefaultTransport.RoundTrip(req)
 				must.OK(t, err)
 				must.OK(t, res.Body.Close())

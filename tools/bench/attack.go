@@ -14,7 +14,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,13 +42,12 @@ const (
 	chainSessions = 3        // sessions that are finalized again and again
 	bombs         = 6        // uploads at once that inflate to
 	bombMiB       = 4 << 10  // so many MiB each
-	idleUploads   = 5000     // uploads of which no byte comes, in sessions with
+	idleUploads   = 3750     // uploads of which no byte comes, which is nearly all, in sessions with
 	uploadsEach   = 250      // so many each
 	fatRefs       = 17000    // refs of a session that only takes room
 	claimMost     = 4 << 30  // bytes of the largest upload that only takes room, and
-	claimLeast    = 64 << 20 // of the smallest, which is what is left for the bombs
-	lists         = 4        // loops that list sessions
-	churns        = 2        // loops that terminate uploads and create them again
+	claimLeast    = 64 << 20 // of the smallest
+	roomLeft      = 1 << 30  // that are left for what is really sent
 )
 
 // An attack is a token that does its worst.
@@ -58,20 +60,30 @@ type attack struct {
 	did map[string]int64
 }
 
-// runAttack attacks a server until ctx ends: it says so on stdout once it is at full
-// strength, and at the end how often it did what.
-func runAttack(ctx context.Context, server string, out io.Writer) error {
+// runAttack attacks a server until ctx ends, by loops of these kinds: it says so on
+// stdout once it is at full strength, and at the end how often it did what.
+func runAttack(ctx context.Context, server, kinds string, out io.Writer) error {
 	a := &attack{server: "http://" + server, did: make(map[string]int64),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
-	loops, err := a.prepare(ctx)
-	if err != nil {
-		return err
-	}
 	g, working := errgroup.WithContext(ctx)
+	loops, err := a.prepare(ctx, func(sessions []string) { a.gather(working, g, sessions) })
+	if err != nil {
+		return errors.Join(err, g.Wait())
+	}
 	for _, loop := range loops {
+		if !slices.Contains(strings.Split(kinds, ","), loop.kind) {
+			continue
+		}
 		g.Go(func() error {
 			for working.Err() == nil {
-				if err := loop(working); err != nil && working.Err() == nil {
+				err := loop.do(working)
+				if working.Err() != nil {
+					break
+				}
+				if cut := new(url.Error); errors.As(err, &cut) {
+					a.count("requests cut off")
+					pause(working, time.Second)
+				} else if err != nil {
 					return err
 				}
 			}
@@ -79,15 +91,16 @@ func runAttack(ctx context.Context, server string, out io.Writer) error {
 		})
 	}
 	fmt.Fprintln(out, "ready")
+	<-ctx.Done()
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	return json.NewEncoder(out).Encode(a.did)
 }
 
-// prepare takes all that the token may have, and returns what is then to be done
-// again and again.
-func (a *attack) prepare(ctx context.Context) (loops []func(context.Context) error, err error) {
+// prepare takes all that the token may have, has the crowd come once there are sessions
+// for it, and returns what is then to be done again and again.
+func (a *attack) prepare(ctx context.Context, gather func(sessions []string)) (loops []loop, err error) {
 	chain, err := a.pushChain(ctx)
 	if err != nil {
 		return nil, err
@@ -100,20 +113,26 @@ func (a *attack) prepare(ctx context.Context) (loops []func(context.Context) err
 			return nil, err
 		}
 		kept = append(kept, id)
-		loops = append(loops, func(ctx context.Context) error { return a.publishChain(ctx, chain) })
+		loops = append(loops, loop{"publish", func(ctx context.Context) error { return a.publishChain(ctx, chain) }})
 	}
 	thrown, err := a.throwing(ctx)
 	if err != nil {
 		return nil, err
 	}
 	loops = append(loops, thrown...)
+	asking, err := a.asking(ctx)
+	if err != nil {
+		return nil, err
+	}
+	loops = append(loops, asking...)
 	idle, err := a.openUploads(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for i := range churns {
-		loops = append(loops, func(ctx context.Context) error { return a.churn(ctx, idle[i]) })
+		loops = append(loops, loop{"churn", func(ctx context.Context) error { return a.churn(ctx, idle[i]) }})
 	}
+	gather(idle)
 	if err := errors.Join(a.claimBytes(ctx), a.openSessions(ctx)); err != nil {
 		return nil, err
 	}
@@ -121,9 +140,6 @@ func (a *attack) prepare(ctx context.Context) (loops []func(context.Context) err
 		if _, err := a.ask(ctx, "DELETE", "/api/v1/sessions/"+id, nil); err != nil {
 			return nil, err
 		}
-	}
-	for range lists {
-		loops = append(loops, a.list)
 	}
 	return loops, nil
 }
@@ -216,7 +232,7 @@ func (a *attack) publish(ctx context.Context, id string) error {
 
 // throwing returns loops that send small uploads which inflate to gigabytes and then
 // are something else than their name says.
-func (a *attack) throwing(ctx context.Context) (loops []func(context.Context) error, err error) {
+func (a *attack) throwing(ctx context.Context) (loops []loop, err error) {
 	f := objects.SoundFile("")
 	f.Size, f.Deflated = bombMiB<<20, objects.DeflateZeros(bombMiB)
 	bomb := f.Object().Bytes
@@ -229,7 +245,7 @@ func (a *attack) throwing(ctx context.Context) (loops []func(context.Context) er
 		if _, err := a.ask(ctx, "POST", "/api/v1/sessions/"+id+"/objects", []byte(name+"\n")); err != nil {
 			return nil, err
 		}
-		loops = append(loops, func(ctx context.Context) error { return a.throw(ctx, id, name, bomb) })
+		loops = append(loops, loop{"bomb", func(ctx context.Context) error { return a.throw(ctx, id, name, bomb) }})
 	}
 	return loops, nil
 }
@@ -279,15 +295,6 @@ func (a *attack) openUploads(ctx context.Context) (sessions []string, err error)
 	return sessions, g.Wait()
 }
 
-// churn ends an upload and creates it again.
-func (a *attack) churn(ctx context.Context, id string) error {
-	if _, _, err := a.do(ctx, "DELETE", "/files/"+id+"/p0", nil, nil); err != nil {
-		return err
-	}
-	a.count("uploads created again")
-	return unlessRefused(a.create(ctx, id, "p0", 1, nil))
-}
-
 // claimBytes creates uploads as large as the token may, but for what the others need.
 func (a *attack) claimBytes(ctx context.Context) error {
 	id, err := a.open(ctx, 1, fmt.Sprintf("%064x", 3), "")
@@ -303,24 +310,31 @@ func (a *attack) claimBytes(ctx context.Context) error {
 	if _, err := a.ask(ctx, "POST", "/api/v1/sessions/"+id+"/objects", names.Bytes()); err != nil {
 		return err
 	}
-	made := 0
-	for size := int64(claimMost); size >= claimLeast && made < most; {
-		switch err := a.create(ctx, id, name(made), size, nil); {
+	var made []int64
+	for size := int64(claimMost); size >= claimLeast && len(made) < most; {
+		switch err := a.create(ctx, id, name(len(made)), size, nil); {
 		case errors.Is(err, errRefused):
 			size /= 2
 		case err != nil:
 			return err
 		default:
-			made++
-			a.add("MiB claimed", size>>20)
+			made = append(made, size)
 		}
 	}
-	if made == 0 {
-		return errors.New("nothing could be claimed")
+	for left := int64(0); left < roomLeft; {
+		last := len(made) - 1
+		if last < 0 {
+			return errors.New("hardly anything could be claimed")
+		}
+		if _, _, err := a.do(ctx, "DELETE", "/files/"+id+"/"+name(last), nil, nil); err != nil {
+			return err
+		}
+		left, made = left+made[last], made[:last]
 	}
-	// The last one gives way to the bombs.
-	_, _, err = a.do(ctx, "DELETE", "/files/"+id+"/"+name(made-1), nil, nil)
-	return err
+	for _, size := range made {
+		a.add("MiB claimed", size>>20)
+	}
+	return nil
 }
 
 // openSessions opens sessions of many refs, then of one, until no more may be.
@@ -338,13 +352,6 @@ func (a *attack) openSessions(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// list lists sessions, as many as may be in one answer.
-func (a *attack) list(ctx context.Context) error {
-	_, err := a.ask(ctx, "GET", fmt.Sprint("/api/v1/sessions?limit=", wire.MaxPage), nil)
-	a.count("lists")
-	return err
 }
 
 // open opens a session of new refs at a commit.
@@ -418,13 +425,36 @@ func refusal(what string, status int, answer []byte) error {
 	case status == http.StatusTooManyRequests, status == http.StatusInsufficientStorage:
 		return fmt.Errorf("%s: %w: %s", what, errRefused, answer)
 	}
-	return fmt.Errorf("%s: status %d: %s", what, status, answer)
+	return fmt.Errorf("%s: %w", what, &statusError{status, answer})
+}
+
+// A statusError is an answer that is neither a success nor says that the token has all
+// that it may.
+type statusError struct {
+	status int
+	answer []byte
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.answer) }
+
+// unlessThere is the error of a creation, unless the upload exists.
+func unlessThere(err error) error {
+	var e *statusError
+	if errors.As(err, &e) && e.status == http.StatusConflict {
+		return nil
+	}
+	return err
 }
 
 func (a *attack) do(ctx context.Context, method, path string, body []byte, header http.Header) (status int, answer []byte, err error) {
+	status, answer, _, err = a.exchange(ctx, method, path, body, header)
+	return status, answer, err
+}
+
+func (a *attack) exchange(ctx context.Context, method, path string, body []byte, header http.Header) (status int, answer []byte, answered http.Header, err error) {
 	r, err := http.NewRequestWithContext(ctx, method, a.server+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	if header != nil {
 		r.Header = header
@@ -433,11 +463,11 @@ func (a *attack) do(ctx context.Context, method, path string, body []byte, heade
 	r.Header.Set("Tus-Resumable", "1.0.0")
 	resp, err := a.client.Do(r)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, answer, err
+	return resp.StatusCode, answer, resp.Header, err
 }
 
 func (a *attack) name(prefix string) string { return prefix + strconv.FormatInt(a.salt.Add(1), 10) }

@@ -83,7 +83,7 @@ func (b *bench) startAttack(ctx context.Context, server string) (*runningAttack,
 	if err != nil {
 		return nil, err
 	}
-	a := &runningAttack{cmd: b.command(ctx, self, attackCommand, server)}
+	a := &runningAttack{cmd: b.command(ctx, self, attackCommand, server, b.attack)}
 	a.cmd.Stderr = &a.complaints
 	out, err := a.cmd.StdoutPipe()
 	if err != nil {

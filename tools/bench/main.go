@@ -33,8 +33,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	work := run
-	if len(os.Args) == 3 && os.Args[1] == attackCommand {
-		work = func(ctx context.Context) error { return runAttack(ctx, os.Args[2], os.Stdout) }
+	if len(os.Args) == 4 && os.Args[1] == attackCommand {
+		work = func(ctx context.Context) error { return runAttack(ctx, os.Args[2], os.Args[3], os.Stdout) }
 	}
 	if err := work(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -47,6 +47,7 @@ type bench struct {
 	binary string // ostree-upload
 	folder string // everything but targets is below it
 	rounds int
+	attack string // kinds of loops of the part hostile
 
 	share  *source // a commit of /usr/share
 	large  *source // a commit of /usr/lib, which is larger
@@ -86,6 +87,7 @@ func run(ctx context.Context) (err error) {
 	names := flag.String("parts", "", "only these parts, separated by commas")
 	rounds := flag.Int("rounds", 5, "how often each contender takes its turn")
 	out := flag.String("json", "bin/bench.json", "file for all that was measured")
+	attack := flag.String("attack", strings.Join(attackKinds, ","), "what the hostile token does all the time")
 	keep := flag.String("sources", "", "folder for the repositories that are pushed, to use again")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -99,7 +101,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{binary: binary, folder: folder, rounds: *rounds}
+	b := &bench{binary: binary, folder: folder, rounds: *rounds, attack: *attack}
 	defer func() { err = errors.Join(err, b.cleanUp()) }()
 	if *keep == "" {
 		*keep = b.path("sources")
