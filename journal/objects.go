@@ -72,11 +72,14 @@ func (e *edit) save() error {
 	return e.set.save(e.tx, e.id)
 }
 
-// Add puts objects into the set of an open session, in one transaction, and
+// Add is AddWithin without bounds.
+func (j *Journal) Add(id string, objects []Entry) error { return j.AddWithin(Most{}, id, objects) }
+
+// AddWithin puts objects into the set of an open session, in one transaction, and
 // counts as activity. An object that the set knows takes the new status, but
 // Rejected does not become Missing, and a commitmeta keeps what it has.
-// *StateError unless the session is open.
-func (j *Journal) Add(id string, objects []Entry) error {
+// *StateError unless the session is open, *FullError beyond the bounds.
+func (j *Journal) AddWithin(most Most, id string, objects []Entry) error {
 	for _, o := range objects {
 		if !o.Status.known() {
 			return fmt.Errorf("session %s: object %s: %s is unknown", id, o.Name, o.Status)
@@ -97,6 +100,9 @@ func (j *Journal) Add(id string, objects []Entry) error {
 		}
 		if !e.set.dirty && !e.touched {
 			return errUnchanged
+		}
+		if err := e.checkFull(most); err != nil {
+			return err
 		}
 		return e.save()
 	})

@@ -330,6 +330,90 @@ func TestTrim(t *testing.T) {
 	}
 }
 
+// A set takes objects within the bounds of its session and of its token: beyond them it
+// stays as it was.
+func TestFull(t *testing.T) {
+	j := newJournal(t)
+	first, second := create(t, j), create(t, j)
+	must.OK(t, j.AddWithin(Most{Session: 10, Token: 15}, first, objects(0, 10, Missing)))
+	for _, test := range []struct {
+		id    string
+		most  Most
+		to    int
+		would int64
+		token bool
+	}{
+		{first, Most{Session: 10}, 11, 11, false},
+		{second, Most{Session: 10, Token: 15}, 6, 16, true},
+	} {
+		err := j.AddWithin(test.most, test.id, objects(0, test.to, Missing))
+		if e := new(FullError); !errors.As(err, &e) || e.Would != test.would || (e.Token != "") != test.token {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+	must.OK(t, j.AddWithin(Most{Session: 5}, first, objects(0, 10, Present))) // nothing new
+	must.OK(t, j.AddWithin(Most{Session: 10, Token: 15}, second, objects(0, 5, Missing)))
+	move(t, j, first, Aborted)
+	must.OK(t, j.AddWithin(Most{Token: 15}, second, objects(0, 15, Missing)))
+	if session(t, j, first).Counts.Known != 10 || session(t, j, second).Counts.Known != 15 {
+		t.Error("the counts are wrong")
+	}
+}
+
+// Detached metadata is kept up to a bound, which what is taken back and what replaces
+// another makes room in; what does not fit is rejected.
+func TestFullOfCommitMetas(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	name := func(i int) ostree.Name {
+		return ostree.Name{Checksum: object(i).Checksum, Type: ostree.CommitMeta}
+	}
+	const large = maxCommitMetas / 4
+	send := func(i, size int) Status {
+		t.Helper()
+		must.OK(t, j.Add(id, []Entry{{name(i), Missing}}))
+		up := fmt.Sprint("p", i, "-", size)
+		must.OK(t, j.Record(id, Upload{Name: up, Size: int64(size), Objects: []Result{{Name: name(i), Size: int64(size), CommitMeta: make([]byte, size)}}}))
+		return statusOf(t, j, id, name(i))
+	}
+	for i := range 4 {
+		if got := send(i, large); got != Staged {
+			t.Fatalf("number %d is %s", i, got)
+		}
+	}
+	if got := send(4, 1); got != Rejected {
+		t.Errorf("beyond the bound it is %s", got)
+	}
+	send(0, large-1)
+	if got := send(5, 1); got != Staged {
+		t.Errorf("in the place of another it is %s", got)
+	}
+	must.OK(t, j.Withdraw(id, nil, []ostree.Name{name(1)}))
+	if got := send(6, large); got != Staged {
+		t.Errorf("in the place of what was taken back it is %s", got)
+	}
+}
+
+// The number of uploads that were recorded is known without counting them.
+func TestRecorded(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	want := func(n int64) {
+		t.Helper()
+		if got, err := j.Recorded(id); got != n || err != nil {
+			t.Errorf("%d are recorded, want %d (%v)", got, n, err)
+		}
+	}
+	want(0)
+	for _, name := range []string{"p", "q", "p"} {
+		must.OK(t, j.Record(id, Upload{Name: name}))
+	}
+	want(2)
+	must.OK(t, j.ForgetUpload(id, "p"))
+	must.OK(t, j.ForgetUpload(id, "p"))
+	want(1)
+}
+
 // A client can have any number of objects rejected: so many reasons are kept as a
 // document lists, and the objects count all the same.
 func TestRejectedAreBounded(t *testing.T) {

@@ -129,7 +129,7 @@ func (e *edit) withdraw(name ostree.Name, status Status) error {
 	}
 	e.set.change(ord, status)
 	if name.Type == ostree.CommitMeta {
-		return e.set.commitMeta.Delete(name.Checksum[:])
+		return e.set.deleteCommitMeta(name.Checksum)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -69,13 +70,18 @@ func (e *edit) result(upload string, r Result, counted bool) error {
 	if r.Reason != "" {
 		return e.reject(r, ord, old)
 	}
-	if !counted && old != Staged {
-		e.set.counts.StagedBytes += r.Size
-	}
 	if r.Name.Type == ostree.CommitMeta {
-		if err := e.set.commitMeta.Put(r.Name.Checksum[:], r.CommitMeta); err != nil {
+		fits, err := e.set.putCommitMeta(r.Name.Checksum, r.CommitMeta)
+		if err != nil {
 			return err
 		}
+		if !fits {
+			r.Reason = fmt.Sprintf("the detached metadata of a session may have %d bytes in all", maxCommitMetas)
+			return e.reject(r, ord, old)
+		}
+	}
+	if !counted && old != Staged {
+		e.set.counts.StagedBytes += r.Size
 	}
 	return e.change(r.Name, ord, Staged)
 }
@@ -96,7 +102,7 @@ func (e *edit) reject(r Result, ord uint32, old Status) error {
 func (e *edit) count(up Upload) error {
 	e.set.counts.Received += up.Size
 	size := binary.BigEndian.AppendUint64(nil, uint64(up.Size))
-	return e.set.uploads.Put([]byte(up.Name), size)
+	return errors.Join(count(e.set.uploads, 1), e.set.uploads.Put([]byte(up.Name), size))
 }
 
 // ForgetUpload notes that an upload is gone and may come again under its name:
@@ -115,6 +121,6 @@ func (j *Journal) ForgetUpload(id, name string) error {
 		if uploads.Get([]byte(name)) == nil {
 			return errUnchanged
 		}
-		return uploads.Delete([]byte(name))
+		return errors.Join(count(uploads, -1), uploads.Delete([]byte(name)))
 	})
 }

@@ -124,6 +124,18 @@ func (c *claims) list(session string) []wire.Upload {
 	return list
 }
 
+// count counts the uploads of a token.
+func (c *claims) count(token string) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sessions {
+		if s.token == token {
+			n += len(s.uploads)
+		}
+	}
+	return n
+}
+
 // received sums up the bytes that have come of a session's uploads.
 func (c *claims) received(session string) int64 {
 	c.mu.Lock()

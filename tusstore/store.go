@@ -210,6 +210,9 @@ func (s *Store) Locker() *memorylocker.MemoryLocker { return s.locker }
 // the files, and never goes through HEAD, which would cut a writer off.
 func (s *Store) Uploads(session string) []wire.Upload { return s.claims.list(session) }
 
+// TokenUploads counts the uploads of all sessions of a token that are not done.
+func (s *Store) TokenUploads(token string) int { return s.claims.count(token) }
+
 // Received is how many bytes have come of those uploads.
 func (s *Store) Received(session string) int64 { return s.claims.received(session) }
 

@@ -50,8 +50,7 @@ var errWantsHTTPS = errors.New("the server speaks https, and was asked with http
 // and close at once, so that what they say is often lost. No request is sent over the
 // connection that it tries.
 func (c *Client) explainCut(ctx context.Context, err error) error {
-	cut := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	if !cut || c.transport.reached.Load() || !c.direct() {
+	if !isCut(err) || c.transport.reached.Load() || !c.direct() {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -66,6 +65,11 @@ func (c *Client) explainCut(ctx context.Context, err error) error {
 	}
 	conn.Close()
 	return fmt.Errorf("%w (%w)", errWantsHTTPS, err)
+}
+
+// isCut tells whether a connection was cut.
+func isCut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // direct tells whether requests go to the server's port without a proxy.

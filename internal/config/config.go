@@ -78,6 +78,7 @@ type Limits struct {
 	MinFreeSpace    units.Size // what uploads must leave free on the file system
 	MaxSessions     int        // of one token that have not ended
 	MaxRefs         int        // of one session
+	MaxObjects      int        // that one session names
 }
 
 // Bounds of limits.max-metadata-size: what every libostree pulls, and what the
@@ -104,6 +105,7 @@ func Default() *Config {
 			MinFreeSpace:    1 << 30,
 			MaxSessions:     50,
 			MaxRefs:         20_000,
+			MaxObjects:      5_000_000,
 		},
 	}
 }

@@ -34,7 +34,7 @@ log-format: json
 session-ttl: 24h
 history: 90d
 grace: 5s
-limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0}
+limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0, max-objects: 3000}
 trusted-proxies: [127.0.0.1, "10.0.0.0/8", unix]
 base-path: /some/prefix/
 tokens:
@@ -63,7 +63,7 @@ tokens:
 		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
 		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", Summary: SummaryNever, LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
-		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7},
+		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7, MaxObjects: 3000},
 		Tokens: []token.Token{
 			{Name: "ci", SHA256: hashA,
 				Created: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
@@ -100,7 +100,7 @@ func TestParseFaults(t *testing.T) {
 	token := "tokens:\n- name: a\n  sha256: " + hashA + "\n"
 	for _, tt := range []struct{ text, want string }{
 		{"repos: x", `line 1: unknown key "repos"`},
-		{"limits: {max-objects: 1MiB}", `line 1: unknown key "max-objects"`},
+		{"limits: {max-things: 1MiB}", `line 1: unknown key "max-things"`},
 		{token + "  ref: [x]", `line 4: unknown key "ref"`},
 		{"repo: a\nrepo: b", `already defined at line 1`},
 		{"repo:", "line 1: repo: needs a value"},

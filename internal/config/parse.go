@@ -47,6 +47,7 @@ type fileForm struct {
 		MinFreeSpace    yaml.Node `yaml:"min-free-space"`
 		MaxSessions     yaml.Node `yaml:"max-sessions"`
 		MaxRefs         yaml.Node `yaml:"max-refs"`
+		MaxObjects      yaml.Node `yaml:"max-objects"`
 	} `yaml:"limits"`
 	BasePath       yaml.Node   `yaml:"base-path"`
 	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
@@ -115,6 +116,7 @@ func Parse(text []byte) (*Config, error) {
 	p.size(&form.Limits.MinFreeSpace, "limits.min-free-space", &c.Limits.MinFreeSpace)
 	p.count(&form.Limits.MaxSessions, "limits.max-sessions", &c.Limits.MaxSessions)
 	p.count(&form.Limits.MaxRefs, "limits.max-refs", &c.Limits.MaxRefs)
+	p.count(&form.Limits.MaxObjects, "limits.max-objects", &c.Limits.MaxObjects)
 	parsed(p, &form.BasePath, "base-path", &c.BasePath, parseBasePath)
 	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
 	c.Tokens = p.tokens(form.Tokens)

@@ -158,6 +158,13 @@ var refusals = []refusal{
 		}
 		s.commit("x")
 	}, exit: 3, code: wire.TooLarge, words: []string{"max-session-size", "1048576 bytes"}},
+	{name: "more objects than max-objects", make: func(s *site) {
+		s.limits(func(l *config.Limits) { l.MaxObjects = 20 })
+		for i := range 20 {
+			s.file(string(rune('a'+i)), []byte{byte(i)})
+		}
+		s.commit("x")
+	}, exit: 3, code: wire.TooLarge, words: []string{"max-objects", "more than the 20 that"}},
 	{name: "no space", make: func(s *site) {
 		s.limits(func(l *config.Limits) { l.MinFreeSpace = 1 << 60 })
 		s.commit("x")

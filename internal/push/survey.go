@@ -26,6 +26,7 @@ type survey struct {
 	mode     string // of the server's repository
 	sent     int64  // bytes that all of them take at least, in archive form
 	inflated int64  // only if the session's size is limited
+	objects  int64  // of all of them, also those that the server has
 	refused  []refused
 }
 
@@ -97,8 +98,15 @@ func (r *run) survey(ctx context.Context, moves []wire.Ref, have map[ostree.Chec
 	if err != nil {
 		return err
 	}
-	if err := walk.inBatches(ctx, lookBatch, s.add); err != nil {
+	look := func(names []ostree.Name) error {
+		s.objects += int64(len(names))
+		return s.add(names)
+	}
+	if err := walk.inBatches(ctx, lookBatch, look); err != nil {
 		return &unfitError{r.explain(ctx, err)} // add reads only what is here
+	}
+	if err := s.checkCount(); err != nil {
+		return err
 	}
 	if err := s.refuse(ctx); err != nil {
 		return err
@@ -189,6 +197,23 @@ func (l *look) limit(n ostree.Name, size, most int64, of string) {
 	}
 }
 
+// divided tells whether the moves take several sessions.
+func (s *survey) divided() bool {
+	return fitting(s.moves, s.limits.MaxRefs, s.run.opt.mostBody()) < len(s.moves)
+}
+
+// checkCount refuses a push of more objects than a session may name.
+func (s *survey) checkCount() error {
+	if most := s.limits.MaxObjects; most > 0 && s.objects > most && !s.divided() {
+		return &Error{
+			Exit: ExitRefused, Code: wire.TooLarge,
+			Err:      fmt.Errorf("this push has %d objects, more than the %d that the server takes of a session (max-objects)", s.objects, most),
+			HintText: "nothing was sent; push fewer refs at once or with --depth, or have the limit raised in the server's configuration",
+		}
+	}
+	return nil
+}
+
 // refuse is the error of the first object that was refused and that the server
 // does not have yet.
 func (s *survey) refuse(ctx context.Context) error {
@@ -252,7 +277,7 @@ func (s *survey) checkSum(ctx context.Context, walk source) error {
 // exceeds is the error of objects that are too much for a session or the disk.
 func (s *survey) exceeds() error {
 	most := s.limits.MaxSessionSize
-	if fitting(s.moves, s.limits.MaxRefs, s.run.opt.mostBody()) < len(s.moves) {
+	if s.divided() {
 		most = 0 // several sessions, and each may have as much
 	}
 	if size := max(s.sent, s.inflated); most > 0 && size > most {

@@ -17,6 +17,9 @@ const (
 	idleTime   = 2 * time.Minute  // between two requests
 )
 
+// headerBytes bounds the header of a request, which is read before its token is known.
+const headerBytes = 64 << 10
+
 // answerPart is how much of an answer a client has to take within answerTime.
 const answerPart = 64 << 10
 

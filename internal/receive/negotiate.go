@@ -36,11 +36,30 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.Journal.Add(session.ID, entries); err != nil {
+	if err := s.cfg.Journal.AddWithin(s.most(), session.ID, entries); err != nil {
 		return err
 	}
 	s.event(r, "objects negotiated", "objects", len(names), "lacking", len(lacking), "took", time.Since(r.began))
 	return writeNames(w, r, lacking)
+}
+
+// fullSets is how many sessions with all the objects that one may have a token may have
+// open.
+const fullSets = 2
+
+func (s *Server) most() journal.Most {
+	most := int64(s.cfg.Settings().Limits.MaxObjects)
+	return journal.Most{Session: most, Token: fullSets * most}
+}
+
+// fullProblem is the answer to names beyond those bounds.
+func fullProblem(e *journal.FullError) *wire.Problem {
+	if e.Token == "" {
+		return wire.Errorf(wire.TooLarge, "%v (max-objects)", e).
+			WithHint("push fewer refs at once or with --depth, or have the limit raised in the server's configuration")
+	}
+	return wire.Errorf(wire.Quota, "%v (%d times max-objects)", e, fullSets).
+		WithHint("wait until some are published, or abort those that nobody will finish: ostree-upload sessions --status open")
 }
 
 // waitIngested waits until what has come of the request's session is ingested.

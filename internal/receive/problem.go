@@ -26,11 +26,14 @@ func problemOf(err error) *wire.Problem {
 	var closed *journal.StateError
 	var denied *token.Denied
 	var tooLarge *http.MaxBytesError
+	var full *journal.FullError
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &closed):
 		return closedProblem(closed)
+	case errors.As(err, &full):
+		return fullProblem(full)
 	case errors.As(err, &denied):
 		return wire.Errorf(wire.Forbidden, "%v", denied).WithHint("%s", denied.Next)
 	case errors.Is(err, journal.ErrStopped):

@@ -34,6 +34,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 			MaxPackPayload:  wire.MaxPackPayload,
 			MaxNames:        wire.MaxNames,
 			MaxRefs:         limits.MaxRefs,
+			MaxObjects:      int64(limits.MaxObjects),
 			MaxWindow:       encode.MaxWindow,
 			MaxInflated:     encode.MaxInflated,
 			MaxFrames:       encode.MaxFrames,

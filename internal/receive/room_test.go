@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/tusstore"
 )
 
@@ -44,5 +45,27 @@ func TestCheckRoom(t *testing.T) {
 	}
 	if err := checkRoom("s", &tusstore.Room{Bytes: 10}, 10, 0); err != nil {
 		t.Errorf("with min-free-space: 0: %v", err)
+	}
+}
+
+// A session and its token have bounds of uploads under way, and a session one of all that
+// it has had, which grows with its objects.
+func TestCheckUploads(t *testing.T) {
+	for _, test := range []struct {
+		underway, ofToken int
+		known, recorded   int64
+		code              string
+	}{
+		{maxUploads - 1, maxTokenUploads - 1, 0, spareUploads - 1, ""},
+		{maxUploads, maxUploads, 0, 0, wire.Quota},
+		{0, maxTokenUploads, 0, 0, wire.Quota},
+		{0, 0, 0, spareUploads, wire.TooLarge},
+		{0, 0, 1, spareUploads, ""},
+	} {
+		err := checkUploads(&journal.Session{Counts: journal.Counts{Known: test.known}}, test.underway, test.ofToken, test.recorded)
+		p := new(wire.Problem)
+		if errors.As(err, &p); p.Code() != test.code || (p.HintIs == "") != (test.code == "") {
+			t.Errorf("%+v: %v", test, err)
+		}
 	}
 }

@@ -168,10 +168,6 @@ var http2Bounds = &http.HTTP2Config{
 	WriteByteTimeout:              answerTime,
 }
 
-// maxHeader is how many bytes of a request's header are kept, before its token is known,
-// for each of up to mostConns connections. An ID token has half of them at most.
-const maxHeader = 32 << 10
-
 // http is the HTTP server, whose requests have base for a context.
 func (s *Server) http(base context.Context) *http.Server {
 	return &http.Server{
@@ -180,9 +176,9 @@ func (s *Server) http(base context.Context) *http.Server {
 		ConnState:         s.conns.state,
 		ConnContext:       s.conns.accept,
 		ReadHeaderTimeout: headerTime,
+		MaxHeaderBytes:    headerBytes,
 		ReadTimeout:       bodyTime, // where no handler sets another
 		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          s.errorLog(),
 		HTTP2:             http2Bounds,
 	}

@@ -95,9 +95,13 @@ func (s *Server) createUpload(w http.ResponseWriter, r *request) error {
 	return s.forwardToTus(w, r)
 }
 
-// maxUploads is how many uploads of a session may be under way: each reserves
-// its size on the disk.
-const maxUploads = 256
+// How many uploads there may be: under way, for each reserves its size on the disk, and
+// in all, for each takes a small file until its session has ended.
+const (
+	maxUploads      = 256             // of a session
+	maxTokenUploads = 16 * maxUploads // of all sessions of a token
+	spareUploads    = 10_000          // of a session in all, beside one for each object
+)
 
 // checkSpace refuses an upload for which there is no room: in the session's share,
 // in its token's, or on the disk, before it is full.
@@ -112,9 +116,12 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 	for _, u := range uploads {
 		total += u.Size
 	}
-	if len(uploads) >= maxUploads {
-		return wire.Errorf(wire.Quota, "session %s has %d uploads under way", session.ID, len(uploads)).
-			WithHint("finish or terminate some first")
+	recorded, err := s.cfg.Journal.Recorded(session.ID)
+	if err != nil {
+		return err
+	}
+	if err := checkUploads(session, len(uploads), s.cfg.Store.TokenUploads(session.Token), recorded); err != nil {
+		return err
 	}
 	if limit := int64(limits.MaxSessionSize); limit > 0 && total > limit {
 		return wire.Errorf(wire.TooLarge, "session %s may have %d bytes in all (max-session-size), with this upload it would have %d", session.ID, limit, total)
@@ -130,6 +137,23 @@ func (s *Server) checkSpace(r *request, session *journal.Session) error {
 		return err
 	}
 	return s.checkMinFree(session.ID, length+room.Own)
+}
+
+// checkUploads refuses one upload more of a session that has some under way, as its token
+// has, and others that were recorded.
+func checkUploads(session *journal.Session, underway, ofToken int, recorded int64) error {
+	switch {
+	case underway >= maxUploads:
+		return wire.Errorf(wire.Quota, "session %s has %d uploads under way, and may have no more at once", session.ID, underway).
+			WithHint("finish or terminate some first")
+	case ofToken >= maxTokenUploads:
+		return wire.Errorf(wire.Quota, "the sessions of token %s have %d uploads under way, and may have no more at once", session.Token, ofToken).
+			WithHint("finish or terminate some, or abort their sessions: ostree-upload sessions --status open")
+	case recorded >= session.Counts.Known+spareUploads:
+		return wire.Errorf(wire.TooLarge, "session %s has had %d uploads: one for each of its objects, and %d more", session.ID, recorded, spareUploads).
+			WithHint("send what is lacking in packs, in a new session")
+	}
+	return nil
 }
 
 // checkReserved refuses an upload beyond what the uploads of a token may have

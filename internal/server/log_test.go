@@ -281,13 +281,3 @@ func TestLogOfLongValues(t *testing.T) {
 		}
 	}
 }
-
-// Before its token is known, a client makes the server keep no header of any size. The
-// longest ID token that is taken fits.
-func TestHeaderIsBounded(t *testing.T) {
-	settings := config.Default()
-	address, _ := newEventLog().serve(t, filepath.Join(t.TempDir(), "prod"), func() *config.Config { return settings })
-	c := ts.NewClient(t, address, "")
-	c.Want(401, "GET", "/api/v1/info", nil, "Authorization", "Bearer "+strings.Repeat("a", 16<<10))
-	c.Want(431, "GET", "/api/v1/info", nil, "X", strings.Repeat("a", 40<<10))
-}

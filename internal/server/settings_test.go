@@ -238,6 +238,11 @@ var settings = map[string]setting{
 	"limits.min-free-space":   {"limits", "{min-free-space: 1000TB}", func(h *host) string { return fmt.Sprint(h.openMany(1)) }},
 	"limits.max-sessions":     {"limits", "{max-sessions: 1}", func(h *host) string { return fmt.Sprint(h.openMany(1), h.openMany(1)) }},
 	"limits.max-refs":         {"limits", "{max-refs: 2}", func(h *host) string { return fmt.Sprint(h.openMany(3)) }},
+	"limits.max-objects": {"limits", "{max-objects: 2}", func(h *host) string {
+		s := h.client().Open(wire.Ref{Ref: "named", New: h.commits[0].String()})
+		names := ts.Objects(h.t, h.build, h.commits[0])
+		return fmt.Sprint(h.client().Do("POST", "/api/v1/sessions/"+s.ID+"/objects", wire.FormatNames(names)).Status)
+	}},
 	"oidc": {"oidc", "", func(h *host) string {
 		job := ts.NewClient(h.t, "http://"+h.address, h.issuer.Sign(h.issuer.Job("https://repo.example.org")))
 		return fmt.Sprint(job.Do("GET", "/api/v1/info", nil).Status)

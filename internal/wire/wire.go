@@ -188,7 +188,8 @@ type InfoLimits struct {
 	MaxPack         int64 `json:"max-pack"`
 	MaxPackPayload  int64 `json:"max-pack-payload"`
 	MaxNames        int   `json:"max-names"`
-	MaxRefs         int   `json:"max-refs"` // of one session
+	MaxRefs         int   `json:"max-refs"`    // of one session
+	MaxObjects      int64 `json:"max-objects"` // that one session names
 	// Of packs of the second kind; see package encode.
 	MaxWindow   int64 `json:"max-window,omitempty"`
 	MaxInflated int64 `json:"max-inflated,omitempty"`
