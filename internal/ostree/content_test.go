@@ -63,7 +63,7 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// longest is the file with the most content.
+// longest is the file that is stored with the most bytes.
 func longest(t *testing.T, r *Repo) (n Name) {
 	t.Helper()
 	most := int64(-1)
@@ -73,8 +73,8 @@ func longest(t *testing.T, r *Repo) (n Name) {
 		}
 		c, err := r.Content(t.Context(), m)
 		must.OK(t, err)
-		if c.Size > most {
-			n, most = m, c.Size
+		if c.Stored > most {
+			n, most = m, c.Stored
 		}
 	}
 	return n
