@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package push
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/encode"
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// An item is an object that the server lacks.
+type item struct {
+	name   ostree.Name
+	origin origin // of none, if there is none
+	size   int64  // of its file here
+	number int    // in the order of the walk
+}
+
+// An encoded is a pack of the second kind, ready to be sent.
+type encoded struct {
+	pack  []byte
+	names []ostree.Name
+	ways  ways // what it has
+}
+
+// A pool holds what is to be sent between those who find it, encoders and uploaders.
+//
+// Encoders take from its front, where most is saved: files with an older version, the
+// largest folder first, and then the others as they were found. Uploaders take packs that
+// are ready and, if there is none and the link is not to wait, an item from the back, to
+// send it in archive form.
+type pool struct {
+	encoding string // archive, zstd, delta or auto
+	most     int    // items
+
+	mu       sync.Mutex
+	changed  *sync.Cond
+	items    []item
+	sorted   bool
+	closed   bool // no more items come from outside
+	plain    []item
+	ready    []*encoded
+	bytes    int // of ready
+	encoders int // that are at work on something
+	found    int
+	rate     rate
+}
+
+// How much a pool holds.
+const (
+	poolItems = 65_536  // where items are sorted
+	readyMost = 8 << 20 // bytes of packs that wait for an uploader
+)
+
+// Auto is the encoding that is chosen as the link is, next to the server's.
+const Auto = "auto"
+
+func newPool(encoding string, rate rate) *pool {
+	p := &pool{encoding: encoding, most: poolItems, rate: rate}
+	if encoding == encode.NameArchive {
+		p.most = lackingQueue
+	}
+	p.changed = sync.NewCond(&p.mu)
+	return p
+}
+
+// wake has a wait end with ctx.
+func (p *pool) wake(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.changed.Broadcast()
+	})
+}
+
+// add adds an item, and waits while there are too many.
+func (p *pool) add(ctx context.Context, i item) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.wake(ctx)()
+	for len(p.items) >= p.most && ctx.Err() == nil {
+		p.changed.Wait()
+	}
+	p.found++
+	i.number = p.found
+	p.items = append(p.items, i)
+	p.sorted = false
+	p.changed.Broadcast()
+	return ctx.Err()
+}
+
+// close says that no more items come.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.changed.Broadcast()
+}
+
+// encodes tells whether encoders are to work: always if an encoding is asked for, and
+// else while the link takes less than they do.
+func (p *pool) encodes() bool {
+	switch p.encoding {
+	case encode.NameArchive:
+		return false
+	case Auto:
+		return p.rate.slow()
+	}
+	return true
+}
+
+// take gives an uploader what is next: a pack that is ready, or an item for archive form.
+// It is false once there is nothing more, or ctx has ended.
+func (p *pool) take(ctx context.Context) (pack *encoded, one item, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.wake(ctx)()
+	for ctx.Err() == nil {
+		switch {
+		case len(p.ready) > 0:
+			pack = p.ready[0]
+			p.ready = p.ready[1:]
+			p.bytes -= len(pack.pack)
+			p.changed.Broadcast()
+			return pack, item{}, true
+		case len(p.plain) > 0:
+			one = p.plain[0]
+			p.plain = p.plain[1:]
+			return nil, one, true
+		case len(p.items) > 0 && p.goesPlain():
+			return nil, p.takePlain(), true
+		case p.closed && len(p.items) == 0 && p.encoders == 0:
+			return nil, item{}, false
+		}
+		p.changed.Wait()
+	}
+	return nil, item{}, false
+}
+
+// goesPlain tells whether the next item is better sent as it is now than encoded later.
+func (p *pool) goesPlain() bool {
+	switch {
+	case p.encoding == encode.NameArchive:
+		return true
+	case p.encoding != Auto:
+		return false
+	case !p.encodes():
+		return true
+	}
+	// The encoders are at work, and will be at the large ones before those are sent.
+	p.sort()
+	return p.items[len(p.items)-1].size <= p.rate.second()
+}
+
+func (p *pool) takePlain() item {
+	defer p.changed.Broadcast()
+	if !p.encodes() { // in the order of the walk, as files lie on the disk
+		one := p.items[0]
+		p.items = p.items[1:]
+		return one
+	}
+	p.sort()
+	last := len(p.items) - 1
+	one := p.items[last]
+	p.items = p.items[:last]
+	return one
+}
+
+// batch gives an encoder what is next, the first of a pack or more for it: an item and
+// those that are very like it, such as a program and its twin, which are to be in one
+// pack. There is none once all are taken, or ctx has ended.
+func (p *pool) batch(ctx context.Context, first bool) []item {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.wake(ctx)()
+	for first && ctx.Err() == nil && (len(p.items) == 0 && !p.closed || len(p.items) > 0 && !p.mayBegin()) {
+		p.changed.Wait()
+	}
+	if ctx.Err() != nil || len(p.items) == 0 {
+		return nil
+	}
+	p.sort()
+	n := 1
+	for n < min(len(p.items), twinsMost) && p.items[n].twin(p.items[n-1]) {
+		n++
+	}
+	batch := slices.Clone(p.items[:n])
+	p.items = p.items[n:]
+	if first {
+		p.encoders++
+	}
+	p.changed.Broadcast()
+	return batch
+}
+
+// twinsMost is how many items that are alike go to one encoder.
+const twinsMost = 8
+
+// twin tells whether an item is probably much like the one before it.
+func (i item) twin(before item) bool {
+	return !i.origin.none && !before.origin.none && i.origin.folder == before.origin.folder && i.size > twinLeast && i.size > before.size/100*95
+}
+
+// twinLeast is the size below which nothing is lost by sending twins apart.
+const twinLeast = 256 << 10
+
+func (p *pool) mayBegin() bool { return p.encodes() && p.bytes < readyMost }
+
+// done says that an encoder has made a pack, or none, and gives items back that have to go
+// in archive form.
+func (p *pool) done(pack *encoded, plain []item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.encoders--
+	if pack != nil {
+		p.ready = append(p.ready, pack)
+		p.bytes += len(pack.pack)
+	}
+	p.plain = append(p.plain, plain...)
+	p.changed.Broadcast()
+}
+
+// sort puts what saves most to the front.
+func (p *pool) sort() {
+	if p.sorted {
+		return
+	}
+	largest := map[uint32]int64{}
+	for _, i := range p.items {
+		if !i.origin.none {
+			largest[i.origin.folder] = max(largest[i.origin.folder], i.size)
+		}
+	}
+	slices.SortFunc(p.items, func(a, b item) int {
+		switch {
+		case a.origin.none != b.origin.none:
+			return cmp.Compare(boolean(a.origin.none), boolean(b.origin.none))
+		case a.origin.none:
+			return cmp.Compare(a.number, b.number)
+		case a.origin.folder != b.origin.folder:
+			return cmp.Or(cmp.Compare(largest[b.origin.folder], largest[a.origin.folder]), cmp.Compare(a.origin.folder, b.origin.folder))
+		}
+		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.number, b.number))
+	})
+	p.sorted = true
+}
+
+func boolean(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// A rate tells how fast the link and the encoders are. It is asked often, by everyone.
+type rate interface {
+	slow() bool    // the link is slower than the encoders
+	second() int64 // bytes that it takes in a second
+}
+
+// tick wakes those who wait in a pool now and then, as the link may have changed.
+func (p *pool) tick(ctx context.Context) {
+	t := time.NewTicker(100 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			p.mu.Lock()
+			p.changed.Broadcast()
+			p.mu.Unlock()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
