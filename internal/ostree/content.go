@@ -122,9 +122,8 @@ func (s *contentReader) Read(p []byte) (int, error) {
 	if err == nil || s.done {
 		return n, err
 	}
-	var failed *flate.ReadError
 	switch corrupt := flate.CorruptInputError(0); {
-	case errors.As(err, &corrupt), errors.As(err, &failed), err == io.ErrUnexpectedEOF:
+	case errors.As(err, &corrupt), err == io.ErrUnexpectedEOF:
 		return n, s.bad()
 	case err != io.EOF:
 		return n, fmt.Errorf("object %s: %w", s.content.Name, err)

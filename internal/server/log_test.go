@@ -269,3 +269,15 @@ func TestLogOfFlood(t *testing.T) {
 		t.Errorf("%d lines for the request of a token", n)
 	}
 }
+
+// No line repeats all of what a stranger sent, such as a method of many bytes.
+func TestLogOfLongValues(t *testing.T) {
+	long := strings.Repeat("é", 1<<19)
+	for _, format := range []string{config.LogText, config.LogJSON} {
+		var b strings.Builder
+		server.NewLog(&b, format, slog.LevelInfo).Warn("refused", "method", long, "err", fmt.Errorf("%s: %w", long, os.ErrInvalid), "remote", "192.0.2.1")
+		if line := b.String(); len(line) > 5000 || !strings.Contains(line, "éé…") || !strings.Contains(line, "192.0.2.1") {
+			t.Errorf("%s: %d bytes: %.200s", format, len(line), line)
+		}
+	}
+}
