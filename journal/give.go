@@ -9,18 +9,22 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Give records that a session belongs to the token of this name from now on. Giving it
-// to the one that has it changes nothing.
-func (j *Journal) Give(id, token string) (s Session, err error) {
+// Give records that a session of one token belongs to another from now on, by their
+// names. Giving it to the one that has it changes nothing. One that is a third one's by
+// now is not found: of two that would have it, the first gets it.
+func (j *Journal) Give(id, from, token string) (s Session, err error) {
 	err = j.update(func(tx *bbolt.Tx) error {
 		var r record
 		if r, s, err = readWhole(tx, id); err != nil {
 			return err
 		}
-		if r.Token == token {
+		switch r.Token {
+		case token:
 			return errUnchanged
+		case from:
+			return give(tx, id, &r, &s, token)
 		}
-		return give(tx, id, &r, &s, token)
+		return ErrNotFound
 	})
 	return s, err
 }

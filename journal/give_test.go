@@ -15,13 +15,18 @@ func TestGive(t *testing.T) {
 	id := create(t, j)
 	before := session(t, j, id)
 	for range 2 {
-		got, err := j.Give(id, "new")
+		got, err := j.Give(id, before.Token, "new")
 		must.OK(t, err)
 		if now := session(t, j, id); got.Token != "new" || now.Token != "new" || now.State != before.State || !now.Updated.Equal(before.Updated) {
 			t.Errorf("%+v, and the journal has %+v", got, now)
 		}
 	}
-	if _, err := j.Give("aaaabbbbccccdddd", "new"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("%v", err)
+	for _, id := range []string{"aaaabbbbccccdddd", id} { // there is none, and it is another's
+		if _, err := j.Give(id, before.Token, "late"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+	}
+	if now := session(t, j, id); now.Token != "new" {
+		t.Errorf("it is of %s", now.Token)
 	}
 }

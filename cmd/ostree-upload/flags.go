@@ -56,7 +56,8 @@ func (f *serverFlags) server(ctx context.Context) (client.Options, error) {
 // again are the flags to repeat when a command is given again for the same server,
 // besides its address.
 func (f *serverFlags) again() (flags []string) {
-	for _, flag := range [][2]string{{"--token-file", f.TokenFile}, {"--token-command", f.TokenCommand}, {"--audience", f.Audience}, {"--ca-file", f.CAFile}, {"--client-cert", f.ClientCert}, {"--client-key", f.ClientKey}} {
+	flags = f.tokenFlags.again()
+	for _, flag := range [][2]string{{"--ca-file", f.CAFile}, {"--client-cert", f.ClientCert}, {"--client-key", f.ClientKey}} {
 		if flag[1] != "" {
 			flags = append(flags, flag[0], flag[1])
 		}

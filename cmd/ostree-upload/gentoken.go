@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/units"
 )
@@ -63,7 +64,7 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 		did = "replaced token %s in"
 	}
 	if _, err := fmt.Fprintln(app.Stdout, plaintext); err != nil {
-		return fmt.Errorf("print the token: %w", err)
+		return hint.Add(fmt.Errorf("print the token: %w", err), "nobody knows it now; make another: ostree-upload gentoken --config %s --replace --name %s", c.Config, token.Name)
 	}
 	fmt.Fprintf(app.Stderr, did+" %s (%s); it cannot be shown again\n", token.Name, c.Config, inWords(token))
 	for _, earlier := range token.Previous {

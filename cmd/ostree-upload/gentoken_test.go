@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -65,5 +66,21 @@ func TestGentokenRefuses(t *testing.T) {
 		if exit != 0 && stdout.Len() > 0 {
 			t.Errorf("%q: stdout %q", tt.args, stdout.String())
 		}
+	}
+}
+
+// TestGentokenUnseen pins what to do about a token that is in the file and that nobody
+// could read.
+func TestGentokenUnseen(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("there is no /dev/full")
+	}
+	defer full.Close()
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	var stderr strings.Builder
+	exit := run([]string{"gentoken", "-c", path, "--name", "ci"}, full, &stderr)
+	if exit != 1 || !strings.Contains(stderr.String(), "hint: nobody knows it now; make another: ostree-upload gentoken --config "+path+" --replace --name ci\n") {
+		t.Errorf("exit %d, stderr %q", exit, stderr.String())
 	}
 }

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/push"
@@ -22,6 +24,9 @@ import (
 // firstContact is how long to try a server that has never answered, unless
 // --retry-for is given: a mistyped address should not take minutes.
 const firstContact = 20 * time.Second
+
+// softMemory is from where on the collector works harder.
+const softMemory = 200 << 20
 
 // PushCmd copies commits to the server and has them published.
 type PushCmd struct {
@@ -38,6 +43,8 @@ type PushCmd struct {
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
 	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
 	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	Encoding  string          `enum:"auto,archive,zstd,delta" default:"auto" help:"How objects travel: archive, zstd (compressed together), delta (the same, and as differences from what the server has), or auto (as the link is)."`
+	Encoders  int             `placeholder:"N" help:"Objects encoded at once, each with some 100 MiB of memory (default: the number of processors)."`
 	LimitRate *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
 	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
 	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
@@ -80,6 +87,9 @@ func failedResult(err error) *push.Result {
 
 // push pushes and shows how far it is.
 func (c *PushCmd) push(ctx context.Context, app *App, opt push.Options) (*push.Result, error) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemory) // encoders have large buffers, beside which garbage need not pile up
+	}
 	opt.Progress = new(push.Progress)
 	shown, stop := showProgress(app, opt.Progress)
 	defer stop()
@@ -102,7 +112,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
 		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun,
-		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize),
+		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
 	if c.LimitRate != nil {
@@ -142,6 +152,8 @@ func (c *PushCmd) check() error {
 		return usage("--chunk-size %s: give 64KiB to 64MiB; each of --jobs takes that much memory", c.ChunkSize)
 	case c.LimitRate != nil && *c.LimitRate < 1000:
 		return usage("--limit-rate %s: give at least 1kB, or leave it out for no limit", c.LimitRate)
+	case c.Encoders < 0 || c.Encoders > 64:
+		return usage("--encoders %d: give 1 to 64, or leave it out for the number of processors", c.Encoders)
 	case c.Resume != nil && *c.Resume == "":
 		return usage("--resume needs a session")
 	case slices.Contains(c.refs(), ""):
@@ -172,6 +184,12 @@ func (c *PushCmd) resuming() (flags []string) {
 	}
 	if c.ChunkSize != push.DefaultChunk {
 		flags = append(flags, fmt.Sprintf("--chunk-size=%s", c.ChunkSize))
+	}
+	if c.Encoding != push.Auto {
+		flags = append(flags, "--encoding="+c.Encoding)
+	}
+	if c.Encoders > 0 {
+		flags = append(flags, fmt.Sprintf("--encoders=%d", c.Encoders))
 	}
 	if c.LimitRate != nil {
 		flags = append(flags, fmt.Sprintf("--limit-rate=%s", c.LimitRate))
@@ -216,8 +234,8 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	if len(r.Sessions) > 1 {
 		session = fmt.Sprintf("%d sessions", len(r.Sessions))
 	}
-	sent := fmt.Sprintf("%s, %s sent, %s",
-		units.Count(r.ObjectsSent, "object", "objects"), units.Amount(r.BytesSent), session)
+	sent := fmt.Sprintf("%s, %s sent%s, %s",
+		units.Count(r.ObjectsSent, "object", "objects"), units.Amount(r.BytesSent), saved(r), session)
 	if len(r.Refs) == 1 {
 		fmt.Fprintf(app.Stdout, "published %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
 		return
@@ -226,6 +244,20 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 		fmt.Fprintf(app.Stdout, "published %s %s\n", page.Printable(ref.Ref), page.Printable(ref.New))
 	}
 	fmt.Fprintf(app.Stdout, "%d refs: %s\n", len(r.Refs), sent)
+}
+
+// saved says how many bytes other encodings than archive form have saved.
+func saved(r *push.Result) string {
+	if r.BytesSaved <= 0 {
+		return ""
+	}
+	var each []string
+	for _, way := range []struct{ name, text string }{{encode.NameDelta, "differences"}, {encode.NameZstd, "shared compression"}} {
+		if w := r.Encodings[way.name]; w.Archive > w.Bytes {
+			each = append(each, way.text+" "+units.Amount(w.Archive-w.Bytes))
+		}
+	}
+	return fmt.Sprintf(" of %s (saved: %s)", units.Amount(r.BytesSent+r.BytesSaved), strings.Join(each, ", "))
 }
 
 // warn prints what a person should know of a push although it succeeded.

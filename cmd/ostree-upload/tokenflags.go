@@ -40,10 +40,11 @@ func (f *tokenFlags) get(ctx context.Context, address string) (token string, sou
 
 // An origin of a token is a flag or, where kong has found its value, a variable.
 type origin struct {
-	flag, env string
-	value     string // "" if it is not given
-	source    client.TokenSource
-	github    bool // the source is GitHub
+	flag   string
+	env    string // "" if it is the flag that was given
+	value  string // "" if it is not given
+	source client.TokenSource
+	github bool // the source is GitHub
 }
 
 // origin is where the token comes from: a flag before a variable, and what is made for
@@ -61,6 +62,7 @@ func (f *tokenFlags) origin() (origin, error) {
 		case o.env != "" && o.value == os.Getenv(o.env):
 			variables = append(variables, o)
 		default:
+			o.env = ""
 			flags = append(flags, o)
 		}
 	}
@@ -74,6 +76,17 @@ func (f *tokenFlags) origin() (origin, error) {
 	}
 	given := os.Getenv("OSTREE_UPLOAD_ID_TOKEN")
 	return origin{value: given, github: given == "" && os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != ""}, nil
+}
+
+// again is the flag to repeat for the same token. The token itself is no part of a command
+// that is printed, nor is a command of a variable, as CIs hide what is in these: it is
+// found there again.
+func (f *tokenFlags) again() []string {
+	from, err := f.origin()
+	if err != nil || from.flag == "" || from.flag == "--token" || from.flag == "--token-command" && from.env != "" {
+		return nil
+	}
+	return []string{from.flag, from.value}
 }
 
 // idToken is GitHub as the source of ID tokens for the server at an address.

@@ -49,7 +49,7 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
 	used, err := lastUse(settings.StateFolder())
-	list := page.TokenList{Tokens: make([]page.Token, len(settings.Tokens))}
+	list := page.TokenList{Tokens: make([]page.Token, len(settings.Tokens)), OIDC: make([]page.Trust, len(settings.OIDC))}
 	if err != nil {
 		list.Unknown = err.Error()
 		fmt.Fprintf(app.Stderr, "it is not known when tokens were last used: %s\n", page.Text(err.Error()))
@@ -57,6 +57,9 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	now := time.Now()
 	for i := range settings.Tokens {
 		list.Tokens[i] = shown(&settings.Tokens[i], used, now)
+	}
+	for i, t := range settings.OIDC {
+		list.OIDC[i] = page.Trust{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Issuer: t.Issuer, LastUse: unlessZero(used[t.Name])}
 	}
 	text := page.Tokens(list, now)
 	if c.JSON {

@@ -43,6 +43,9 @@ func parseAddress(given string) (a address, err error) {
 	if strings.Contains(u.User.Username(), ":") {
 		return a, fmt.Errorf("the user in the address of the server at %s has a colon, which no login can have (RFC 7617)", u.Host)
 	}
+	if strings.EqualFold(u.Hostname(), "localhost") { // which no proxy may be asked for
+		u.Host = strings.ToLower(u.Host)
+	}
 	a.login, u.User = u.User, nil
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	a.name, a.url = u.String(), u

@@ -3,6 +3,7 @@
 package client
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,13 +73,14 @@ func (e *answerError) interrupted() bool {
 func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 	b, _ := io.ReadAll(io.LimitReader(res.Body, maxProblem)) // what came of it is enough
 	e := &answerError{header: res.Header, after: retryAfter(res.Header, time.Now()), text: string(b)}
+	var p wire.Problem
 	if mediaType(res.Header) == wire.ProblemType {
-		var p wire.Problem
-		err := json.Unmarshal(b, &p)
 		if req.Method == http.MethodHead { // which has no body
-			p, err = headProblem(req, res), nil
+			p = headProblem(req, res)
+		} else if json.Unmarshal(b, &p) != nil {
+			p = wire.Problem{}
 		}
-		if err == nil {
+		if p.Code() != "" {
 			t.reached.Store(true)
 			p.Status = res.StatusCode
 			p.Request = t.requestOf(p.Request, res)
@@ -90,6 +92,9 @@ func (t *transport) answer(req *http.Request, res *http.Response) *answerError {
 		}
 	}
 	t.explainForeign(e, req, res)
+	if said := cmp.Or(p.Detail, p.Title); said != "" {
+		e.problem.Detail += fmt.Sprintf(", %.200q", said)
+	}
 	return e
 }
 

@@ -83,6 +83,30 @@ func TestForeignAnswers(t *testing.T) {
 	}
 }
 
+// API gateways answer with documents of the same media type (RFC 9457). They are named
+// as a proxy's, with what they say, and with no request of our server's log.
+func TestProblemOfAProxy(t *testing.T) {
+	for body, says := range map[string]string{
+		`{"type":"https://gateway.example/limit","title":"denied","status":403,"detail":"rule 17"}`: "rule 17",
+		`{"title":"denied by rule 17"}`:                         "denied by rule 17",
+		`{"type":"urn:ostree-upload:"}`:                         "403 Forbidden",
+		`{"detail":"` + strings.Repeat("rule 17 ", 1000) + `"}`: "rule 17",
+	} {
+		_, client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", wire.ProblemType)
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, body)
+		})
+		_, err := client.Info(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "a proxy or another server") || !strings.Contains(err.Error(), says) || len(err.Error()) > 500 {
+			t.Errorf("%s: %v", body, err)
+		}
+		if RequestOf(err) != "" || client.Reached() || KindOf(err) != Temporary {
+			t.Errorf("%s: taken for the server's, request %q", body, RequestOf(err))
+		}
+	}
+}
+
 // No call takes a page for a success, also one that needs no body of the answer.
 func TestNoCallTakesAPage(t *testing.T) {
 	_, c := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>log in first</html>") })

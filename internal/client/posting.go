@@ -29,7 +29,7 @@ func (t *transport) sendPosting(req *http.Request, token string) (*http.Response
 	}
 	res, second := t.sendExpecting(posted(again), token)
 	older := Code(second) != "" && Status(second) == http.StatusMethodNotAllowed // a server that does not know the header
-	if older || refusesMethod(second) {
+	if older || refusesMethod(second) && !isHeadCut(second) {
 		return nil, err
 	}
 	if second == nil || Code(second) != "" {
@@ -43,7 +43,7 @@ func (t *transport) sendPosting(req *http.Request, token string) (*http.Response
 func refusesMethod(err error) bool {
 	var answer *answerError
 	if !errors.As(err, &answer) {
-		return errors.Is(err, ErrBadAnswer)
+		return errors.Is(err, ErrBadAnswer) || isHeadCut(err)
 	}
 	if !answer.foreign() || answer.interrupted() {
 		return false
@@ -56,6 +56,14 @@ func refusesMethod(err error) bool {
 		return status < 400
 	}
 }
+
+// A headCutError is of a connection that was cut when it had brought the header of a
+// request, whose body nobody had asked for: firewalls do so that do not like the method.
+type headCutError struct{ error }
+
+func (e headCutError) Unwrap() error { return e.error }
+
+func isHeadCut(err error) bool { return errors.As(err, new(headCutError)) }
 
 // posted is req as a POST that stands for it.
 func posted(req *http.Request) *http.Request {

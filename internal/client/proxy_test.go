@@ -124,6 +124,7 @@ func TestWhichProxy(t *testing.T) {
 		{"https://repo.example.org:8443", []string{"ALL_PROXY", "a", "NO_PROXY", "repo.example.org:443"}, "proxy http://a (ALL_PROXY)"},
 		{"https://10.1.2.3", []string{"ALL_PROXY", "a", "NO_PROXY", "10.0.0.0/8"}, ""},
 		{"https://localhost:8443", []string{"ALL_PROXY", "a"}, ""},
+		{"https://LOCALHOST:8443", []string{"ALL_PROXY", "a"}, ""},
 		{"https://127.0.0.1", []string{"ALL_PROXY", "a"}, ""},
 		{"unix:/run/x.sock", []string{"ALL_PROXY", "a"}, ""},
 	} {

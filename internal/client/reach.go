@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +26,7 @@ func networkHint(err error) (text string, lasting bool) {
 	var certificate *certificateError
 	var record tls.RecordHeaderError
 	var dns *net.DNSError
+	var op *net.OpError
 	switch {
 	case errors.Is(err, errWantsHTTPS):
 		return "use the --address with https://", true
@@ -32,6 +34,8 @@ func networkHint(err error) (text string, lasting bool) {
 		return certificate.hint, true
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "nothing there speaks HTTPS: is it an http:// address?", true
+	case errors.As(err, &op) && op.Net == "unix" && errors.Is(err, fs.ErrPermission):
+		return "the socket is for its owner and its group: have this user put into the group, or see who may reach its folder", false
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "is the address right? this machine finds no host of that name", false
 	}
@@ -46,8 +50,7 @@ var errWantsHTTPS = errors.New("the server speaks https, and was asked with http
 // and close at once, so that what they say is often lost. No request is sent over the
 // connection that it tries.
 func (c *Client) explainCut(ctx context.Context, err error) error {
-	cut := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	if !cut || c.transport.reached.Load() || !c.direct() {
+	if !isCut(err) || c.transport.reached.Load() || !c.direct() {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -62,6 +65,11 @@ func (c *Client) explainCut(ctx context.Context, err error) error {
 	}
 	conn.Close()
 	return fmt.Errorf("%w (%w)", errWantsHTTPS, err)
+}
+
+// isCut tells whether a connection was cut.
+func isCut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // direct tells whether requests go to the server's port without a proxy.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ func TestPlainHTTPToAnotherMachine(t *testing.T) {
 	for address, refused := range map[string]bool{
 		"http://localhost:8080": false, "http://127.0.0.1": false, "http://127.3.2.1:1": false, "http://[::1]:8080/below": false,
 		"http://[::ffff:127.0.0.1]": false, "https://repo.example.org": false, "unix:/run/x.sock": false,
+		"http://LocalHost:8080":   false,
 		"http://repo.example.org": true, "http://localhost.example.org": true, "http://127.0.0.1.example.org:80": true,
 		"http://10.0.0.1": true, "http://[fe80::1]": true, "http://0.0.0.0": true, "http://example.localhost": true,
 	} {
@@ -243,6 +245,10 @@ func TestUnixSocket(t *testing.T) {
 	must.OK(t, err)
 	if _, err := c.Info(t.Context()); KindOf(err) != Temporary || !strings.Contains(err.Error(), "cannot reach unix:"+path) {
 		t.Errorf("%v", err)
+	}
+	denied := &networkError{"unix:" + path, nil, &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}}
+	if !strings.Contains(denied.Hint(), "group") || KindOf(denied) != Temporary { // root, who runs tests, is denied nothing
+		t.Errorf("hint %q of %v", denied.Hint(), denied)
 	}
 	for _, address := range []string{"unix:", "unix:s", "unix://host/s", "unix:@abstract", "unix:/s/", "unix:/" + strings.Repeat("a", 107), "unix:/s?a"} {
 		if _, err := New(address, ""); KindOf(err) != Usage || !strings.Contains(err.Error(), "unix") {

@@ -18,6 +18,7 @@ import (
 const (
 	commandTime = time.Minute
 	mostPrinted = 64 << 10 // bytes of each of its outputs that are kept
+	mostSaid    = 1000     // bytes of its stderr that an error repeats
 )
 
 // TokenCommand gets the token that a command prints, in its first line. A shell runs the
@@ -61,7 +62,10 @@ func runForToken(ctx context.Context, command string) (string, error) {
 // failedCommand is the error of a command, with what that said about it.
 func failedCommand(err error, said string) error {
 	text := fmt.Sprintf("the token command failed: %v", err)
-	if said = strings.TrimSpace(said); said != "" {
+	if said = strings.TrimSpace(said); len(said) > mostSaid {
+		said = said[:mostSaid] + "..."
+	}
+	if said != "" {
 		text += ": " + said
 	}
 	exit := new(exec.ExitError)

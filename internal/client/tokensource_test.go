@@ -69,6 +69,8 @@ func TestTokenCommand(t *testing.T) {
 			gets(t, TokenCommand(command), want.token, want.words, want.kind)
 			if _, err := TokenCommand(command)(t.Context()); err != nil && strings.Contains(err.Error(), "SECRET") {
 				t.Error("the error repeats what may be a token")
+			} else if err != nil && len(err.Error()) > mostSaid+100 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
 		})
 	}

@@ -150,6 +150,9 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 		if err = watch.end(err); errors.Is(err, errStalled) {
 			t.CloseIdleConnections() // as dead as this one, most likely
 		}
+		if expect && !asked.Load() && isCut(err) {
+			err = headCutError{err}
+		}
 		return nil, t.secure.explain(err)
 	}
 	if err := t.judge(req, res); err != nil {

@@ -10,8 +10,10 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/token"
 )
 
@@ -144,6 +146,37 @@ func TestAddTokenFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := AddToken(link, token); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+			t.Error(err)
+		}
+	})
+	t.Run("no pipe and no device", func(t *testing.T) {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{pipe, "/dev/null"} {
+			if err := checkKind(path); err == nil || !strings.Contains(err.Error(), path+" is not a file") {
+				t.Error(path, err)
+			}
+		}
+		if err := AddToken(pipe, token); err == nil || hint.Of(err) == "" {
+			t.Error(err)
+		}
+	})
+	t.Run("another holds the lock", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		write(t, path, "", 0o600)
+		held, _, err := openLocked(path, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := lock(f, 0); err == nil || !strings.Contains(err.Error(), "another process has locked "+path) {
 			t.Error(err)
 		}
 	})

@@ -97,7 +97,7 @@ func withPut(old []byte, c *Config, at int, t token.Token) ([]byte, error) {
 	}
 	want.Tokens[at] = t
 	return rewritten(&want,
-		func() ([]byte, error) { return renewLines(old, at, t) },
+		func() ([]byte, error) { return renewLines(old, at, t, &c.Tokens[at]) },
 		func() ([]byte, error) { return encodeRenewed(old, at, t) })
 }
 
@@ -120,7 +120,7 @@ func inherit(t, old *token.Token) error {
 
 // renewLines changes the values of the token at this place of the list, each within
 // its line, and adds or takes out lines for what was not there or is no more.
-func renewLines(old []byte, at int, t token.Token) ([]byte, error) {
+func renewLines(old []byte, at int, t token.Token, before *token.Token) ([]byte, error) {
 	list, _, err := findTokens(old)
 	if err != nil {
 		return nil, err
@@ -135,6 +135,12 @@ func renewLines(old []byte, at int, t token.Token) ([]byte, error) {
 		return old, nil // not written as usual
 	}
 	setScalar(lines, hash, t.SHA256)
+	if t.Refs != nil && (before.Refs == nil || !slices.Equal(*t.Refs, *before.Refs)) {
+		setList(lines, entry, hashKey, "refs", quoted(*t.Refs))
+	}
+	if !slices.Equal(t.Scopes, before.Scopes) {
+		setList(lines, entry, hashKey, "scopes", strings.Join(t.Scopes, ", "))
+	}
 	for key, at := range map[string]time.Time{"created": t.Created, "expires": t.Expires} {
 		text := at.UTC().Format(time.RFC3339)
 		if value, _ := valueOf(entry, key); value != nil {
@@ -148,6 +154,25 @@ func renewLines(old []byte, at int, t token.Token) ([]byte, error) {
 	}
 	lines[lastLine(entry)-1] += indent(previousLines(t.Previous), hashKey.Column-1)
 	return []byte(strings.Join(lines, "")), nil
+}
+
+// setList puts a list in the place of the one that a key of the entry has, or behind the
+// hash. One of several lines becomes one, unless a comment is in it.
+func setList(lines []string, entry, hashKey *yaml.Node, name, words string) {
+	list, key := valueOf(entry, name)
+	text := "[" + words + "]"
+	switch {
+	case list == nil:
+		lines[hashKey.Line-1] += indent(name+": "+text, hashKey.Column-1)
+	case list.Kind == yaml.SequenceNode && list.Style&yaml.FlowStyle != 0:
+		line := &lines[list.Line-1]
+		head, was := (*line)[:list.Column-1], (*line)[list.Column-1:]
+		*line = head + text + was[strings.IndexByte(was, ']')+1:]
+	case !strings.Contains(strings.Join(lines[key.Line:lastLine(list)], ""), "#"):
+		line := &lines[key.Line-1]
+		*line = (*line)[:key.Column-1] + strings.Replace((*line)[key.Column-1:], ":", ": "+text, 1)
+		clear(lines[key.Line:lastLine(list)])
+	}
 }
 
 // setScalar puts text in the place of a scalar that stands in one line. Whether it

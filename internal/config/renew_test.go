@@ -60,6 +60,26 @@ func TestReplaceTokenKeepsTheText(t *testing.T) {
 	}
 }
 
+// TestReplaceTokenNarrowed pins that other refs and scopes change no more of the file
+// than their own lines, however they are written.
+func TestReplaceTokenNarrowed(t *testing.T) {
+	const (
+		head = "---\n# head\n\ntokens:\n  - name: a\n\n    # secret\n    sha256: "
+		tail = "\n\n  # next\n  - name: b\n    token: PLAIN\n\n# end\n"
+	)
+	for _, c := range []struct{ old, want string }{
+		{"", "\n    refs: [\"os/a\"]\n    scopes: [push, force]"},
+		{"\n    refs: [ os/* ]   # some\n    scopes: []", "\n    refs: [\"os/a\"]   # some\n    scopes: [push, force]"},
+		{"\n    scopes: # what\n      - push\n      - admin\n    refs:\n    - \"**\"", "\n    scopes: [push, force] # what\n    refs: [\"os/a\"]"},
+	} {
+		refs := []string{"os/a"}
+		text, _, err := withRenewed([]byte(head+hashA+c.old+tail), token.Token{Name: "a", SHA256: hashB, Refs: &refs, Scopes: []string{"push", "force"}}, 0)
+		if want := head + hashB + c.want + tail; err != nil || string(text) != want {
+			t.Errorf("%v:\n%s\nwant:\n%s", err, text, want)
+		}
+	}
+}
+
 // TestReplaceTokenInherits pins what stays of the old token, and that its lifetime
 // begins anew.
 func TestReplaceTokenInherits(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -20,6 +21,9 @@ import (
 // it points to is changed. A file that is missing is made, or is an error.
 func edit(path string, create bool, change func([]byte) ([]byte, error)) error {
 	path, err := target(path)
+	if err == nil {
+		err = checkKind(path)
+	}
 	if err != nil {
 		return err
 	}
@@ -75,6 +79,16 @@ func target(path string) (string, error) {
 	return real, err
 }
 
+// checkKind refuses what is no file: a pipe has no content to keep, and a device such as
+// /dev/null would become a file. Of a folder openLocked tells.
+func checkKind(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().IsRegular() || info.IsDir() {
+		return nil
+	}
+	return hint.Add(fmt.Errorf("%s is not a file (%s), so no token can be kept in it", path, info.Mode().Type()), "name a file with --config")
+}
+
 // openLocked opens the file at path, made if it is missing and may be, and locks it
 // against others who edit it. Who waited for the lock may then hold a file
 // that was replaced meanwhile, and opens the new one.
@@ -91,7 +105,7 @@ func openLocked(path string, create bool) (f *os.File, created bool, err error) 
 		if err != nil {
 			return nil, false, err
 		}
-		if err := lock(f); err != nil {
+		if err := lock(f, lockTime); err != nil {
 			f.Close()
 			return nil, false, err
 		}
@@ -103,11 +117,21 @@ func openLocked(path string, create bool) (f *os.File, created bool, err error) 
 	}
 }
 
-func lock(f *os.File) error {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR {
+// lockTime is how long another process may be at work on the file: an edit takes no
+// second. Whoever holds it for longer, such as a backup, must not have us wait without a
+// word.
+const lockTime, lockPause = 10 * time.Second, 20 * time.Millisecond
+
+func lock(f *os.File, patience time.Duration) error {
+	for until := time.Now().Add(patience); ; time.Sleep(lockPause) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case err != syscall.EWOULDBLOCK && err != syscall.EINTR:
 			return err
+		case time.Now().After(until):
+			return hint.Add(fmt.Errorf("another process has locked %s", f.Name()), "see by `fuser -v %s` which one it is, and try again when it has ended", f.Name())
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // RevokeTokens takes the tokens of these names out of the file at path, all of them
-// or, on an error, none, and returns how many are left. The file is changed as by
-// AddToken.
+// or, on an error, none, and returns how many are left of those and of entries of oidc,
+// by which somebody may get in. The file is changed as by AddToken.
 func RevokeTokens(path string, names ...string) (left int, err error) {
 	err = edit(path, false, func(old []byte) (text []byte, err error) {
 		text, left, err = withoutTokens(old, names)
@@ -51,7 +51,7 @@ func withoutTokens(old []byte, names []string) (text []byte, left int, err error
 		}
 		left--
 	}
-	return text, left + len(before.Tokens), nil
+	return text, left + len(before.Tokens) + len(before.OIDC), nil
 }
 
 // unknownToken says that there is no token of a name, and which there are that are

@@ -235,3 +235,12 @@ func TestPreviousKeepsTheText(t *testing.T) {
 		t.Errorf("tidied:\n%s", text)
 	}
 }
+
+// TestRevokeTokensLeft pins that who pushes with ID tokens is counted as somebody who can.
+func TestRevokeTokensLeft(t *testing.T) {
+	const file = "tokens: [{name: a, sha256: " + hashA + "}]\n" +
+		"oidc: [{issuer: https://ci.example.org, audience: x, claims: {sub: s}, name: ci}]\n"
+	if _, left, err := withoutTokens([]byte(file), []string{"a"}); err != nil || left != 1 {
+		t.Errorf("%d left, %v", left, err)
+	}
+}

@@ -7,19 +7,14 @@ import (
 	"io"
 )
 
-// What an Encoder holds at most: a window of the source, the index of it (half as
-// much) and a block of the target. In a source that is larger than the window it finds
-// only what is moved by less than half the window.
+// What an Encoder holds at most: a window of the source, the index of it (as
+// much), a block of the target and a section, 38 MiB in all. In a source that is larger
+// than the window it finds only what is moved by less than half the window, compared
+// with how long the source and the target are.
 const (
-	windowSize = 64 << 20
-	blockSize  = 8 << 20
+	windowSize = 16 << 20
+	blockSize  = 4 << 20
 )
-
-// MaxMemory is about what an Encoder needs for a source of so many bytes.
-func MaxMemory(source int64) int64 {
-	w := min(source, windowSize)
-	return w + w/2 + blockSize + 2*MaxSection
-}
 
 // An Encoder makes differences.
 type Encoder struct {

@@ -158,7 +158,7 @@ type index struct {
 
 const (
 	ways = 2
-	step = 8
+	step = 4
 )
 
 type bucket [ways]uint32

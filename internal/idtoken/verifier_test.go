@@ -128,6 +128,7 @@ func TestRefusedUnasked(t *testing.T) {
 		"on (iat)":                           {"iat": now.Add(6 * time.Minute).Unix()},
 		"on (nbf)":                           {"nbf": now.Add(6 * time.Minute).Unix()},
 		"could be taken for aud":             {"aud": "https://other", "AUD": audience},
+		"could be taken for iss":             {"i\u017fs": "https://other"},
 		"more than 16384 bytes":              {"padding": strings.Repeat("x", 16<<10)},
 	} {
 		w.refused(w.Sign(w.job(changes)), strings.TrimSpace(words))

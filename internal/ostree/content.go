@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -46,22 +47,27 @@ func (r *Repo) Content(ctx context.Context, n Name) (*Content, error) {
 		return nil, err
 	}
 	c.Size, c.Mode = int64(h.Size), h.Mode
-	c.Open = func() (io.ReadCloser, error) {
-		f, err := openFile(ctx, path)
-		if err != nil {
-			return nil, fmt.Errorf("object %s: %w", n, err)
-		}
-		s := &contentReader{content: c, file: f, from: f, sum: sha256.New()}
-		s.sum.Write(appendContentHeader(nil, c.Head[8:]))
-		if at.mode == ModeArchive {
-			err = s.inflate()
-		}
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		return s, nil
-	}
+	c.Open = func() (io.ReadCloser, error) { return c.open(ctx, path, at.mode == ModeArchive) }
 	return c, nil
+}
+
+func (c *Content) open(ctx context.Context, path string, archive bool) (io.ReadCloser, error) {
+	s := &contentReader{content: c, from: strings.NewReader(""), sum: sha256.New()}
+	s.sum.Write(appendContentHeader(nil, c.Head[8:]))
+	if !c.Regular() {
+		return s, nil // all of it is in its header
+	}
+	var err error
+	if s.file, err = openFile(ctx, path); err != nil {
+		return nil, fmt.Errorf("object %s: %w", c.Name, err)
+	}
+	s.from = s.file
+	if archive {
+		if err := s.inflate(); err != nil {
+			return nil, errors.Join(err, s.file.Close())
+		}
+	}
+	return s, nil
 }
 
 // header reads the header of the file at path of a repository, and keeps it.
@@ -89,7 +95,7 @@ func (c *Content) header(at *Repo, path string, info fs.FileInfo) (*FileHeader, 
 // contentReader reads content and compares its checksum at the end.
 type contentReader struct {
 	content *Content
-	file    *file
+	file    *file // nil for a symbolic link
 	from    io.Reader
 	sum     hash.Hash
 	read    int64
@@ -116,9 +122,8 @@ func (s *contentReader) Read(p []byte) (int, error) {
 	if err == nil || s.done {
 		return n, err
 	}
-	var failed *flate.ReadError
 	switch corrupt := flate.CorruptInputError(0); {
-	case errors.As(err, &corrupt), errors.As(err, &failed), err == io.ErrUnexpectedEOF:
+	case errors.As(err, &corrupt), err == io.ErrUnexpectedEOF:
 		return n, s.bad()
 	case err != io.EOF:
 		return n, fmt.Errorf("object %s: %w", s.content.Name, err)
@@ -134,7 +139,12 @@ func (s *contentReader) bad() error {
 	return &BadObjectError{Object: s.content.Name, Reason: errMismatch}
 }
 
-func (s *contentReader) Close() error { return s.file.Close() }
+func (s *contentReader) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
 
 // ReadHead reads what stands before the content of a file in archive form, and tells
 // the content's size and mode. An error that is not r's says what is wrong with it.

@@ -4,6 +4,7 @@ package page
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,9 +22,19 @@ type Token struct {
 	Previous []time.Time `json:"previous-until"` // for each earlier secret that still works
 }
 
+// Trust is an entry of oidc as a list shows it: what who matches it may do.
+type Trust struct {
+	Name    string     `json:"name"`
+	Scopes  []string   `json:"scopes"`
+	Refs    *[]string  `json:"refs"` // as of a Token
+	Issuer  string     `json:"issuer"`
+	LastUse *time.Time `json:"last-use"`
+}
+
 // TokenList is a document of tokens.
 type TokenList struct {
 	Tokens []Token `json:"tokens"`
+	OIDC   []Trust `json:"oidc"`
 	// Unknown says why it is not known when a token was last used, "" if it is.
 	Unknown string `json:"last-use-unknown,omitempty"`
 }
@@ -41,16 +52,19 @@ const (
 
 // Tokens is a table of tokens with ages as of now. A token with several scopes or
 // refs has several lines; one whose name is too long for its column has it in a line
-// above.
+// above. The entries of oidc follow, with that word in place of the times.
 func Tokens(list TokenList, now time.Time) string {
-	name := len("NAME")
-	for _, t := range list.Tokens {
+	name, all := len("NAME"), slices.Clone(list.Tokens)
+	for _, t := range list.OIDC {
+		all = append(all, Token{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, LastUse: t.LastUse})
+	}
+	for _, t := range all {
 		if len(t.Name) <= widestName {
 			name = max(name, len(t.Name))
 		}
 	}
 	refs := len("REFS")
-	for _, t := range list.Tokens {
+	for _, t := range all {
 		for _, r := range refLines(t.Refs, Width) {
 			refs = max(refs, len(r))
 		}
@@ -63,14 +77,14 @@ func Tokens(list TokenList, now time.Time) string {
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	row("NAME", "SCOPES", "REFS", "CREATED", "EXPIRES", "LAST USE")
-	for _, t := range list.Tokens {
-		t.rows(row, &b, refs, list.Unknown == "", now)
+	for i, t := range all {
+		t.rows(row, &b, refs, i >= len(list.Tokens), list.Unknown == "", now)
 	}
 	return b.String()
 }
 
 // rows prints the lines of one token.
-func (t *Token) rows(row func(...string), b *strings.Builder, refs int, known bool, now time.Time) {
+func (t *Token) rows(row func(...string), b *strings.Builder, refs int, oidc, known bool, now time.Time) {
 	name, globs := Printable(t.Name), refLines(t.Refs, refs)
 	if len(name) > widestName {
 		fmt.Fprintln(b, name)
@@ -78,6 +92,8 @@ func (t *Token) rows(row func(...string), b *strings.Builder, refs int, known bo
 	}
 	cells := []string{name, "", "", day(t.Created), "never", "?"}
 	switch {
+	case oidc:
+		cells[3], cells[4] = "oidc", "-"
 	case t.Expired:
 		cells[4] = "expired"
 	case t.Expires != nil:

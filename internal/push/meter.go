@@ -103,6 +103,8 @@ func (m *Meter) bytes(stage Stage) string {
 	switch {
 	case stage == Walking && done == 0:
 		return ""
+	case p.Saved() > 0:
+		return fmt.Sprintf("sent %s of %s", units.Amount(done), units.Amount(p.ThereBytes.Load()+p.Offered.Load()))
 	case stage != Uploading:
 		return units.Amount(done)
 	case p.Listed.Load():

@@ -59,7 +59,7 @@ func TestMeterResumed(t *testing.T) {
 	p.resumed(wire.Session{Objects: wire.Objects{Known: 6, Staged: 2}, Bytes: wire.Bytes{Staged: 20e6}})
 	p.Lacking.Store(4)
 	p.Listed.Store(true)
-	p.begin(&content{parts: make([]part, 4), size: 80e6})
+	p.begin(4, 80e6)
 	p.Traffic.Skipped.Store(28e6)
 	says(t, NewMeter(p), "uploading: 48 MB of 100 MB, 2 of 6 objects")
 }
@@ -72,7 +72,7 @@ func testMeterWidth(t *testing.T) {
 	p := new(Progress)
 	p.Lacking.Store(4000)
 	p.Listed.Store(true)
-	p.begin(&content{parts: make([]part, 4000), size: 400e6})
+	p.begin(4000, 400e6)
 	m := NewMeter(p)
 	m.Line(0)
 	time.Sleep(10 * time.Second)

@@ -56,9 +56,10 @@ func (c *content) add(o *ostree.Object) {
 	c.size = p.end()
 }
 
-// fits reports whether o's frame fits into the pack: always into an empty one.
-func (c *content) fits(o *ostree.Object) bool {
-	return len(c.parts) == 0 || c.size+wire.MaxFrameHeader+o.Size <= wire.PackTarget && len(c.parts) < wire.PackFrames
+// fits reports whether o's frame fits into a pack of about so many bytes: always into an
+// empty one.
+func (c *content) fits(o *ostree.Object, target int64) bool {
+	return len(c.parts) == 0 || c.size+wire.MaxFrameHeader+o.Size <= target && len(c.parts) < wire.PackFrames
 }
 
 // Read fills p, or as much of it as there is left.

@@ -124,7 +124,7 @@ func TestPackStaysBelowItsLimit(t *testing.T) {
 	big := memory(1, nil)
 	big.Size = wire.MaxPackPayload
 	pack := newPack()
-	for pack.fits(big) {
+	for pack.fits(big, wire.PackTarget) {
 		pack.add(big)
 	}
 	if len(pack.parts) == 0 || pack.size > wire.PackTarget {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -62,7 +63,9 @@ type pipeline struct {
 	run     *run
 	start   time.Time
 	batches chan []ostree.Name
-	lacking chan ostree.Name
+	pool    *pool
+	basis   *basis
+	links   *linkRate
 
 	sent atomic.Pointer[ostree.Name] // the first object that was sent
 }
@@ -71,20 +74,36 @@ type pipeline struct {
 // that was sent, nil if none was.
 func (r *run) transfer(ctx context.Context, src source) (*ostree.Name, error) {
 	p := &pipeline{
-		run: r, start: time.Now(),
-		batches: make(chan []ostree.Name, negotiations), lacking: make(chan ostree.Name, lackingQueue),
+		run: r, start: time.Now(), batches: make(chan []ostree.Name, negotiations),
+		links: newLinkRate(&r.progress.Traffic, r.opt.Encoders),
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.walk(ctx, src) })
-	g.Go(func() error { return p.negotiateAll(ctx) })
-	for range r.opt.Jobs {
-		g.Go(func() error { return p.upload(ctx) })
+	p.pool = newPool(r.encoding(), p.links)
+	var err error
+	if p.basis, err = r.basisOf(ctx, p.pool.encoding); err != nil {
+		return nil, err
 	}
-	err := g.Wait()
+	err = p.flow(ctx, src)
 	r.lastByte = time.Now()
 	r.seconds.Upload += since(p.start) // rounds add up
 	r.progress.Set(Verifying)
 	return p.sent.Load(), err
+}
+
+// flow runs the stages until everything has been sent.
+func (p *pipeline) flow(ctx context.Context, src source) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.walk(ctx, src) })
+	g.Go(func() error { return p.negotiateAll(ctx) })
+	if p.pool.encoding != encode.NameArchive {
+		for range p.run.opt.Encoders {
+			g.Go(func() error { return p.encode(ctx) })
+		}
+		g.Go(func() error { return p.pool.tick(ctx) })
+	}
+	for range p.run.opt.Jobs {
+		g.Go(func() error { return p.upload(ctx) })
+	}
+	return g.Wait()
 }
 
 // walk gathers names into batches that grow.
@@ -119,7 +138,7 @@ func (p *pipeline) walk(ctx context.Context, src source) error {
 
 // negotiateAll asks about each batch, some at once.
 func (p *pipeline) negotiateAll(ctx context.Context) error {
-	defer close(p.lacking)
+	defer p.pool.close()
 	g, ctx := errgroup.WithContext(ctx)
 	for range negotiations {
 		g.Go(func() error { return p.negotiateSome(ctx) })
@@ -137,7 +156,7 @@ func (p *pipeline) negotiateSome(ctx context.Context) error {
 			return err
 		}
 		for _, n := range lacking {
-			if err := sendTo(ctx, p.lacking, n); err != nil {
+			if err := p.offer(ctx, n); err != nil {
 				return err
 			}
 		}
@@ -145,29 +164,42 @@ func (p *pipeline) negotiateSome(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// upload packs lacking objects and sends them until there are no more. A larger
-// object goes alone and at once, while the pack waits.
+// offer puts an object into the pool.
+func (p *pipeline) offer(ctx context.Context, n ostree.Name) error {
+	one := item{name: n, origin: origin{none: true}}
+	if p.pool.encoding != encode.NameArchive {
+		m, err := p.run.repo.Measure(n)
+		if err != nil {
+			return p.run.objectError(ctx, n, err)
+		}
+		one.size = m.Stored
+		p.run.progress.Offered.Add(m.Stored)
+		if o, known := p.basis.origins[n.Checksum]; known && n.Type == ostree.File {
+			one.origin = o
+		}
+	}
+	return p.pool.add(ctx, one)
+}
+
+// upload sends packs that are ready, and packs other objects in archive form until there
+// are no more. A larger object goes alone and at once, while the pack waits.
 func (p *pipeline) upload(ctx context.Context) error {
 	pack := newPack()
-	for name := range p.lacking {
-		o, err := p.run.repo.Object(ctx, name)
-		if err != nil {
-			return p.run.objectError(ctx, name, err)
+	for {
+		ready, one, ok := p.pool.take(ctx)
+		if !ok {
+			break
 		}
-		if o.Size > wire.MaxPackPayload {
-			if err := p.run.sendObject(ctx, o); err != nil {
-				return p.run.explain(ctx, err)
-			}
-			p.keepSent(name)
-			continue
-		}
-		if !pack.fits(o) {
-			if err := p.closePack(ctx, pack); err != nil {
+		if ready != nil {
+			if err := p.sendEncoded(ctx, ready); err != nil {
 				return err
 			}
-			pack = newPack()
+			continue
 		}
-		pack.add(o)
+		var err error
+		if pack, err = p.addPlain(ctx, pack, one.name); err != nil {
+			return err
+		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -175,12 +207,61 @@ func (p *pipeline) upload(ctx context.Context) error {
 	return p.closePack(ctx, pack)
 }
 
+// addPlain adds an object to a pack, and returns that or the next one.
+func (p *pipeline) addPlain(ctx context.Context, pack *content, name ostree.Name) (*content, error) {
+	o, err := p.run.repo.Object(ctx, name)
+	if err != nil {
+		return pack, p.run.objectError(ctx, name, err)
+	}
+	if o.Size > wire.MaxPackPayload {
+		end := p.links.begin()
+		err := p.run.sendObject(ctx, o)
+		end()
+		if err != nil {
+			return pack, p.run.explain(ctx, err)
+		}
+		p.keepSent(name)
+		return pack, nil
+	}
+	if !pack.fits(o, p.plainTarget()) {
+		if err := p.closePack(ctx, pack); err != nil {
+			return pack, err
+		}
+		pack = newPack()
+	}
+	pack.add(o)
+	return pack, nil
+}
+
+// plainTarget is the size of a pack in archive form. While it is not known how fast the
+// link is, and on a slow one, packs are small: smaller ones may be about to be ready.
+func (p *pipeline) plainTarget() int64 {
+	if p.pool.encoding != Auto {
+		return wire.PackTarget
+	}
+	return p.links.plain()
+}
+
+// sendEncoded sends a pack of the second kind.
+func (p *pipeline) sendEncoded(ctx context.Context, pack *encoded) error {
+	if err := p.run.sendShared(ctx, pack); err != nil {
+		return p.run.explain(ctx, err)
+	}
+	for _, n := range pack.names {
+		p.keepSent(n)
+	}
+	return nil
+}
+
 // closePack sends a pack, unless it is empty.
 func (p *pipeline) closePack(ctx context.Context, pack *content) error {
 	if len(pack.parts) == 0 {
 		return nil
 	}
-	if err := p.run.sendPack(ctx, pack); err != nil {
+	end := p.links.begin()
+	err := p.run.sendPack(ctx, pack)
+	end()
+	if err != nil {
 		return p.run.explain(ctx, err)
 	}
 	for _, part := range pack.parts {

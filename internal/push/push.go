@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,8 +37,10 @@ type Options struct {
 	Depth         int      // parents to send of each commit; -1: down to what the server's refs name
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
-	Jobs          int   // uploads at once; 0: DefaultJobs
-	ChunkSize     int64 // most bytes of one request; 0: DefaultChunk
+	Jobs          int    // uploads at once; 0: DefaultJobs
+	Encoding      string // archive, zstd, delta or Auto; "": Auto
+	Encoders      int    // that work ahead at once; 0: as many as there are processors
+	ChunkSize     int64  // most bytes of one request; 0: DefaultChunk
 
 	RetryFor     time.Duration // without progress, before giving up; 0: at the first failure
 	FirstContact time.Duration // the same until the server has answered once; 0: RetryFor
@@ -143,6 +146,10 @@ func (o *Options) fill() {
 	if o.Jobs <= 0 {
 		o.Jobs = DefaultJobs
 	}
+	if o.Encoders <= 0 {
+		o.Encoders = runtime.GOMAXPROCS(0)
+	}
+	o.Encoding = cmp.Or(o.Encoding, Auto)
 	if o.ChunkSize <= 0 {
 		o.ChunkSize = DefaultChunk
 	}

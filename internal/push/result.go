@@ -26,6 +26,8 @@ type Result struct {
 	ObjectsSent int64        `json:"objects-sent"` // in uploads that the server has whole
 	BytesWalked int64        `json:"bytes-walked"` // of Objects; a dry run only
 	BytesSent   int64        `json:"bytes-sent"`   // upload bytes that the server acknowledged
+	BytesSaved  int64        `json:"bytes-saved"`  // what archive form would have had more, of what Encodings has
+	Encodings   ways         `json:"encodings"`    // what travelled in each, once the server has it whole
 	BytesResent int64        `json:"bytes-resent"` // upload bytes that went out once more after they were lost
 	Retries     int64        `json:"retries"`      // requests that had to be repeated
 	Rounds      int          `json:"rounds"`       // times that objects were sent again
@@ -73,7 +75,9 @@ type Progress struct {
 	Begun      atomic.Int64 // objects in uploads that were begun
 	BegunBytes atomic.Int64 // bytes of those uploads
 	Sent       atomic.Int64 // objects in uploads that the server has whole
+	Offered    atomic.Int64 // bytes that lacking objects have here, if some are encoded
 	Traffic    client.Traffic
+	ways       sentWays
 
 	stage atomic.Int32
 	note  atomic.Pointer[string] // what the server says it waits for; nil: nothing
@@ -100,10 +104,16 @@ func (p *Progress) Stage() Stage { return Stage(p.stage.Load()) }
 func (p *Progress) Set(s Stage) { p.stage.Store(int32(s)) }
 
 // begin counts an upload that is on its way from now on.
-func (p *Progress) begin(c *content) {
-	p.Begun.Add(int64(len(c.parts)))
-	p.BegunBytes.Add(c.size)
+func (p *Progress) begin(objects int, bytes int64) {
+	p.Begun.Add(int64(objects))
+	p.BegunBytes.Add(bytes)
 	p.Set(Uploading)
+}
+
+// sent counts an upload that the server has whole.
+func (p *Progress) sent(objects int, w ways) {
+	p.Sent.Add(int64(objects))
+	p.ways.add(w)
 }
 
 // resumed counts what the server has already of a session.
@@ -128,6 +138,14 @@ func (p *Progress) DoneBytes() int64 {
 	return p.ThereBytes.Load() + t.Skipped.Load() + t.Acknowledged.Load() + t.Underway()
 }
 
+// Saved is how many bytes less were sent than the objects have here.
+func (p *Progress) Saved() (saved int64) {
+	for _, w := range p.ways.copy() {
+		saved += w.Archive - w.Bytes
+	}
+	return saved
+}
+
 // TotalBytes estimates the upload bytes of the whole session: those of uploads begun
 // and, for each other object that is known to be lacking, as much as one has on
 // average.
@@ -148,6 +166,7 @@ func (r *run) result(e *Error) *Result {
 		NothingToDo: r.nothingToDo, OlderAbsent: r.olderAbsent, DryRun: r.opt.DryRun, Resumed: r.resumed,
 		Objects: p.Walked.Load(), ObjectsSent: p.Sent.Load(), BytesWalked: r.bytesWalked,
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
+		Encodings: p.ways.copy(), BytesSaved: p.Saved(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
 		Request: r.client.RequestID(),
 	}

@@ -4,8 +4,6 @@ package push
 
 import (
 	"testing"
-
-	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
 // How much there is in all is known of what was begun and estimated of the rest.
@@ -14,7 +12,7 @@ func TestTotalBytes(t *testing.T) {
 	if p.TotalBytes() != 0 || p.Stage() != Walking {
 		t.Errorf("%d in all while %s", p.TotalBytes(), p.Stage())
 	}
-	p.begin(newSingle(&ostree.Object{Size: 1000}))
+	p.begin(1, 1000)
 	p.Traffic.Acknowledged.Add(400)
 	p.Lacking.Add(3)
 	p.Listed.Store(true)

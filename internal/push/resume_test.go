@@ -17,7 +17,7 @@ import (
 func TestResumeOfAMovedRef(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
 	f := fake.Start(t)
-	f.Fault = fake.Once("PATCH", 1, fake.HangUp)
+	f.Fault = hangUp("PATCH")
 	opt := options(f, repo)
 	opt.RetryFor = 0
 	first, _ := mustEnd(t, opt, ExitForNow, "gave-up")
@@ -34,12 +34,7 @@ func TestResumeOfAMovedRef(t *testing.T) {
 func TestPushGoesOnWithItsSession(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
 	f := fake.Start(t)
-	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method == "PATCH" {
-			fake.HangUp(w, r)
-		}
-		return false
-	}
+	f.Fault = hangUp("PATCH")
 	opt := options(f, repo)
 	first, e := mustEnd(t, opt, ExitForNow, "gave-up")
 	if want := "--resume " + first.Session.ID; !strings.HasSuffix(e.Hint(), want) || !strings.HasSuffix(first.ResumeWith, want) {
@@ -49,6 +44,16 @@ func TestPushGoesOnWithItsSession(t *testing.T) {
 	second, _ := mustEnd(t, opt, 0, "")
 	if !second.Resumed || f.Opened != 1 || f.Salvages != 1 {
 		t.Errorf("%+v: %d sessions, %d salvages", second, f.Opened, f.Salvages)
+	}
+}
+
+// hangUp breaks each request of a method off.
+func hangUp(method string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == method {
+			fake.HangUp(w, r)
+		}
+		return false
 	}
 }
 
@@ -124,7 +129,7 @@ func TestResumeCommandWithoutPassword(t *testing.T) {
 	repo, _ := buildRepo(t, "archive", 1)
 	for _, stays := range []bool{false, true} {
 		f := fake.Start(t)
-		f.Fault = fake.Once("PATCH", 1, fake.HangUp)
+		f.Fault = hangUp("PATCH")
 		opt := options(f, repo)
 		host := strings.TrimPrefix(f.URL, "http://")
 		opt.Server.Address, opt.AddressStays, opt.RetryFor = "http://me:secret@"+host, stays, 0

@@ -3,6 +3,7 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,9 +13,23 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
-// sendPack uploads a pack under a name that the session has not seen.
+// sendShared uploads a pack of the second kind.
+func (r *run) sendShared(ctx context.Context, pack *encoded) error {
+	size := int64(len(pack.pack))
+	r.progress.begin(len(pack.names), size)
+	err := r.uploader.Pack(ctx, r.session.ID, r.packName(), bytes.NewReader(pack.pack), size)
+	if err == nil {
+		r.progress.sent(len(pack.names), pack.ways)
+	}
+	return err
+}
+
+// packName is one that the session has not seen.
+func (r *run) packName() string { return fmt.Sprintf("%s-%d", r.packPrefix, r.packs.Add(1)) }
+
+// sendPack uploads a pack.
 func (r *run) sendPack(ctx context.Context, pack *content) error {
-	name := fmt.Sprintf("%s-%d", r.packPrefix, r.packs.Add(1))
+	name := r.packName()
 	return r.send(pack, func() error {
 		return r.uploader.Pack(ctx, r.session.ID, name, pack, pack.size)
 	})
@@ -34,7 +49,7 @@ func (r *run) sendObject(ctx context.Context, o *ostree.Object) error {
 
 // send counts c as begun, uploads it, closes it and counts it as sent.
 func (r *run) send(c *content, upload func() error) error {
-	r.progress.begin(c)
+	r.progress.begin(len(c.parts), c.size)
 	err := upload()
 	if closed := c.Close(); err == nil {
 		err = closed
@@ -42,7 +57,7 @@ func (r *run) send(c *content, upload func() error) error {
 	if err != nil {
 		return err
 	}
-	r.progress.Sent.Add(int64(len(c.parts)))
+	r.progress.sent(len(c.parts), archiveWay(len(c.parts), c.size))
 	return nil
 }
 

@@ -52,9 +52,7 @@ func (e *entrance) openMetrics(address, repo string) (err error) {
 // add puts HTTPS before a port if there is a certificate. What goes over a unix socket
 // stays on this machine, and its mode says who may connect.
 func (e *entrance) add(l net.Listener) {
-	if unix, ok := l.(*net.UnixListener); ok {
-		l = peerListener{unix}
-	} else if e.pair != nil {
+	if _, ok := l.(peerListener); !ok && e.pair != nil {
 		l = tls.NewListener(l, e.pair.config())
 	}
 	e.listeners = append(e.listeners, l)
@@ -82,7 +80,11 @@ func passedOn(f *os.File) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return net.FileListener(f)
+	l, err := net.FileListener(f)
+	if u, ok := l.(*net.UnixListener); ok {
+		return peerListener{u, nil}, err
+	}
+	return l, err
 }
 
 // close closes what the HTTP server would, if that was never reached.

@@ -179,9 +179,9 @@ func TestLogOfAllEvents(t *testing.T) {
 	}
 }
 
-// rare are events that take a fault of the machine, or a token that goes away.
+// rare are events that take a fault of the machine or of the program, or a token that goes away.
 var rare = map[string]bool{
-	"request failed": true, "cannot publish": true, "published more": true, "cleaned": true,
+	"request failed": true, "request failed by a panic": true, "cannot publish": true, "published more": true, "cleaned": true,
 	"another ostree-upload serves the repository, waiting for its end": true,
 	"client certificate refused":                                       true, "certificate read again": true,
 	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
@@ -267,5 +267,17 @@ func TestLogOfFlood(t *testing.T) {
 	}
 	if n := len(log.all("request refused")); n != 1 {
 		t.Errorf("%d lines for the request of a token", n)
+	}
+}
+
+// No line repeats all of what a stranger sent, such as a method of many bytes.
+func TestLogOfLongValues(t *testing.T) {
+	long := strings.Repeat("é", 1<<19)
+	for _, format := range []string{config.LogText, config.LogJSON} {
+		var b strings.Builder
+		server.NewLog(&b, format, slog.LevelInfo).Warn("refused", "method", long, "err", fmt.Errorf("%s: %w", long, os.ErrInvalid), "remote", "192.0.2.1")
+		if line := b.String(); len(line) > 5000 || !strings.Contains(line, "éé…") || !strings.Contains(line, "192.0.2.1") {
+			t.Errorf("%s: %d bytes: %.200s", format, len(line), line)
+		}
 	}
 }

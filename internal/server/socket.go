@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -21,7 +22,7 @@ const socketMode = 0o660
 
 // listenAtSocket makes a unix socket, for the owner and the group of the repository. It
 // takes the place of one that a server has left behind.
-func listenAtSocket(path, repo string) (*net.UnixListener, error) {
+func listenAtSocket(path, repo string) (net.Listener, error) {
 	l, err := bindSocket(path)
 	if errors.Is(err, unix.EADDRINUSE) {
 		if err := removeLeftSocket(path); err != nil {
@@ -29,10 +30,12 @@ func listenAtSocket(path, repo string) (*net.UnixListener, error) {
 		}
 		l, err = bindSocket(path)
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		return nil, hint.Add(fmt.Errorf("listen at unix:%s: %w", path, err), "make a folder for it that user %d may write to, such as by RuntimeDirectory= of the service", os.Geteuid())
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint.Add(fmt.Errorf("listen at unix:%s: %w", path, err), "make the folder %s, such as by RuntimeDirectory= of the service", filepath.Dir(path))
+	case err != nil:
 		return nil, fmt.Errorf("listen at unix:%s: %w", path, err)
 	}
 	if err := giveSocket(path, repo); err != nil {
@@ -42,10 +45,16 @@ func listenAtSocket(path, repo string) (*net.UnixListener, error) {
 }
 
 // bindSocket makes the socket with its mode: nobody else can connect in between.
-func bindSocket(path string) (*net.UnixListener, error) {
+func bindSocket(path string) (peerListener, error) {
 	umask := unix.Umask(^socketMode & 0o777)
 	defer unix.Umask(umask)
-	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return peerListener{}, err
+	}
+	l.SetUnlinkOnClose(false)
+	made, err := os.Lstat(path)
+	return peerListener{l, made}, err
 }
 
 // removeLeftSocket removes a socket at which nobody listens any more: a server that is
@@ -95,7 +104,19 @@ func giveSocket(path, repo string) error {
 }
 
 // peerListener names the user at the other end of each connection.
-type peerListener struct{ *net.UnixListener }
+type peerListener struct {
+	*net.UnixListener
+	made fs.FileInfo // the socket, which is removed in the end; nil: it is systemd's
+}
+
+// Close removes the socket, unless another one has taken its place.
+func (l peerListener) Close() error {
+	path := l.Addr().String()
+	if now, err := os.Lstat(path); l.made != nil && err == nil && os.SameFile(now, l.made) {
+		_ = os.Remove(path) // the owner may have no right to; the next start replaces it
+	}
+	return l.UnixListener.Close()
+}
 
 func (l peerListener) Accept() (net.Conn, error) {
 	conn, err := l.AcceptUnix()

@@ -38,7 +38,7 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -68,6 +68,7 @@ _ostree_upload_client() {
 	'push --client-cert') _ostree_upload_client_files -f; return ;;
 	'push --client-key') _ostree_upload_client_files -f; return ;;
 	'push -b' | 'push --branch') _ostree_upload_client_reply -W "$(_ostree_upload_client_refs)"; return ;;
+	'push --encoding') _ostree_upload_client_reply -W 'auto archive zstd delta'; return ;;
 	'sessions --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions --client-cert') _ostree_upload_client_files -f; return ;;
@@ -90,7 +91,7 @@ _ostree_upload_client() {
 	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -112,7 +113,7 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')

@@ -38,7 +38,7 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -71,6 +71,7 @@ _ostree_upload() {
 	'push --client-cert') _ostree_upload_files -f; return ;;
 	'push --client-key') _ostree_upload_files -f; return ;;
 	'push -b' | 'push --branch') _ostree_upload_reply -W "$(_ostree_upload_refs)"; return ;;
+	'push --encoding') _ostree_upload_reply -W 'auto archive zstd delta'; return ;;
 	'sessions --token-file') _ostree_upload_files -f; return ;;
 	'sessions --ca-file') _ostree_upload_files -f; return ;;
 	'sessions --client-cert') _ostree_upload_files -f; return ;;
@@ -109,7 +110,7 @@ _ostree_upload() {
 	'health --client-key') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -131,7 +132,7 @@ _ostree_upload() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --dry-run --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')

@@ -76,6 +76,8 @@ complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l dry-ru
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l prune -d 'Run \'ostree prune --refs-only\' on the build repository first'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l jobs -x -d 'Uploads at once'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l chunk-size -x -d 'Most bytes of one request'
+complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l encoding -x -a 'auto archive zstd delta' -d 'How objects travel'
+complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l encoders -x -d 'Objects encoded at once, each with some 100 MiB of memory'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l limit-rate -x -d 'Most bytes a second to send in all, such as 500kB or 2MB'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l retry-for -x -d 'How long to retry without progress'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l json -d 'Print the result as one JSON document'

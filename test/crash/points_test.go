@@ -18,14 +18,15 @@ import (
 )
 
 // everyServerMishap goes through all points of the server: of one that makes its
-// repository, until it listens, and of one that takes an update, to its stop.
+// repository, until it listens, and of one that takes an update, to its stop, in each of
+// two encodings.
 func everyServerMishap(t *testing.T, effects []string, someStart, some int) {
 	t.Parallel()
 	for _, c := range []struct {
 		scenario *site.Scenario
 		start    bool
 		some     int
-	}{{site.NewScenario(t), true, someStart}, {site.NewUpdate(t), false, some}} {
+	}{{site.NewScenario(t), true, someStart}, {site.NewUpdate(t), false, some}, {site.NewEncoded(t), false, some}} {
 		points := c.scenario.Record(c.start)
 		site.EveryMishap(t, points, effects, c.some, func(t *testing.T, f *site.Mishap) { c.scenario.Play(t, f).Run() })
 	}

@@ -67,15 +67,15 @@ func Start(t *testing.T) *Server {
 
 // ServeHTTP answers as docs/protocol.md tells.
 func (f *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if method := r.Header.Get(wire.OverrideHeader); method != "" && r.Method == "POST" {
+		r.Method = method
+	}
 	f.Mu.Lock()
 	f.log = append(f.log, r.Method+" "+r.URL.Path)
 	fault := f.Fault
 	f.Mu.Unlock()
 	if fault != nil && fault(w, r) {
 		return
-	}
-	if method := r.Header.Get(wire.OverrideHeader); method != "" && r.Method == "POST" {
-		r.Method = method
 	}
 	if strings.HasPrefix(r.URL.Path, "/files/") {
 		f.Tus(w, r)

@@ -87,7 +87,11 @@ func (p *Play) Client() <-chan Ending {
 }
 
 func (p *Play) pushing() *exec.Cmd {
-	return p.Command("push", "--json", "--repo", p.Twin.Repo, "--jobs", "1", "--retry-for", must.Patience.String())
+	args := []string{"push", "--json", "--repo", p.Twin.Repo, "--jobs", "1", "--retry-for", must.Patience.String()}
+	if p.scenario.Encoding != "" {
+		args = append(args, "--encoding", p.scenario.Encoding)
+	}
+	return p.Command(args...)
 }
 
 // FaultyClient starts the push with the mishap.

@@ -21,6 +21,8 @@ type Scenario struct {
 	dir   string // of the site, to be copied
 	token string
 	Args  []string // of the server
+
+	Encoding string // of the push; "": as the push chooses
 }
 
 // NewScenario makes a site whose repository the server is still to make.
@@ -48,6 +50,14 @@ func NewUpdate(t *testing.T) *Scenario {
 	return c
 }
 
+// NewEncoded is NewUpdate with a push that sends differences.
+func NewEncoded(t *testing.T) *Scenario {
+	t.Helper()
+	c := NewUpdate(t)
+	c.Encoding = "delta"
+	return c
+}
+
 // Site is the site that is copied.
 func (c *Scenario) Site(t *testing.T) *Site {
 	s := At(t, c.dir)
@@ -58,8 +68,9 @@ func (c *Scenario) Site(t *testing.T) *Site {
 // commit commits and signs the next state of both refs.
 func (c *Scenario) commit() {
 	c.T.Helper()
-	random := rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, "large", c.N)))
-	must.OK(c.T, WriteFile(filepath.Join(c.Tree, "large"), RandomBytes(random, wire.MaxPackPayload+100_000), 0o644))
+	large := RandomBytes(rand.NewChaCha8(sha256.Sum256([]byte("large"))), wire.MaxPackPayload+100_000)
+	copy(large, fmt.Sprintf("version %d", c.N)) // the next one is a difference of a few bytes
+	must.OK(c.T, WriteFile(filepath.Join(c.Tree, "large"), large, 0o644))
 	for _, commit := range c.Next() {
 		DummySign(c.T, c.Repo, commit, "key")
 	}

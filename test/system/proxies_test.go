@@ -136,7 +136,7 @@ func startProxy(t *testing.T, address, program string, args ...string) {
 // A firewall that lets only GET, HEAD and POST through keeps nobody from pushing.
 func TestThroughFirewall(t *testing.T) {
 	t.Parallel()
-	for _, status := range []string{"403", "405", "501"} {
+	for _, status := range []string{"403", "405", "501", "444"} { // 444 closes the connection
 		t.Run(status, func(t *testing.T) {
 			s, b := site.New(t), site.Small(t, "os/small", t.Name())
 			nginx(s, `

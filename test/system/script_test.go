@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lirios/ostree-upload/test/link"
+	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/site"
 )
 
@@ -38,6 +39,7 @@ import (
 //	                           got so many bytes
 //	snapshot DIR               remember all that DIR holds
 //	unchanged DIR              it still holds the same
+//	awaits REGEXP COMMAND...   runs CMD until a line of its stdout matches
 //
 // At the end of a script every repository that was served passes ostree fsck.
 func TestScripts(t *testing.T) {
@@ -49,6 +51,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":    positive(scriptServer),
 			"exits":     positive(scriptExits),
+			"awaits":    positive(scriptAwaits),
 			"capture":   positive(scriptCapture),
 			"tree":      positive(scriptTree),
 			"killed":    positive(scriptKilled),
@@ -70,6 +73,7 @@ func positive(f func(*testscript.TestScript, []string) error) func(*testscript.T
 
 // A scene is what a script has set up.
 type scene struct {
+	t         testing.TB
 	servers   map[string]*site.Receiver
 	repos     []string          // that were served
 	snapshots map[string]string // by folder
@@ -80,9 +84,9 @@ type sceneKey struct{}
 func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
 
 func setUp(env *testscript.Env) error {
-	s := &scene{servers: map[string]*site.Receiver{}, snapshots: map[string]string{}}
-	env.Values[sceneKey{}] = s
 	t := env.T().(testing.TB)
+	s := &scene{t: t, servers: map[string]*site.Receiver{}, snapshots: map[string]string{}}
+	env.Values[sceneKey{}] = s
 	env.Defer(func() {
 		for name, r := range s.servers {
 			r.Kill()
@@ -161,6 +165,22 @@ func scriptExits(ts *testscript.TestScript, args []string) error {
 		return fmt.Errorf("exit code %d, want %d", got, want)
 	}
 	return nil
+}
+
+// scriptAwaits is for what a server does soon after it has answered.
+func scriptAwaits(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: awaits REGEXP COMMAND...")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	if err != nil {
+		return err
+	}
+	must.Wait(sceneOf(ts).t, "stdout matches "+args[0], func() bool {
+		err = ts.Exec(args[1], args[2:]...)
+		return err != nil || re.MatchString(ts.ReadFile("stdout"))
+	})
+	return err
 }
 
 func scriptCapture(ts *testscript.TestScript, args []string) error {

@@ -92,6 +92,37 @@ func TestSocketOfAnotherProgram(t *testing.T) {
 	}
 }
 
+// A server that stops leaves a socket that another program has made in the place of its
+// own meanwhile.
+func TestSocketInItsPlace(t *testing.T) {
+	t.Parallel()
+	s, path := socketSite(t)
+	at(s, path)
+	must.OK(t, os.Remove(path))
+	l, err := net.Listen("unix", path)
+	must.OK(t, err)
+	defer l.Close()
+	must.OK(t, s.Server.Stop())
+	conn, err := net.Dial("unix", path)
+	must.OK(t, err)
+	must.OK(t, conn.Close())
+}
+
+// What is wrong with the path of a socket is all that is said, and what to do.
+func TestSocketThatCannotBe(t *testing.T) {
+	t.Parallel()
+	s, path := socketSite(t)
+	s.Configure("metrics-address: unix:" + path)
+	e := s.Run("receive", "--config", "ostree-upload.yaml", "--repo", "prod", "--init", "--address", "unix:"+path).Must(t, 1)
+	if !strings.Contains(e.Stderr, "another program listens there\nhint: ") {
+		t.Errorf("two at one path: %s", e.Stderr)
+	}
+	e = s.Run("receive", "--repo", "prod", "--init", "--address", "unix:"+path+"/lacking/s").Must(t, 1)
+	if !strings.Contains(e.Stderr, "hint: make the folder") {
+		t.Errorf("no folder: %s", e.Stderr)
+	}
+}
+
 // Root makes the socket in a folder of its own, for the owner of the repository.
 func TestSocketMadeByRoot(t *testing.T) {
 	t.Parallel()

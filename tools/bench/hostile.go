@@ -52,7 +52,7 @@ func (b *bench) hostile(context.Context) ([]contender, error) {
 	var latest float64
 	alone := b.pushing(b.normal, func(_ context.Context, _ *bench, server string) (string, func(*trial) error, error) {
 		return server, func(t *trial) error { latest = t.Seconds; return nil }, nil
-	})
+	}, "auto")
 	alone.name += ", alone"
 	attacked := b.pushing(b.normal, func(ctx context.Context, b *bench, server string) (string, func(*trial) error, error) {
 		a, err := b.startAttack(ctx, server)
@@ -64,7 +64,7 @@ func (b *bench) hostile(context.Context) ([]contender, error) {
 			t.Attack, err = a.stop()
 			return err
 		}, nil
-	})
+	}, "auto")
 	attacked.name += ", attacked"
 	return []contender{alone, attacked}, nil
 }

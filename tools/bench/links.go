@@ -35,10 +35,28 @@ func (b *bench) slow(ctx context.Context) ([]contender, error) {
 	context.AfterFunc(ctx, func() { ssh.Close(); web.Close() })
 	ssh.Set(thin)
 	web.Set(thin)
-	return []contender{
-		b.pushing(b.update, through(thin, nil)),
+	return append(b.inEach(0, b.update, through(thin, nil)),
 		b.rsync(b.update, ssh.Address()),
 		b.pull(b.update, web.Address()),
+	), nil
+}
+
+// first is a push of what the server has nothing of, through the thin link.
+func (b *bench) first(context.Context) ([]contender, error) {
+	return []contender{
+		b.pushing(b.share, through(thin, nil), "auto"),
+		b.pushing(b.share, through(thin, nil), "archive"),
+		b.pushing(b.share, through(thin, nil), "zstd"),
+	}, nil
+}
+
+// lan is a push over a fast network, where nothing should be lost by looking for fewer
+// bytes.
+func (b *bench) lan(context.Context) ([]contender, error) {
+	fast := link.Faults{Rate: 1_000_000_000 / 8, Delay: 100 * time.Microsecond}
+	return []contender{
+		b.pushing(b.update, through(fast, nil), "auto"),
+		b.pushing(b.update, through(fast, nil), "archive"),
 	}, nil
 }
 
@@ -46,7 +64,7 @@ func (b *bench) slow(ctx context.Context) ([]contender, error) {
 func (b *bench) cuts(context.Context) ([]contender, error) {
 	faults := thin
 	faults.CutAfter = 5_000_000
-	return []contender{b.pushing(b.update, through(faults, nil))}, nil
+	return b.inEach(0, b.update, through(faults, nil)), nil
 }
 
 // outages is a push over a link that goes down again and again.
@@ -58,13 +76,13 @@ func (b *bench) outages(context.Context) ([]contender, error) {
 			wait(3*time.Second, done)
 			l.Accept()
 		}
-	}))}, nil
+	}), "auto")}, nil
 }
 
 // kills is a push that is killed again and again. What it costs is what each run
 // asks anew, and of each connection one object that was cut.
 func (b *bench) kills(context.Context) ([]contender, error) {
-	return []contender{b.killing(20, b.update, through(thin, nil))}, nil
+	return b.inEach(20, b.update, through(thin, nil)), nil
 }
 
 // wait waits, and reports false if done is closed before.
@@ -98,7 +116,9 @@ func through(faults link.Faults, worse func(*link.Proxy, chan struct{})) route {
 			close(done)
 			<-over
 			t.Delivered = l.Delivered()
-			t.Use = float64(t.Payload) / (t.Seconds * thinRate)
+			if faults.Rate == thinRate {
+				t.Use = float64(t.Payload) / (t.Seconds * thinRate)
+			}
 			return l.Close()
 		}, nil
 	}
@@ -118,9 +138,9 @@ func (b *bench) proxied(context.Context) ([]contender, error) {
 		}
 		return web.address, func(*trial) error { web.stop(); return nil }, nil
 	}
-	straightly := b.pushing(b.update, straight)
+	straightly := b.pushing(b.update, straight, "auto")
 	straightly.name += ", straight"
-	proxied := b.pushing(b.update, by)
+	proxied := b.pushing(b.update, by, "auto")
 	proxied.name += ", by nginx"
 	return []contender{proxied, straightly}, nil
 }

@@ -50,5 +50,5 @@ func (b *bench) million(ctx context.Context) ([]contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []contender{b.pushing(s, straight)}, b.weigh(s)
+	return []contender{b.pushing(s, straight, "auto")}, b.weigh(s)
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ type source struct {
 	before  string // the commit that targets have already, or ""
 	commit  string
 	payload int64 // bytes of the objects that commit adds to before
+	warm    bool  // it was read
 }
 
 // earlier is a repository with the commit before and no more. It shares files
@@ -208,4 +210,19 @@ func objectSizes(repo string) (map[string]int64, error) {
 		return nil
 	})
 	return sizes, err
+}
+
+// readAll reads every file below a folder.
+func readAll(folder string) error {
+	return filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, f)
+		return errors.Join(err, f.Close())
+	})
 }
