@@ -3,6 +3,7 @@
 package receive
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -16,6 +17,9 @@ import (
 
 // fail sends an error as a Problem, and logs it.
 func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		err = wire.Errorf(wire.BadRequest, "the client has closed the connection, or its half, before the answer")
+	}
 	p := problemOf(err)
 	s.logProblem(r, p, err)
 	writeProblem(w, r, p)
