@@ -174,7 +174,9 @@ func (w *tusWriter) problem() *wire.Problem {
 		code = wire.Internal
 	}
 	p := wire.Errorf(code, "%s", text)
-	p.Status = w.status
+	if w.status != http.StatusNotImplemented { // an extension that there is not: no fault of the server
+		p.Status = w.status
+	}
 	return p
 }
 
