@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -68,11 +69,18 @@ func (s *Store) prepare(t *task) (shared bool, err error) {
 	return shared, err
 }
 
-// release keeps a worker for the next upload, unless there are enough.
+// keptWindow is the largest window that a worker keeps for the next pack: what this
+// program's clients need.
+const keptWindow = 16 << 20
+
+// release keeps a worker for the next upload, unless there are enough. A larger window is
+// freed before the next one is made: else there soon are as many as the collector lets
+// pile up.
 func (s *Store) release(w *worker) {
-	if w.task.wide && w.reader != nil {
+	if w.task.wide && w.task.window > keptWindow && w.reader != nil {
 		w.reader.Close()
 		w.reader = nil
+		runtime.GC()
 	}
 	select {
 	case s.workers <- w:
