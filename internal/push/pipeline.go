@@ -94,25 +94,15 @@ func (p *pipeline) flow(ctx context.Context, src source) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.walk(ctx, src) })
 	g.Go(func() error { return p.negotiateAll(ctx) })
-	uploading, stop := context.WithCancel(ctx)
-	defer stop()
 	if p.pool.encoding != encode.NameArchive {
 		for range p.run.opt.Encoders {
 			g.Go(func() error { return p.encode(ctx) })
 		}
-		g.Go(func() error {
-			p.pool.tick(uploading)
-			return nil
-		})
+		g.Go(func() error { return p.pool.tick(ctx) })
 	}
-	var uploads errgroup.Group
 	for range p.run.opt.Jobs {
-		uploads.Go(func() error { return p.upload(ctx) })
+		g.Go(func() error { return p.upload(ctx) })
 	}
-	g.Go(func() error {
-		defer stop()
-		return uploads.Wait()
-	})
 	return g.Wait()
 }
 

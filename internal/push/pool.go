@@ -3,9 +3,7 @@
 package push
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +16,6 @@ type item struct {
 	name   ostree.Name
 	origin origin // of none, if there is none
 	size   int64  // of its file here
-	number int    // in the order of the walk
 }
 
 // An encoded is a pack of the second kind, ready to be sent.
@@ -40,14 +37,12 @@ type pool struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	items    []item
-	sorted   bool
+	queue    queue
 	closed   bool // no more items come from outside
 	plain    []item
 	ready    []*encoded
 	bytes    int // of ready
 	encoders int // that are at work on something
-	found    int
 	rate     rate
 }
 
@@ -83,13 +78,10 @@ func (p *pool) add(ctx context.Context, i item) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.wake(ctx)()
-	for len(p.items) >= p.most && ctx.Err() == nil {
+	for p.queue.len() >= p.most && ctx.Err() == nil {
 		p.changed.Wait()
 	}
-	p.found++
-	i.number = p.found
-	p.items = append(p.items, i)
-	p.sorted = false
+	p.queue.add(i)
 	p.changed.Broadcast()
 	return ctx.Err()
 }
@@ -132,9 +124,13 @@ func (p *pool) take(ctx context.Context) (pack *encoded, one item, ok bool) {
 			one = p.plain[0]
 			p.plain = p.plain[1:]
 			return nil, one, true
-		case len(p.items) > 0 && p.goesPlain():
-			return nil, p.takePlain(), true
-		case p.closed && len(p.items) == 0 && p.encoders == 0:
+		case p.queue.len() > 0 && p.goesPlain():
+			defer p.changed.Broadcast()
+			if p.encodes() {
+				return nil, p.queue.last(), true
+			}
+			return nil, p.queue.next(), true
+		case p.closed && p.queue.len() == 0 && p.encoders == 0:
 			return nil, item{}, false
 		}
 		p.changed.Wait()
@@ -153,22 +149,7 @@ func (p *pool) goesPlain() bool {
 		return true
 	}
 	// The encoders are at work, and will be at the large ones before those are sent.
-	p.sort()
-	return p.items[len(p.items)-1].size <= p.rate.second()
-}
-
-func (p *pool) takePlain() item {
-	defer p.changed.Broadcast()
-	if !p.encodes() { // in the order of the walk, as files lie on the disk
-		one := p.items[0]
-		p.items = p.items[1:]
-		return one
-	}
-	p.sort()
-	last := len(p.items) - 1
-	one := p.items[last]
-	p.items = p.items[:last]
-	return one
+	return p.queue.lastSize() <= p.rate.second()
 }
 
 // batch gives an encoder what is next, the first of a pack or more for it: an item and
@@ -178,36 +159,19 @@ func (p *pool) batch(ctx context.Context, first bool) []item {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.wake(ctx)()
-	for first && ctx.Err() == nil && (len(p.items) == 0 && !p.closed || len(p.items) > 0 && !p.mayBegin()) {
+	for first && ctx.Err() == nil && (p.queue.len() == 0 && !p.closed || p.queue.len() > 0 && !p.mayBegin()) {
 		p.changed.Wait()
 	}
-	if ctx.Err() != nil || len(p.items) == 0 {
+	if ctx.Err() != nil || p.queue.len() == 0 {
 		return nil
 	}
-	p.sort()
-	n := 1
-	for n < min(len(p.items), twinsMost) && p.items[n].twin(p.items[n-1]) {
-		n++
-	}
-	batch := slices.Clone(p.items[:n])
-	p.items = p.items[n:]
+	batch := p.queue.first()
 	if first {
 		p.encoders++
 	}
 	p.changed.Broadcast()
 	return batch
 }
-
-// twinsMost is how many items that are alike go to one encoder.
-const twinsMost = 8
-
-// twin tells whether an item is probably much like the one before it.
-func (i item) twin(before item) bool {
-	return !i.origin.none && !before.origin.none && i.origin.folder == before.origin.folder && i.size > twinLeast && i.size > before.size/100*95
-}
-
-// twinLeast is the size below which nothing is lost by sending twins apart.
-const twinLeast = 256 << 10
 
 func (p *pool) mayBegin() bool { return p.encodes() && p.bytes < readyMost }
 
@@ -225,46 +189,15 @@ func (p *pool) done(pack *encoded, plain []item) {
 	p.changed.Broadcast()
 }
 
-// sort puts what saves most to the front.
-func (p *pool) sort() {
-	if p.sorted {
-		return
-	}
-	largest := map[uint32]int64{}
-	for _, i := range p.items {
-		if !i.origin.none {
-			largest[i.origin.folder] = max(largest[i.origin.folder], i.size)
-		}
-	}
-	slices.SortFunc(p.items, func(a, b item) int {
-		switch {
-		case a.origin.none != b.origin.none:
-			return cmp.Compare(boolean(a.origin.none), boolean(b.origin.none))
-		case a.origin.none:
-			return cmp.Compare(a.number, b.number)
-		case a.origin.folder != b.origin.folder:
-			return cmp.Or(cmp.Compare(largest[b.origin.folder], largest[a.origin.folder]), cmp.Compare(a.origin.folder, b.origin.folder))
-		}
-		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.number, b.number))
-	})
-	p.sorted = true
-}
-
-func boolean(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // A rate tells how fast the link and the encoders are. It is asked often, by everyone.
 type rate interface {
 	slow() bool    // the link is slower than the encoders
 	second() int64 // bytes that it takes in a second
 }
 
-// tick wakes those who wait in a pool now and then, as the link may have changed.
-func (p *pool) tick(ctx context.Context) {
+// tick wakes those who wait in a pool now and then, as the link may have changed, until
+// nothing is left in it.
+func (p *pool) tick(ctx context.Context) error {
 	t := time.NewTicker(100 * time.Millisecond)
 	defer t.Stop()
 	for {
@@ -272,9 +205,13 @@ func (p *pool) tick(ctx context.Context) {
 		case <-t.C:
 			p.mu.Lock()
 			p.changed.Broadcast()
+			over := p.closed && p.queue.len() == 0
 			p.mu.Unlock()
+			if over {
+				return nil
+			}
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		}
 	}
 }

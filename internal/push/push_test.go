@@ -132,6 +132,19 @@ func TestPushSendsOnlyChanges(t *testing.T) {
 	}
 }
 
+// A server that lists no encodings gets archive form, whatever is asked for.
+func TestServerWithoutEncodings(t *testing.T) {
+	repo, _ := buildRepo(t, "archive", 1)
+	for _, encoding := range []string{"zstd", "delta", Auto} {
+		opt := options(fake.Start(t), repo)
+		opt.Encoding = encoding
+		result, _ := mustEnd(t, opt, 0, "")
+		if way := result.Encodings["archive"]; way.Objects != result.ObjectsSent || way.Objects == 0 || len(result.Encodings) > 1 {
+			t.Errorf("%s: sent %+v", encoding, result.Encodings)
+		}
+	}
+}
+
 func TestNothingToDo(t *testing.T) {
 	repo, heads := buildRepo(t, "archive", 1)
 	f := fake.Start(t)
