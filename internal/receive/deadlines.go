@@ -35,6 +35,15 @@ type timedWriter struct {
 // sent is the status of the answer: net/http sends 200 where nothing was written.
 func (w *timedWriter) sent() int { return cmp.Or(w.status, http.StatusOK) }
 
+// outcome is the status that a request counts as: one whose handler panics gets no
+// answer, or a part of one.
+func (w *timedWriter) outcome(panics bool) int {
+	if panics {
+		return http.StatusInternalServerError
+	}
+	return w.sent()
+}
+
 // Unwrap lets http.ResponseController through.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 

@@ -3,7 +3,9 @@
 package receive
 
 import (
+	"context"
 	"log"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -20,18 +22,28 @@ type connectionLog struct{ s *Server }
 // handshakeFailed is net/http's line about a handshake.
 var handshakeFailed = regexp.MustCompile(`^http: TLS handshake error from (\S+): (.*)`)
 
+// panicked is net/http's line about a handler that panicked, with its stack.
+var panicked = regexp.MustCompile(`^http2?: panic serving (\S+): ((?s:.*))`)
+
 // Write logs a line at debug, as it may be anyone's noise, but what is wrong with a
-// client certificate as a refusal.
+// client certificate as a refusal, and a panic as the fault of the server that it is.
 func (l connectionLog) Write(line []byte) (int, error) {
-	m := handshakeFailed.FindSubmatch(line)
-	if m == nil || !isCertificateRefusal(string(m[2])) {
-		l.s.cfg.Log.Debug(strings.TrimSpace(string(line)))
-		return len(line), nil
-	}
-	if held, ok := l.s.refused.take(&request{}, time.Now()); ok {
-		withHeld(l.s.cfg.Log, held).Warn("client certificate refused", "remote", forwarded.Peer(string(m[1])), "err", string(m[2]))
+	text := strings.TrimSpace(string(line))
+	if m := panicked.FindStringSubmatch(text); m != nil {
+		l.log(slog.LevelError, "request failed by a panic", m)
+	} else if m := handshakeFailed.FindStringSubmatch(text); m != nil && isCertificateRefusal(m[2]) {
+		l.log(slog.LevelWarn, "client certificate refused", m)
+	} else {
+		l.s.cfg.Log.Debug(text)
 	}
 	return len(line), nil
+}
+
+// log logs a line of which m has the peer and what there is to say.
+func (l connectionLog) log(level slog.Level, msg string, m []string) {
+	if held, ok := l.s.refused.take(&request{}, time.Now()); ok {
+		withHeld(l.s.cfg.Log, held).Log(context.Background(), level, msg, "remote", forwarded.Peer(m[1]), "err", m[2])
+	}
 }
 
 // isCertificateRefusal tells a handshake that ended for want of a client certificate, or

@@ -172,7 +172,8 @@ func (s *Server) answer(route route) http.Handler {
 		q := &request{Request: r.WithContext(ctx), id: requestID(r), remote: s.remote(r), began: time.Now()}
 		w.Header().Set(wire.RequestHeader, q.id)
 		counted := s.cfg.Count(route.pattern)
-		defer func() { s.answered(q, route, answer.sent(), counted) }()
+		panics := true
+		defer func() { s.answered(q, route, answer.outcome(panics), counted) }()
 		leave, err := s.enter(w, q)
 		defer leave()
 		if err == nil {
@@ -196,6 +197,7 @@ func (s *Server) answer(route route) http.Handler {
 		if err != nil {
 			s.fail(w, q, err)
 		}
+		panics = false
 	})
 }
 

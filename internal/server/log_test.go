@@ -179,9 +179,9 @@ func TestLogOfAllEvents(t *testing.T) {
 	}
 }
 
-// rare are events that take a fault of the machine, or a token that goes away.
+// rare are events that take a fault of the machine or of the program, or a token that goes away.
 var rare = map[string]bool{
-	"request failed": true, "cannot publish": true, "published more": true, "cleaned": true,
+	"request failed": true, "request failed by a panic": true, "cannot publish": true, "published more": true, "cleaned": true,
 	"another ostree-upload serves the repository, waiting for its end": true,
 	"client certificate refused":                                       true, "certificate read again": true,
 	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
