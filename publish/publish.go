@@ -357,7 +357,10 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if s.State.Final() { // only what it held is left, which the next start lets go
+	switch {
+	case s.State == journal.Aborted, s.State == journal.Expired: // meanwhile, by somebody else
+		return false, nil
+	case s.State.Final(): // only what it held is left, which the next start lets go
 		return false, o
 	}
 	if s.State == journal.Publishing && o.open() {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
@@ -35,6 +36,25 @@ func TestAbortedWhileQueued(t *testing.T) {
 	must.OK(t, holder.Unlock(libostree.Exclusive))
 	want(t, client.Finalize(good.ID), wire.Published, "", "")
 	want(t, client.Session(lost.ID), wire.Aborted, "", "")
+}
+
+// A session that is aborted while it is looked at, and then proves to be one that could
+// not be published, does not take the publisher along, nor the server.
+func TestAbortedWhileLookedAt(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, "archive")
+	client := s.Client(s.Token)
+	lost := client.Open(wire.Ref{Ref: "x", New: c[0].String()})
+	client.Upload(lost.ID, "all", ts.Pack(t, repo, client.Negotiate(lost.ID, ts.Objects(t, repo, c[0])...)...))
+	s.Publisher.AskToken(func(name string) *token.Token {
+		s.Publisher.AskToken(func(name string) *token.Token { return tokenOf(s, name) })
+		if _, err := s.Publisher.Abort(lost.ID); err != nil {
+			t.Error(err)
+		}
+		return nil // which refuses it
+	})
+	want(t, client.Finalize(lost.ID), wire.Aborted, "", "")
+	want(t, client.Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
 }
 
 // An object that is empty or damaged in the repository is asked for again and
