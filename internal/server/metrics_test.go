@@ -3,8 +3,11 @@
 package server_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -112,8 +115,8 @@ func TestMetricsOfOutcomes(t *testing.T) {
 	}
 }
 
-// A client that is killed in the middle of an upload, or asks for what there is not,
-// counts as no fault of the server: that would wake somebody.
+// A client that is killed in the middle of an upload or of a wait, or asks for what
+// there is not, counts as no fault of the server: that would wake somebody.
 func TestMetricsOfClientsFaults(t *testing.T) {
 	s := ts.Start(t, "archive")
 	c := s.Client(s.Token)
@@ -131,9 +134,30 @@ func TestMetricsOfClientsFaults(t *testing.T) {
 	must.OK(t, conn.(*net.TCPConn).SetLinger(0)) // closed by a reset
 	must.OK(t, conn.Close())
 	metrics := func() string { return string(s.Client(s.Admin).Want(200, "GET", "/metrics", nil).Body) }
-	must.Wait(t, "the end of the upload's request", func() bool {
-		return strings.Contains(metrics(), `ostree_upload_http_request_duration_seconds_count{route="PATCH /files/{id}/{name}"} 1`)
-	})
+	ended := func(request string) {
+		must.Wait(t, "the end of "+request, func() bool {
+			return strings.Contains(metrics(), `ostree_upload_http_request_duration_seconds_count{route="`+request+`"} 1`)
+		})
+	}
+	ended("PATCH /files/{id}/{name}")
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/api/v1/sessions/"+id+"?wait=50s", nil)
+	must.OK(t, err)
+	req.Header.Set("Authorization", "Bearer "+s.Token)
+	left := make(chan error, 1)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		left <- err
+	}()
+	must.Wait(t, "the request", func() bool { return strings.Contains(metrics(), `code="500",route="GET /api/v1/sessions/{id}"} 0`) })
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the wait ended with %v", err)
+	}
+	ended("GET /api/v1/sessions/{id}")
 	for line := range strings.Lines(metrics()) {
 		if strings.HasPrefix(line, `ostree_upload_http_requests_total{code="5`) && !strings.HasSuffix(line, " 0\n") {
 			t.Errorf("counted as a fault: %s", line)
