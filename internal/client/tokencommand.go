@@ -39,7 +39,9 @@ func runForToken(ctx context.Context, command string) (string, error) {
 	cmd := exec.CommandContext(timed, "sh", "-c", command)
 	stdout, stderr := &head{}, &head{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it starts ends with it
+	// What it starts ends with it. And in a session without a terminal it fails where it
+	// would ask there; in this one it would be stopped, and nobody told why.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // what it leaves behind may hold its outputs open
 	err := cmd.Run()
@@ -54,26 +56,31 @@ func runForToken(ctx context.Context, command string) (string, error) {
 	}
 	token, _, _ := strings.Cut(strings.TrimSpace(string(stdout.kept)), "\n")
 	if token == "" {
-		return "", errors.New("the token command printed no token")
+		return "", errors.New(withSaid("the token command printed no token", string(stderr.kept)))
 	}
 	return token, nil
 }
 
 // failedCommand is the error of a command, with what that said about it.
 func failedCommand(err error, said string) error {
-	text := fmt.Sprintf("the token command failed: %v", err)
-	if said = strings.TrimSpace(said); len(said) > mostSaid {
-		said = said[:mostSaid] + "..."
-	}
-	if said != "" {
-		text += ": " + said
-	}
+	text := withSaid(fmt.Sprintf("the token command failed: %v", err), said)
 	exit := new(exec.ExitError)
 	ran := !errors.As(err, &exit) || exit.ExitCode() != 126 && exit.ExitCode() != 127 // of the shell
 	if !ran || errors.Is(err, exec.ErrNotFound) {
 		return errors.New(text)
 	}
 	return retryableError{errors.New(text)}
+}
+
+// withSaid adds to an error the beginning of what the command said.
+func withSaid(text, said string) string {
+	if said = strings.TrimSpace(said); len(said) > mostSaid {
+		said = said[:mostSaid] + "..."
+	}
+	if said == "" {
+		return text
+	}
+	return text + ": " + said
 }
 
 // head keeps the first mostPrinted bytes that are written to it.

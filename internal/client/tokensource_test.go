@@ -76,6 +76,15 @@ func TestTokenCommand(t *testing.T) {
 	}
 }
 
+// A command that asks at the terminal must fail at once: it is in a session that has none.
+func TestTokenCommandHasNoTerminal(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("there is no /proc")
+	}
+	gets(t, TokenCommand("read pid name state parent group session rest </proc/$$/stat; [ $session = $$ ] && echo token"), "token", "", 0)
+	gets(t, TokenCommand("read answer </dev/tty; echo $answer"), "", "/dev/tty", Permanent)
+}
+
 // Where there is no shell, trying again does not help.
 func TestTokenCommandWithoutShell(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())

@@ -17,6 +17,7 @@ func FuzzEdit(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add("tokens:\n- &a {name: a, sha256: " + hashA + ", previous: [{sha256: " + hashB + ", until: 2020-01-01}]}\n")
+	f.Add("tokens: [{name: a, sha256: " + hashA + "}]\noidc: [{issuer: https://ci.example.org, audience: x, claims: {sub: s}, name: ci}]\n")
 	f.Add("tokens: &t\n- name: a\n  sha256: " + hashA + "\noidc: *t\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		before, err := Parse([]byte(text))
@@ -25,7 +26,7 @@ func FuzzEdit(f *testing.F) {
 		}
 		added, err := withToken([]byte(text), token.Token{Name: "added", SHA256: token.Hash("added"), Scopes: []string{token.Push}})
 		if err == nil {
-			if _, left, err := withoutTokens(added, []string{"added"}); err == nil && left != len(before.Tokens) {
+			if _, left, err := withoutTokens(added, []string{"added"}); err == nil && left != len(before.Tokens)+len(before.OIDC) {
 				t.Errorf("%d tokens are left, %v:\n%s", left, err, added)
 			}
 		}
@@ -39,7 +40,7 @@ func FuzzEdit(f *testing.F) {
 			}
 			if gone, left, err := withoutTokens([]byte(text), []string{x.Name}); err == nil {
 				c, err := Parse(gone)
-				if err != nil || len(c.Tokens) != left || slices.ContainsFunc(c.Tokens, func(o token.Token) bool { return o.Name == x.Name }) {
+				if err != nil || len(c.Tokens)+len(c.OIDC) != left || slices.ContainsFunc(c.Tokens, func(o token.Token) bool { return o.Name == x.Name }) {
 					t.Errorf("%d tokens are left, %v:\n%s", left, err, gone)
 				}
 			}
