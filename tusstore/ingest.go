@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -51,33 +50,6 @@ func (s *Store) work(ctx context.Context) {
 			}
 			s.queue.finish(t, err)
 		})
-	}
-}
-
-// prepare looks what kind of upload a task is about, and waits for a large window if it
-// needs one.
-func (s *Store) prepare(t *task) (shared bool, err error) {
-	if !wire.IsPackName(t.name) {
-		return false, nil
-	}
-	shared, window, refused, err := s.isShared(t.session, t.name)
-	t.refused = refused
-	if err == nil && window > encode.SmallWindow {
-		err = s.queue.widen(t, window)
-	}
-	return shared, err
-}
-
-// release keeps a worker for the next upload, unless there are enough.
-func (s *Store) release(w *worker) {
-	if w.task.wide && w.reader != nil {
-		w.reader.Close()
-		w.reader = nil
-	}
-	select {
-	case s.workers <- w:
-	default:
-		w.close()
 	}
 }
 

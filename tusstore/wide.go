@@ -3,10 +3,46 @@
 package tusstore
 
 import (
+	"runtime"
 	"slices"
 
 	"github.com/lirios/ostree-upload/internal/encode"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
+
+// prepare looks what kind of upload a task is about, and waits for a large window if it
+// needs one.
+func (s *Store) prepare(t *task) (shared bool, err error) {
+	if !wire.IsPackName(t.name) {
+		return false, nil
+	}
+	shared, window, refused, err := s.isShared(t.session, t.name)
+	t.refused = refused
+	if err == nil && window > encode.SmallWindow {
+		err = s.queue.widen(t, window)
+	}
+	return shared, err
+}
+
+// keptWindow is the largest window that a worker keeps for the next pack: what this
+// program's clients need.
+const keptWindow = 16 << 20
+
+// release keeps a worker for the next upload, unless there are enough. A larger window is
+// freed before the next one is made: else there soon are as many as the collector lets
+// pile up.
+func (s *Store) release(w *worker) {
+	if w.task.wide && w.task.window > keptWindow && w.reader != nil {
+		w.reader.Close()
+		w.reader = nil
+		runtime.GC()
+	}
+	select {
+	case s.workers <- w:
+	default:
+		w.close()
+	}
+}
 
 // wide shares the memory of large windows between the packs that need one: a few bytes
 // are enough to claim 128 MiB. Who waits for its share has no worker and no buffers.

@@ -40,7 +40,8 @@ type Encoder struct {
 // NewEncoder makes an Encoder.
 func NewEncoder() *Encoder { return &Encoder{window: windowSize, block: blockSize} }
 
-// Encode writes what turns source, of sourceSize bytes, into target, of size bytes.
+// Encode writes what turns source, of sourceSize bytes and at most 1 GiB, into target, of
+// size bytes.
 func (e *Encoder) Encode(w io.Writer, source io.Reader, sourceSize int64, target io.Reader, size int64) error {
 	e.w, e.source, e.size = w, source, sourceSize
 	e.win, e.base, e.shift, e.pos, e.held = e.win[:0], 0, 0, 0, op{}

@@ -2,7 +2,10 @@
 
 package delta
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // A match is where target[at:at+length] is equal to the source, aligned by shift.
 type match struct {
@@ -59,8 +62,9 @@ func (e *Encoder) following(t int) int {
 func (e *Encoder) seek(t int) (match, bool) {
 	target := e.target[t:]
 	best := match{at: t}
-	for _, at := range e.index.find(target) {
-		at := int64(at) - e.base
+	var places [ways]int64
+	for _, at := range places[:e.index.find(target, &places)] {
+		at -= e.base
 		if at < 0 || at >= int64(len(e.win)) {
 			continue
 		}
@@ -137,8 +141,16 @@ func (e *Encoder) split(start, over int, shift int64) int {
 	return best
 }
 
+// countEqual is how many bytes of a and b, as far as both go, are equal.
 func countEqual(a, b []byte) (n int) {
-	for i := range min(len(a), len(b)) {
+	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
+	most := min(len(a), len(b))
+	i := 0
+	for ; i+8 <= most; i += 8 {
+		x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
+		n += 8 - bits.OnesCount64((x&low+low|x)&high) // a bit for each byte that is not 0
+	}
+	for ; i < most; i++ {
 		if a[i] == b[i] {
 			n++
 		}
@@ -150,15 +162,18 @@ func countEqual(a, b []byte) (n int) {
 const seedSize = 16
 
 // An index knows where in the source bytes are, by the hash of seedSize of them. It
-// knows one place in each step, the latest few of each hash.
+// knows one place in each step, the latest few of each hash. A place is a position
+// divided by step, and a tag: more of the hash, which spares most looks at the source
+// that would be in vain.
 type index struct {
 	places []bucket
 	shift  uint
 }
 
 const (
-	ways = 2
-	step = 4
+	ways    = 2
+	step    = 4
+	tagBits = 4 // with 28 for a position up to 1 GiB, divided by step
 )
 
 type bucket [ways]uint32
@@ -181,30 +196,39 @@ func (x *index) reset(window int64) {
 func (x *index) add(win []byte, from int, base int64) {
 	from += int(-(base + int64(from)) & (step - 1))
 	for i := from; i+seedSize <= len(win); i += step {
-		h, plain := x.hash(win[i:])
+		h, plain := hash(win[i:])
 		if plain {
 			continue
 		}
-		b := &x.places[h]
-		b[1], b[0] = b[0], uint32(base+int64(i))
+		b := &x.places[h>>x.shift]
+		b[1], b[0] = b[0], uint32((base+int64(i))/step)<<tagBits|tag(h)
 	}
 }
 
-// find is where bytes may be that begin with b.
-func (x *index) find(b []byte) []uint32 {
-	h, plain := x.hash(b)
+// find puts where bytes may be that begin with b into at, and tells how many there are.
+func (x *index) find(b []byte, at *[ways]int64) (n int) {
+	h, plain := hash(b)
 	if plain {
-		return nil
+		return 0
 	}
-	return x.places[h][:]
+	for _, place := range x.places[h>>x.shift] {
+		if place&(1<<tagBits-1) == tag(h) {
+			at[n] = int64(place>>tagBits) * step
+			n++
+		}
+	}
+	return n
 }
 
 // hash is the hash of the first bytes; plain tells that they are all the same, which is
 // found everywhere.
-func (x *index) hash(b []byte) (h uint64, plain bool) {
+func hash(b []byte) (h uint64, plain bool) {
 	lo, hi := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
 	h = (lo*0x9e3779b97f4a7c15 ^ (hi + 0x632be59bd9b4e019)) * 0xff51afd7ed558ccd
 	h ^= h >> 32
 	h *= 0xc4ceb9fe1a85ec53
-	return h >> x.shift, lo == hi && lo == lo<<8|lo>>56
+	return h, lo == hi && lo == lo<<8|lo>>56
 }
+
+// tag is a part of a hash that its place in the index does not depend on.
+func tag(h uint64) uint32 { return uint32(h>>8) & (1<<tagBits - 1) }

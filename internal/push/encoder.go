@@ -21,10 +21,11 @@ import (
 const (
 	sharedWindow = 16 << 20
 	sharedLevel  = zstd.SpeedBestCompression
-	firstPack    = 1 << 20 // the first is closed early, so that the link has something
-	sharedPack   = 8 << 20
-	sharedMost   = wire.MaxPack - 2<<20 // before what the encoder holds back
-	sharedInput  = 128 << 20
+	// The first pack of an encoder has an eighth of this, so that the link has something.
+	autoPack    = 4 << 20
+	sharedPack  = 10 << 20             // where bytes count most: each pack begins without a past
+	sharedMost  = wire.MaxPack - 2<<20 // before what the encoder holds back
+	sharedInput = 128 << 20
 	// plainMost is the largest file that goes into a pack without an older version. A
 	// larger one goes alone, and is resumed to the byte also from another machine.
 	plainMost = 8 << 20
@@ -47,7 +48,12 @@ type encoder struct {
 
 // encode makes packs until there is nothing more to encode.
 func (p *pipeline) encode(ctx context.Context) error {
-	e := &encoder{p: p, delta: delta.NewEncoder(), copied: make([]byte, 64<<10), target: firstPack}
+	e := &encoder{p: p, delta: delta.NewEncoder(), copied: make([]byte, 64<<10)}
+	most := sharedPack
+	if p.pool.encoding == Auto {
+		most = autoPack
+	}
+	e.target = most / 8
 	for {
 		first := p.pool.batch(ctx, true)
 		if len(first) == 0 {
@@ -58,7 +64,7 @@ func (p *pipeline) encode(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		e.target = min(2*e.target, sharedPack)
+		e.target = min(2*e.target, most)
 	}
 }
 
