@@ -3,10 +3,12 @@
 package receive
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 
+	"github.com/tus/tusd/v2/pkg/handler"
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/token"
@@ -17,8 +19,25 @@ import (
 // fail sends an error as a Problem, and logs it.
 func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError && r.Context().Err() != nil {
+		p = cutOff(r.Context())
+	}
 	s.logProblem(r, p, err)
 	writeProblem(w, r, p)
+}
+
+// statusGone is what a request counts as whose client was gone before the answer, which
+// nobody reads. nginx logs the same number.
+const statusGone = 499
+
+// cutOff is the problem of a request that did not end: its client is gone, or the server
+// stops.
+func cutOff(ctx context.Context) *wire.Problem {
+	p := wire.Errorf(wire.Unavailable, "the request was cut off").WithHint("send it again")
+	if !errors.Is(context.Cause(ctx), handler.ErrServerShutdown) {
+		p.Status = statusGone
+	}
+	return p
 }
 
 func problemOf(err error) *wire.Problem {
