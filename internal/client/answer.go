@@ -46,7 +46,7 @@ func (e *answerError) kind() Kind {
 		return NoSpace
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, IsRefusal(e.problem.Code()):
 		return Refused
-	case status == http.StatusLocked, status == http.StatusTooManyRequests, status >= 500:
+	case status == http.StatusRequestTimeout, status == http.StatusLocked, status == http.StatusTooManyRequests, status >= 500:
 		return Temporary
 	}
 	return Permanent

@@ -39,6 +39,7 @@ func TestKindOf(t *testing.T) {
 		{"501", text(501, ""), Permanent},
 		{"no space", answered(507, wire.InsufficientStorage), NoSpace},
 		{"locked", text(423, ""), Temporary},
+		{"timeout", answered(408, wire.BadRequest), Temporary},
 		{"too many", answered(429, wire.Quota), Temporary},
 		{"unauthorized", answered(401, wire.Unauthorized), Refused},
 		{"forbidden", answered(403, wire.Forbidden), Refused},

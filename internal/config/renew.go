@@ -68,23 +68,34 @@ func previous(old, t *token.Token, then time.Time) (secrets []token.Secret) {
 	return secrets
 }
 
-// tidied is the text of a configuration file without the secrets whose time is over.
-// One that cannot be taken out stays, as it opens nothing.
-func tidied(old []byte, now time.Time) []byte {
-	c, err := Parse(old)
+// mostTidied bounds of how many tokens an edit takes out secrets: for each of them the
+// whole file is read anew. The next edit goes on.
+const mostTidied = 10
+
+// tidied is the text of a configuration file without the secrets whose time is over, of
+// mostTidied tokens. One that cannot be taken out stays, as it opens nothing.
+func tidied(text []byte, now time.Time) []byte {
+	c, err := Parse(text)
 	if err != nil {
-		return old
+		return text
 	}
+	tried := 0
 	for i, t := range c.Tokens {
 		t.Previous = slices.DeleteFunc(slices.Clone(t.Previous), func(s token.Secret) bool { return s.Over(now) })
 		if len(t.Previous) == len(c.Tokens[i].Previous) {
 			continue
 		}
-		if text, err := withPut(old, c, i, t); err == nil {
-			return tidied(text, now)
+		if tried++; tried > mostTidied {
+			break
+		}
+		if less, err := withPut(text, c, i, t); err == nil {
+			if c, err = Parse(less); err != nil { // not of what withPut has read
+				return text
+			}
+			text = less
 		}
 	}
-	return old
+	return text
 }
 
 // withPut is the text of a configuration file, which says c, with t in the place of

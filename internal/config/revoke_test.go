@@ -4,6 +4,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"reflect"
@@ -242,5 +243,19 @@ func TestRevokeTokensLeft(t *testing.T) {
 		"oidc: [{issuer: https://ci.example.org, audience: x, claims: {sub: s}, name: ci}]\n"
 	if _, left, err := withoutTokens([]byte(file), []string{"a"}); err != nil || left != 1 {
 		t.Errorf("%d left, %v", left, err)
+	}
+}
+
+// TestTidiedIsBounded pins that an edit of a file with many old secrets takes out some of
+// them, and the next edit more.
+func TestTidiedIsBounded(t *testing.T) {
+	text := []byte("tokens:\n")
+	for i := range 2*mostTidied + 1 {
+		text = fmt.Appendf(text, "- name: t%d\n  sha256: %s\n  previous:\n  - sha256: %s\n    until: 2020-01-01\n", i, token.Hash(fmt.Sprint(i)), token.Hash(fmt.Sprint("p", i)))
+	}
+	for _, want := range []int{mostTidied + 1, 1, 0} {
+		if text = tidied(text, time.Now()); strings.Count(string(text), "until") != want {
+			t.Fatalf("%d are left, want %d", strings.Count(string(text), "until"), want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/tus/tusd/v2/pkg/handler"
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/token"
@@ -17,12 +18,26 @@ import (
 
 // fail sends an error as a Problem, and logs it.
 func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		err = wire.Errorf(wire.BadRequest, "the client has closed the connection, or its half, before the answer")
-	}
 	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError && r.Context().Err() != nil {
+		p = cutOff(r.Context())
+	}
 	s.logProblem(r, p, err)
 	writeProblem(w, r, p)
+}
+
+// statusGone is what a request counts as whose client was gone before the answer, which
+// nobody reads. nginx logs the same number.
+const statusGone = 499
+
+// cutOff is the problem of a request that did not end: its client is gone, or the server
+// stops.
+func cutOff(ctx context.Context) *wire.Problem {
+	p := wire.Errorf(wire.Unavailable, "the request was cut off").WithHint("send it again")
+	if !errors.Is(context.Cause(ctx), handler.ErrServerShutdown) {
+		p.Status = statusGone
+	}
+	return p
 }
 
 func problemOf(err error) *wire.Problem {

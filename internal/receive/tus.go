@@ -4,6 +4,7 @@ package receive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -157,13 +158,23 @@ var codes = map[int]string{
 	http.StatusInsufficientStorage:   wire.InsufficientStorage,
 	http.StatusLocked:                "locked",
 	http.StatusPreconditionFailed:    "tus-version",
-	http.StatusNotImplemented:        wire.BadRequest,
+}
+
+// ofClients are the errors of tusd that a client or the link to it causes, and that it
+// calls faults of the server: the log would tell them as such, and wake somebody.
+var ofClients = map[string]int{
+	handler.ErrNotImplemented.ErrorCode:  http.StatusBadRequest,
+	handler.ErrConnectionReset.ErrorCode: http.StatusBadRequest,
+	handler.ErrReadTimeout.ErrorCode:     http.StatusRequestTimeout,
+	handler.ErrLockTimeout.ErrorCode:     http.StatusLocked,
 }
 
 // problem gives an error of tusd ("ERR_CODE: words") the common form, with its
 // status.
 func (w *tusWriter) problem() *wire.Problem {
 	text := strings.TrimSpace(w.body.String())
+	name, _, _ := strings.Cut(text, ":")
+	w.status = cmp.Or(ofClients[name], w.status)
 	code := codes[w.status]
 	switch {
 	case strings.HasPrefix(text, tusstore.ErrExists.ErrorCode):
@@ -174,9 +185,7 @@ func (w *tusWriter) problem() *wire.Problem {
 		code = wire.Internal
 	}
 	p := wire.Errorf(code, "%s", text)
-	if w.status != http.StatusNotImplemented { // an extension that there is not: no fault of the server
-		p.Status = w.status
-	}
+	p.Status = w.status
 	return p
 }
 

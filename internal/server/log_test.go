@@ -58,12 +58,15 @@ func (l *eventLog) Write(b []byte) (int, error) {
 }
 
 // wait waits for the first line of an event.
-func (l *eventLog) wait(msg string) event {
+func (l *eventLog) wait(msg string) event { return l.waitAll(msg, 1)[0] }
+
+// waitAll waits until there are as many lines of an event.
+func (l *eventLog) waitAll(msg string, many int) []event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		if all := l.all(msg); len(all) > 0 {
-			return all[0]
+		if all := l.all(msg); len(all) >= many {
+			return all
 		}
 		l.more.Wait()
 	}

@@ -3,7 +3,11 @@
 package server_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -107,6 +111,56 @@ func TestMetricsOfOutcomes(t *testing.T) {
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("no line %s in\n%s", line, text)
+		}
+	}
+}
+
+// A client that is killed in the middle of an upload or of a wait, or asks for what
+// there is not, counts as no fault of the server: that would wake somebody.
+func TestMetricsOfClientsFaults(t *testing.T) {
+	s := ts.Start(t, "archive")
+	c := s.Client(s.Token)
+	id := c.Open(wire.Ref{Ref: "x", New: strings.Repeat("a", 64)}).ID
+	meta := ts.Metadata("session", id, "pack", "p")
+	c.Want(201, "POST", "/files/", nil, "Tus-Resumable", "1.0.0", "Upload-Length", "10", "Upload-Metadata", meta)
+	c.Want(400, "POST", "/files/", nil, "Tus-Resumable", "1.0.0", "Upload-Defer-Length", "1", "Upload-Metadata", ts.Metadata("session", id, "pack", "q"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	must.OK(t, err)
+	_, err = fmt.Fprintf(conn, "PATCH /files/%s/p HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"+
+		"Content-Type: application/offset+octet-stream\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n", id, s.Token)
+	must.OK(t, err)
+	_, err = conn.Read(make([]byte, 100)) // its body is asked for
+	must.OK(t, err)
+	must.OK(t, conn.(*net.TCPConn).SetLinger(0)) // closed by a reset
+	must.OK(t, conn.Close())
+	metrics := func() string { return string(s.Client(s.Admin).Want(200, "GET", "/metrics", nil).Body) }
+	ended := func(request string) {
+		must.Wait(t, "the end of "+request, func() bool {
+			return strings.Contains(metrics(), `ostree_upload_http_request_duration_seconds_count{route="`+request+`"} 1`)
+		})
+	}
+	ended("PATCH /files/{id}/{name}")
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/api/v1/sessions/"+id+"?wait=50s", nil)
+	must.OK(t, err)
+	req.Header.Set("Authorization", "Bearer "+s.Token)
+	left := make(chan error, 1)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		left <- err
+	}()
+	must.Wait(t, "the request", func() bool { return strings.Contains(metrics(), `code="500",route="GET /api/v1/sessions/{id}"} 0`) })
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the wait ended with %v", err)
+	}
+	ended("GET /api/v1/sessions/{id}")
+	for line := range strings.Lines(metrics()) {
+		if strings.HasPrefix(line, `ostree_upload_http_requests_total{code="5`) && !strings.HasSuffix(line, " 0\n") {
+			t.Errorf("counted as a fault: %s", line)
 		}
 	}
 }

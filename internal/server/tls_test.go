@@ -121,6 +121,7 @@ func TestClientCertificates(t *testing.T) {
 	must.OK(t, os.WriteFile(clients.File, new, 0o600))
 	h.client(theirs).Want(200, "GET", "/healthz", nil)
 	refused("no longer known", good)
+	h.log.waitAll("client certificate refused", 8) // a client may know it before
 	h.stop()
 	var said []string
 	for _, e := range h.log.all("client certificate refused") {
