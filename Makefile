@@ -20,7 +20,7 @@ TEST = $(GO) run ./hack/gotest
 # The packages whose tests take seconds: not those that run the whole program.
 quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
 
-.PHONY: build build-client packages packages-test image-test generated help deps promtool demo bench check lint test race race-quick crash fuzz changelog install install-client clean
+.PHONY: build build-client packages packages-test image-test generated help deps promtool demo bench check lint security test race race-quick crash fuzz changelog install install-client clean
 
 build:               ## bin/ostree-upload; what plain `make` does
 	@hack/deps.sh build
@@ -82,6 +82,9 @@ lint: deps           ## gofmt, go vet with and without libostree, staticcheck, t
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && test -z "$$unformatted" || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./... && CGO_ENABLED=0 $(GO) vet ./cmd/... ./internal/push/... ./internal/client/... && $(GO) vet -tags faults ./internal/fault
 	$(GO) run $(STATICCHECK) ./...
+
+security:            ## known vulnerabilities, and patterns of unsafe code; takes some minutes at first
+	hack/security.sh
 
 changelog:           ## make the files of changelog/unreleased the release VERSION=... of CHANGELOG.md
 	@test '$(origin VERSION)' != file || { echo 'usage: make changelog VERSION=v1.2.3' >&2; exit 2; }

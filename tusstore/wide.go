@@ -40,7 +40,7 @@ func (s *Store) release(w *worker) {
 	select {
 	case s.workers <- w:
 	default:
-		w.close()
+		_ = w.close() // only its spool, which nobody reads any more
 	}
 }
 

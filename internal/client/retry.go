@@ -143,7 +143,7 @@ func (r *Retrier) pause(n int) time.Duration {
 	if n < 7 {
 		d = min(d, r.first<<n)
 	}
-	return d/2 + rand.N(d/2)
+	return d/2 + rand.N(d/2) // #nosec G404 -- no secret
 }
 
 // Sleep waits for d, or until ctx ends, which is the error then.

@@ -206,6 +206,6 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 
 func (b *watchedBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.watch.end(nil)
+	_ = b.watch.end(nil)
 	return err
 }

@@ -36,7 +36,7 @@ func TokenCommand(command string) TokenSource {
 func runForToken(ctx context.Context, command string) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	cmd := exec.CommandContext(timed, "sh", "-c", command)
+	cmd := exec.CommandContext(timed, "sh", "-c", command) // #nosec G204 -- the user's own command
 	stdout, stderr := &head{}, &head{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	// What it starts ends with it. And in a session without a terminal it fails where it

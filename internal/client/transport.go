@@ -156,8 +156,8 @@ func (t *transport) sendOnce(req *http.Request, token string, expect bool) (*htt
 		return nil, t.secure.explain(err)
 	}
 	if err := t.judge(req, res); err != nil {
-		res.Body.Close()
-		watch.end(nil)
+		_ = res.Body.Close() // err says more
+		_ = watch.end(nil)
 		if answer := (*answerError)(nil); errors.As(err, &answer) {
 			answer.begun = req.Body != nil && (!expect || asked.Load())
 		}
@@ -201,6 +201,6 @@ func (t *transport) setHeaders(req *http.Request, token string) {
 
 func closeBody(req *http.Request) {
 	if req.Body != nil {
-		req.Body.Close()
+		_ = req.Body.Close() // it was only read
 	}
 }

@@ -37,7 +37,7 @@ func edit(path string, create bool, change func([]byte) ([]byte, error)) error {
 	defer f.Close() // unlocks too
 	text, err := rewrite(path, f, change)
 	if err != nil && created {
-		os.Remove(path) // nothing was put into it
+		_ = os.Remove(path) // nothing was put into it
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -106,13 +106,13 @@ func openLocked(path string, create bool) (f *os.File, created bool, err error) 
 			return nil, false, err
 		}
 		if err := lock(f, lockTime); err != nil {
-			f.Close()
+			_ = f.Close()
 			return nil, false, err
 		}
 		if same(path, f) {
 			return f, created, nil
 		}
-		f.Close()
+		_ = f.Close()
 		created = false
 	}
 }

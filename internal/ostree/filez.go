@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/lirios/ostree-upload/internal/gvariant"
 )
@@ -111,6 +112,9 @@ func parseFileHeader(b []byte) (FileHeader, error) {
 func (h *FileHeader) check() error {
 	if h.Rdev != 0 {
 		return fmt.Errorf("rdev is %d, not 0", h.Rdev)
+	}
+	if h.Size > math.MaxInt64 {
+		return fmt.Errorf("size says %d, more than any file has", h.Size)
 	}
 	switch h.Mode &^ modePerm {
 	case modeRegular:

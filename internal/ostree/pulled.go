@@ -38,7 +38,7 @@ func (r *Repo) PulledRefs() (refs []PulledRef, err error) {
 				return err
 			}
 			from, ref, ok := strings.Cut(strings.TrimPrefix(path, root+"/"), "/")
-			b, err := os.ReadFile(path)
+			b, err := os.ReadFile(path) // #nosec G122 -- it is the repository of the user
 			if err != nil || !ok {
 				return err
 			}

@@ -32,7 +32,7 @@ func (s *stream) restart() error {
 	if err != nil {
 		return fmt.Errorf("object %s: %w", s.name, err)
 	}
-	s.Close()
+	_ = s.Close() // it was only read
 	s.file, s.conv = f, s.repo.converter()
 	s.conv.start(s.header)
 	s.done, s.made = false, 0

@@ -100,7 +100,7 @@ func (c *content) step(p []byte) (int, error) {
 		return n, c.readError(at, err)
 	}
 	if c.pos+int64(n) == at.end() {
-		c.closeOpen()
+		_ = c.closeOpen() // it was only read
 	}
 	return n, nil
 }
@@ -140,7 +140,7 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 		return c.pos, fmt.Errorf("no byte %d (from %d) in an upload of %d bytes", offset, whence, c.size)
 	}
 	if offset != c.pos {
-		c.closeOpen()
+		_ = c.closeOpen() // it was only read
 		c.pos = offset
 	}
 	return offset, nil

@@ -19,7 +19,7 @@ func Prune(ctx context.Context, repo string, dryRun bool, says io.Writer) error 
 	if dryRun {
 		args = append(args, "--no-prune")
 	}
-	cmd := exec.CommandContext(ctx, "ostree", args...)
+	cmd := exec.CommandContext(ctx, "ostree", args...) // #nosec G204 -- the path is that of the user's own repository
 	cmd.Stdout, cmd.Stderr = says, says
 	err := cmd.Run()
 	switch {

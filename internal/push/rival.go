@@ -54,7 +54,7 @@ func (r *run) giveWay(ctx context.Context) error {
 	r.opt.Log.Warn("another push has taken this session over: waiting for it", "session", r.session.ID)
 	r.progress.Walked.Store(0) // it is walked and asked for anew, if at all
 	r.progress.Lacking.Store(0)
-	return r.takeOver(ctx, leaveTime+rand.N(leaveTime/2)) // two that give way must not come back together
+	return r.takeOver(ctx, leaveTime+rand.N(leaveTime/2)) // #nosec G404 -- two that give way must not come back together
 }
 
 // waitForRival waits until nothing has arrived for the session for as long as

@@ -153,7 +153,7 @@ func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = overridden(below(s.cfg.Settings().BasePath, r))
 		// ServeMux answers a path with .. or // by a redirect.
-		if clean := path.Clean(r.URL.Path); clean != strings.TrimSuffix(r.URL.Path, "/") && r.URL.Path != "/" {
+		if clean := path.Clean(r.URL.Path); r.URL.Path != clean && (clean == "/" || r.URL.Path != clean+"/") {
 			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
 			return
 		}

@@ -8,7 +8,7 @@ const (
 	// push have the same, and the server logs it.
 	RequestHeader = "X-Request-ID"
 	// TokenHeader holds the token where a proxy has Authorization for itself.
-	TokenHeader = "Ostree-Upload-Token"
+	TokenHeader = "Ostree-Upload-Token" // #nosec G101 -- the header's name
 	// OverrideHeader names the method that a POST stands for, where something on the
 	// way lets only GET, HEAD and POST through.
 	OverrideHeader = "X-HTTP-Method-Override"

@@ -82,10 +82,10 @@ func MovesOf(refs []Ref, force bool) string {
 	slices.Sort(lines)
 	h := sha256.New()
 	if force {
-		io.WriteString(h, "force\n")
+		_, _ = io.WriteString(h, "force\n") // a hash takes everything
 	}
 	for _, l := range lines {
-		io.WriteString(h, l)
+		_, _ = io.WriteString(h, l)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
