@@ -30,6 +30,8 @@ type decoding struct {
 	spool    *os.File                    // without a name, for the source of a difference
 	chunk    []byte                      // for copies
 	made     int64                       // bytes of content that the pack has made
+	sourced  int64                       // bytes of the sources of its differences, each time
+	metas    int64                       // bytes of its detached metadata
 	readable map[ostree.Checksum]fileSet // commits that its differences are of; none that may not be read
 }
 
@@ -89,7 +91,7 @@ func (w *worker) ingestShared(u *upload) error {
 			return err
 		}
 	}
-	w.made, w.readable = 0, map[ostree.Checksum]fileSet{}
+	w.made, w.sourced, w.metas, w.readable = 0, 0, 0, map[ostree.Checksum]fileSet{}
 	if err := w.reader.Reset(f); err != nil {
 		return err
 	}
@@ -330,8 +332,17 @@ func (w *worker) keep(r *journal.Result, out *output) error {
 		return err
 	}
 	if r.Name.Type == ostree.CommitMeta {
-		r.CommitMeta, err = out.bytes()
-		return err
+		return w.keepMeta(r, out)
 	}
 	return out.stage(r.Name)
+}
+
+// keepMeta keeps detached metadata, which is in memory until the pack is recorded.
+func (w *worker) keepMeta(r *journal.Result, out *output) (err error) {
+	if w.metas += out.size; w.metas > encode.MaxMetas {
+		w.reader.End(encode.ErrMetas)
+		return nil
+	}
+	r.CommitMeta, err = out.bytes()
+	return err
 }

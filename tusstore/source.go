@@ -4,9 +4,9 @@ package tusstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // noSource begins the reason of an object whose difference cannot be applied. It is
@@ -33,6 +34,10 @@ func (w *worker) openSource(u *upload, from encode.Source) (reason string, err e
 	}
 	source, err := w.repo.Content(w.task.ctx, ostree.Name{Checksum: from.Checksum, Type: ostree.File})
 	if err == nil && source.Regular() && source.Size == from.Size {
+		if w.sourced += source.Size; w.sourced > encode.MaxMade {
+			w.reader.End(encode.ErrSources)
+			return encode.ErrSources.Error(), nil
+		}
 		err = w.fillSpool(source)
 	}
 	var bad *ostree.BadObjectError
@@ -52,6 +57,9 @@ func (w *worker) openSource(u *upload, from encode.Source) (reason string, err e
 
 // fillSpool writes a source's content to the spool.
 func (w *worker) fillSpool(source *ostree.Content) (err error) {
+	if err := w.checkRoom(); err != nil {
+		return err
+	}
 	if w.spool == nil {
 		if w.spool, err = os.CreateTemp(w.uploads, "source-"); err != nil {
 			return err
@@ -70,7 +78,7 @@ func (w *worker) fillSpool(source *ostree.Content) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = w.copy(w.spool, steppedSource{w, in})
+	_, err = w.copy(&output{w: w, file: w.spool}, steppedSource{w, in})
 	return errors.Join(err, in.Close())
 }
 
@@ -92,7 +100,7 @@ func (s steppedSource) Read(p []byte) (int, error) {
 const maxCommits = 16
 
 // reachable tells whether the session's token may read a source: it is in a commit that
-// a ref of the session is to replace, or that a ref names which the token may push.
+// a ref of the session names now, or another one that the token may push.
 func (w *worker) reachable(u *upload, from encode.Source) (bool, error) {
 	files, known := w.readable[from.Commit]
 	if !known && len(w.readable) < maxCommits {
@@ -110,23 +118,20 @@ func (w *worker) reachable(u *upload, from encode.Source) (bool, error) {
 	return files.has(from.Checksum), nil
 }
 
+// mayRead goes by what refs are, and not by what the session says that they are: that is
+// compared only when it is published.
 func (w *worker) mayRead(id string, commit ostree.Checksum) (bool, error) {
 	session, err := w.cfg.Journal.Session(id)
 	if err != nil {
 		return false, err
-	}
-	wanted := commit.String()
-	for _, ref := range session.Refs {
-		if ref.Old == wanted {
-			return true, nil
-		}
 	}
 	refs, err := w.repo.Refs()
 	if err != nil {
 		return false, err
 	}
 	for ref, c := range refs {
-		if c == commit && w.cfg.MayPush(session.Token, ref) {
+		ofSession := func(r wire.Ref) bool { return r.Ref == ref }
+		if c == commit && (w.cfg.MayPush(session.Token, ref) || slices.ContainsFunc(session.Refs, ofSession)) {
 			return true, nil
 		}
 	}
@@ -139,8 +144,7 @@ type sources struct {
 	commits []commitFiles // used last comes first
 }
 
-// commitFiles are the files of a commit, by the first 8 bytes of their checksums, in
-// order: nobody can choose those of somebody else's file.
+// commitFiles are the files of a commit, in short and in order.
 type commitFiles struct {
 	commit ostree.Checksum
 	files  fileSet
@@ -148,8 +152,14 @@ type commitFiles struct {
 
 type fileSet []uint64
 
+// seed is new with each process: nobody can look for a file of their own that has the
+// short name of somebody else's.
+var seed = maphash.MakeSeed()
+
+func short(c ostree.Checksum) uint64 { return maphash.Bytes(seed, c[:]) }
+
 func (s fileSet) has(c ostree.Checksum) bool {
-	_, found := slices.BinarySearch(s, binary.BigEndian.Uint64(c[:]))
+	_, found := slices.BinarySearch(s, short(c))
 	return found
 }
 
@@ -166,7 +176,7 @@ func (s *sources) of(ctx context.Context, repo *ostree.Repo, commit ostree.Check
 	}
 	var files fileSet
 	err := repo.Files(ctx, commit, nil, func(_ string, n ostree.Name) error {
-		files = append(files, binary.BigEndian.Uint64(n.Checksum[:]))
+		files = append(files, short(n.Checksum))
 		return nil
 	})
 	if ctx.Err() != nil {

@@ -47,8 +47,12 @@ const (
 	// MaxFrames is how many frames a pack may have.
 	MaxFrames = 1 << 16
 	// MaxMade is how many bytes of content the frames of a pack may make in all:
-	// a few bytes of a difference make as many as its source has.
+	// a few bytes of a difference make as many as its source has. It is also how many
+	// bytes the sources of its differences may have: each is read for each difference.
 	MaxMade = 16 << 30
+	// MaxMetas is how many bytes of detached metadata a pack may bring: as many as if
+	// they were not compressed.
+	MaxMetas = 16 << 20
 	// MaxSource is the largest content that a difference can be of, or make.
 	MaxSource = 1 << 30
 )
@@ -61,6 +65,8 @@ var (
 	ErrInflated   = errors.New("its zstd stream has more than 1 GiB inflated")
 	ErrFrames     = errors.New("it has more than 65536 frames")
 	ErrMade       = errors.New("its frames make more than 16 GiB of content")
+	ErrSources    = errors.New("the sources of its differences have more than 16 GiB")
+	ErrMetas      = errors.New("it has more than 16 MiB of detached metadata")
 	errDamaged    = errors.New("its zstd stream is damaged")
 	errCut        = errors.New("it ends within a frame")
 )

@@ -29,8 +29,11 @@ const (
 	// plainMost is the largest file that goes into a pack without an older version. A
 	// larger one goes alone, and is resumed to the byte also from another machine.
 	plainMost = 8 << 20
-	// differenceMost is the longest difference, before compression.
-	differenceMost = 16 << 20
+	// differenceMost is the longest difference, before compression: it may not compress.
+	differenceMost = wire.MaxPack - 1<<20
+	// madeMost is how much content a server is to make of a pack, or to read for that,
+	// before the pack ends: as much again may come with the last batch.
+	madeMost = encode.MaxMade / 2
 )
 
 // An encoder makes packs of the second kind.
@@ -40,7 +43,8 @@ type encoder struct {
 	delta  *delta.Encoder
 	diff   chunks
 	copied []byte
-	target int // size of the next pack
+	target int   // size of the next pack
+	made   int64 // content that a server makes of the differences of this one
 
 	pack  *encoded // that was made
 	plain []item   // that are better sent alone
@@ -71,7 +75,7 @@ func (p *pipeline) encode(ctx context.Context) error {
 // makePack makes a pack of first and of what comes after it.
 func (e *encoder) makePack(ctx context.Context, first []item) error {
 	pack := new(encoded)
-	e.pack, e.plain = nil, nil
+	e.pack, e.plain, e.made = nil, nil, 0
 	if e.writer == nil {
 		var err error
 		if e.writer, err = encode.NewWriter(sharedWindow, sharedLevel); err != nil {
@@ -102,7 +106,7 @@ func (e *encoder) makePack(ctx context.Context, first []item) error {
 
 // more are the next items of the pack, if it is to have any.
 func (e *encoder) more(ctx context.Context, pack *encoded) []item {
-	if e.writer.Size() >= e.target || e.writer.In >= sharedInput || len(pack.names) >= wire.PackFrames {
+	if e.writer.Size() >= e.target || e.writer.In >= sharedInput || e.made >= madeMost || len(pack.names) >= wire.PackFrames {
 		return nil
 	}
 	return e.p.pool.batch(ctx, false)
@@ -206,6 +210,7 @@ func (e *encoder) difference(ctx context.Context, one item, content *ostree.Cont
 			return false, err
 		}
 	}
+	e.made += max(old.Size, content.Size)
 	pack.add(one, encode.NameDelta, length, one.size)
 	return true, e.diff.writeTo(e.writer)
 }

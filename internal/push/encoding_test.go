@@ -18,6 +18,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/server"
 )
@@ -153,6 +154,23 @@ func TestSourceGone(t *testing.T) {
 	result := pushed(t, repo, s, func(o *Options) { o.Encoding = encode.NameDelta })
 	if s.Ref("main") != after || result.Rounds != 1 || result.Encodings[encode.NameArchive].Objects == 0 {
 		t.Errorf("main is at %s after %d more rounds, sent %+v", s.Ref("main"), result.Rounds, result.Encodings)
+	}
+}
+
+// TestLongestDifference pins that the longest difference fits into a pack, also if it does
+// not compress.
+func TestLongestDifference(t *testing.T) {
+	w, err := encode.NewWriter(sharedWindow, sharedLevel)
+	must.OK(t, err)
+	noise := make([]byte, differenceMost)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	must.OK(t, w.Frame(ostree.Name{Type: ostree.File}, encode.Delta, differenceMost))
+	_, err = w.Write(noise)
+	must.OK(t, err)
+	pack, err := w.Close()
+	must.OK(t, err)
+	if len(pack) > wire.MaxPack {
+		t.Errorf("the pack has %d bytes, more than %d", len(pack), wire.MaxPack)
 	}
 }
 

@@ -284,3 +284,48 @@ func TestForeignSource(t *testing.T) {
 	p := c.payload()
 	c.check(t, deflated(t, frame(byte(ostree.File), 2, c.bad.Sum[:], uint64(len(p)), p)), "before bad after", "no-source: ")
 }
+
+// TestForeignOld pins that a session gets no right to read a commit by saying that a ref of
+// its own is there.
+func TestForeignOld(t *testing.T) {
+	inMemory(t)
+	s := ts.Start(t, "archive")
+	c := hostile{s, s.Client(s.Token)}.openShared(t, 0)
+	x := hostile{s, s.Client(s.AddToken(token.Options{Name: "packer", Refs: []string{"mine/**"}}))}
+	for _, ref := range []string{"mine/new", "mine/other"} {
+		id := x.Open(wire.Ref{Ref: ref, Old: hex.EncodeToString(c.oldCommit), New: c.sum}).ID
+		x.Negotiate(id, named(t, c.bad))
+		p := c.payload()
+		x.Upload(id, "guess", deflated(t, frame(byte(ostree.File), 2, c.bad.Sum[:], uint64(len(p)), p)))
+		if lacking := x.Negotiate(id, named(t, c.bad)); len(lacking) != 1 {
+			t.Errorf("%s: a difference of a foreign file was applied", ref)
+		}
+		if p := x.Session(id).Problems; len(p) != 1 || !strings.HasPrefix(p[0].Reason, "no-source: ") {
+			t.Errorf("%s: problems %+v", ref, p)
+		}
+	}
+}
+
+// TestSharedMetas pins how much detached metadata a pack may bring: it is held in memory
+// until all of the pack is recorded, and a few bytes of zstd may be megabytes of it.
+func TestSharedMetas(t *testing.T) {
+	inMemory(t)
+	s := ts.Start(t, "archive")
+	x := hostile{s, s.Client(s.Token)}
+	c := x.openShared(t, 0)
+	meta := build.Dict(build.Item("a", "ay", build.Bytes(make([]byte, 1<<20-100)...))).Bytes
+	var frames []byte
+	var names []ostree.Name
+	for i := range 30 {
+		sum := ostree.Checksum{byte(i), 1}
+		names = append(names, ostree.Name{Checksum: sum, Type: ostree.CommitMeta})
+		frames = append(frames, frame(byte(ostree.CommitMeta), 0, sum[:], uint64(len(meta)), meta)...)
+	}
+	x.Negotiate(c.session, names...)
+	before := x.Session(c.session).Objects.Staged
+	x.Upload(c.session, "metas", deflated(t, frames))
+	x.Negotiate(c.session, names...)
+	if n := x.Session(c.session).Objects.Staged - before; n != 16 {
+		t.Errorf("%d of 30 MiB of detached metadata count", n)
+	}
+}
