@@ -131,7 +131,7 @@ func (w *worker) mayRead(id string, commit ostree.Checksum) (bool, error) {
 	}
 	for ref, c := range refs {
 		ofSession := func(r wire.Ref) bool { return r.Ref == ref }
-		if c == commit && (w.cfg.MayPush(session.Token, ref) || slices.ContainsFunc(session.Refs, ofSession)) {
+		if c == commit && (slices.ContainsFunc(session.Refs, ofSession) || w.cfg.MayPush(session.Token, ref)) {
 			return true, nil
 		}
 	}
