@@ -42,8 +42,8 @@ const (
 	chainSessions = 3        // sessions that are finalized again and again
 	bombs         = 6        // uploads at once that inflate to
 	bombMiB       = 4 << 10  // so many MiB each
-	idleUploads   = 3750     // uploads of which no byte comes, which is nearly all, in sessions with
-	uploadsEach   = 250      // so many each
+	idleUploads   = 3600     // uploads of which no byte comes, which is nearly all, in sessions with
+	uploadsEach   = 240      // so many each
 	fatRefs       = 17000    // refs of a session that only takes room
 	claimMost     = 4 << 30  // bytes of the largest upload that only takes room, and
 	claimLeast    = 64 << 20 // of the smallest
