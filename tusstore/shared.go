@@ -32,6 +32,7 @@ type decoding struct {
 	made     int64                       // bytes of content that the pack has made
 	sourced  int64                       // bytes of the sources of its differences, each time
 	metas    int64                       // bytes of its detached metadata
+	warned   bool                        // of a source that is damaged: once a pack
 	readable map[ostree.Checksum]fileSet // commits that its differences are of; none that may not be read
 }
 
@@ -91,7 +92,8 @@ func (w *worker) ingestShared(u *upload) error {
 			return err
 		}
 	}
-	w.made, w.sourced, w.metas, w.readable = 0, 0, 0, map[ostree.Checksum]fileSet{}
+	w.made, w.sourced, w.metas, w.warned = 0, 0, 0, false
+	w.readable = map[ostree.Checksum]fileSet{}
 	if err := w.reader.Reset(f); err != nil {
 		return err
 	}
@@ -105,6 +107,7 @@ func (w *worker) ingestShared(u *upload) error {
 	if err := w.reader.Err(); err != nil {
 		w.cfg.Log.Warn("pack ends early", "session", u.session, "upload", u.name, "err", err)
 	}
+	w.logRejected(u, results)
 	return w.finish(u, results)
 }
 
@@ -138,9 +141,6 @@ func (w *worker) frames(u *upload) (results []journal.Result, err error) {
 		}
 		if w.reader.Err() != nil {
 			break // it is not whole
-		}
-		if r.Reason != "" {
-			w.cfg.Log.Warn("object rejected", "session", u.session, "upload", u.name, "object", f.Name, "err", r.Reason)
 		}
 		results = append(results, r)
 	}

@@ -43,7 +43,7 @@ func (w *worker) openSource(u *upload, from encode.Source) (reason string, err e
 	var bad *ostree.BadObjectError
 	switch {
 	case errors.As(err, &bad), errors.Is(err, fs.ErrNotExist):
-		w.cfg.Log.Warn("the source of a difference is missing or damaged in the repository", "session", u.session, "object", from.Checksum, "err", err)
+		w.warn(u, from, err)
 		return fmt.Sprintf("%sfile %s is missing or damaged here", noSource, from.Checksum), nil
 	case err != nil:
 		return "", err
@@ -53,6 +53,14 @@ func (w *worker) openSource(u *upload, from encode.Source) (reason string, err e
 		return fmt.Sprintf("%sfile %s has %d bytes, not %d", noSource, from.Checksum, source.Size, from.Size), nil
 	}
 	return "", nil
+}
+
+// warn tells of the first damaged source of a pack.
+func (w *worker) warn(u *upload, from encode.Source, err error) {
+	if !w.warned {
+		w.cfg.Log.Warn("the source of a difference is missing or damaged in the repository", "session", u.session, "object", from.Checksum, "err", err)
+	}
+	w.warned = true
 }
 
 // fillSpool writes a source's content to the spool.
@@ -131,7 +139,7 @@ func (w *worker) mayRead(id string, commit ostree.Checksum) (bool, error) {
 	}
 	for ref, c := range refs {
 		ofSession := func(r wire.Ref) bool { return r.Ref == ref }
-		if c == commit && (w.cfg.MayPush(session.Token, ref) || slices.ContainsFunc(session.Refs, ofSession)) {
+		if c == commit && (slices.ContainsFunc(session.Refs, ofSession) || w.cfg.MayPush(session.Token, ref)) {
 			return true, nil
 		}
 	}

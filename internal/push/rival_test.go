@@ -131,7 +131,8 @@ func TestSilentPushGivesWay(t *testing.T) {
 	must.OK(t, <-second)
 	must.OK(t, <-first)
 	wantOnePublished(t, s, head)
-	if sent := one.Delivered() + two.Delivered(); sent > rivalPayload*130/100 {
+	// The quarter before the dark may come again, and what either had under way then.
+	if sent := one.Delivered() + two.Delivered(); sent > rivalPayload*150/100 {
 		t.Errorf("%d and %d bytes delivered for %d", one.Delivered(), two.Delivered(), rivalPayload)
 	}
 }

@@ -54,7 +54,7 @@ var offers = []struct{ line, want, not string }{
 
 // Each shell offers commands, flags, words, files and the refs of the repository.
 func TestCompletions(t *testing.T) {
-	shells := map[string]func(folder, line string) *exec.Cmd{
+	shells := map[string]func(folder, line, want string) *exec.Cmd{
 		"bash": inBash, "zsh": inZsh, "fish": inFish,
 	}
 	for shell, command := range shells {
@@ -69,7 +69,7 @@ func TestCompletions(t *testing.T) {
 			must.OK(t, os.WriteFile(filepath.Join(dir, "build/refs/heads/os/x86_64"), nil, 0o644))
 			must.OK(t, os.WriteFile(filepath.Join(dir, "secret"), nil, 0o644))
 			for _, o := range offers {
-				cmd := command(folder, o.line)
+				cmd := command(folder, o.line, o.want)
 				cmd.Dir, cmd.Env = dir, append(os.Environ(), "TERM=dumb", "HOME="+dir)
 				out, err := cmd.CombinedOutput()
 				if err != nil || !strings.Contains(string(out), o.want) || strings.Contains(string(out), o.not) {
@@ -81,7 +81,7 @@ func TestCompletions(t *testing.T) {
 }
 
 // inBash calls the function as bash does, with the words that it would make.
-func inBash(folder, line string) *exec.Cmd {
+func inBash(folder, line, _ string) *exec.Cmd {
 	program, _, _ := strings.Cut(line, " ")
 	return exec.Command("bash", "-c", `
 		compopt() { :; }
@@ -93,15 +93,16 @@ func inBash(folder, line string) *exec.Cmd {
 		printf '%s\n' "${COMPREPLY[@]}"`, "bash", filepath.Join(folder, program+".bash"), line, identifier(program))
 }
 
-func inZsh(folder, line string) *exec.Cmd {
+// inZsh waits until the word is offered: zsh lists nothing while keys wait to be read.
+func inZsh(folder, line, want string) *exec.Cmd {
 	script, err := filepath.Abs("testdata/zsh-offers")
 	if err != nil {
 		panic(err)
 	}
-	return exec.Command("zsh", "-f", script, folder, line)
+	return exec.Command("timeout", "60", "zsh", "-f", script, folder, line, want)
 }
 
-func inFish(folder, line string) *exec.Cmd {
+func inFish(folder, line, _ string) *exec.Cmd {
 	program, _, _ := strings.Cut(line, " ")
 	return exec.Command("fish", "--no-config", "-c", `source $argv[1]; complete -C $argv[2]`, filepath.Join(folder, program+".fish"), line)
 }
