@@ -40,6 +40,7 @@ func (s *Server) begin(w http.ResponseWriter, r *request) (unknown, err error) {
 		w.Header().Set("Retry-After", "1")
 		return nil, err
 	}
+	r.work.looks = r.Method == http.MethodGet
 	if time.Since(came) > lookEvery {
 		t, unknown = s.bearer(r)
 	}

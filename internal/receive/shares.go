@@ -24,7 +24,8 @@ const (
 )
 
 // While other tokens have requests, the work on those of one may take workBurst at
-// once, and then one of workParts of the processors' time.
+// once, and then one of workParts of the processors' time; a server of one core counts
+// as one of two.
 const (
 	workBurst = 2 * time.Second
 	workParts = 8
@@ -39,7 +40,8 @@ const (
 )
 
 // presence is how long a token counts as one that others leave room for after its last
-// request, and lookAgain is after which time those that wait look whether it is gone.
+// request that was no mere look, and lookAgain is after which time those that wait look
+// whether it is gone.
 const (
 	presence  = time.Second
 	lookAgain = 50 * time.Millisecond
@@ -67,7 +69,7 @@ type share struct {
 }
 
 func newShares(cores int) *shares {
-	return &shares{cores: cores, now: time.Now, tokens: make(map[string]*share)}
+	return &shares{cores: max(2, cores), now: time.Now, tokens: make(map[string]*share)}
 }
 
 // work is the work on one request. It has a place while the server works on it, and
@@ -77,6 +79,7 @@ type work struct {
 	*shares
 	share *share
 	began time.Time // when it got its place; zero while it has none
+	looks bool      // it only looks, as somebody does who watches
 }
 
 // begin waits until it is the turn of a request. The caller ends the work.
@@ -210,7 +213,9 @@ func (w *work) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.share.requests--
-	w.share.last = w.now()
+	if !w.looks {
+		w.share.last = w.now()
+	}
 }
 
 // outside calls f, which waits for something, without a place.

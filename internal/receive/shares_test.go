@@ -15,6 +15,7 @@ import (
 // testShares are those of a server with some cores, with a clock that stands still.
 func testShares(cores int) (s *shares, clock *time.Time) {
 	s, clock = newShares(cores), new(time.Time)
+	s.cores = cores
 	*clock = time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
 	s.now = func() time.Time { return *clock }
 	return s, clock
@@ -64,6 +65,16 @@ func TestPartOfTheWork(t *testing.T) {
 	*clock = clock.Add(presence)
 	if owed := s.owed(busy.share); owed != 0 {
 		t.Errorf("waits %s for a token that is gone", owed)
+	}
+	watcher := begin(t, s, "watcher")
+	watcher.looks = true
+	s.charge(busy.share, time.Minute)
+	if s.owed(busy.share) == 0 {
+		t.Error("a look is not waited for")
+	}
+	watcher.end()
+	if owed := s.owed(busy.share); owed != 0 {
+		t.Errorf("waits %s for somebody who only looked", owed)
 	}
 }
 
