@@ -39,7 +39,7 @@ func TestForeignAnswers(t *testing.T) {
 		{"timeout", 408, "", Temporary, Temporary, "408", ""},
 		{"too early", 425, "", Temporary, Temporary, "425", ""},
 		{"too many", 429, "", Temporary, Temporary, "429", ""},
-		{"not implemented", 501, "", Permanent, Permanent, "does not let this method through", "PATCH"},
+		{"method unknown", 501, "", Permanent, Permanent, "does not let this method through", "PATCH"},
 		{"bad gateway", 502, "", Temporary, Temporary, "502", "running"},
 		{"unavailable", 503, "", Temporary, Temporary, "503", "running"},
 		{"gateway timeout", 504, "", Temporary, Temporary, "504", "running"},

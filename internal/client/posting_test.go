@@ -42,7 +42,7 @@ var deniers = map[string]http.HandlerFunc{
 	"404":      fake.AnswerWith(404, "verb denied"),
 	"405":      fake.AnswerWith(405, "not allowed"),
 	"406":      fake.AnswerWith(406, "not acceptable"),
-	"501":      fake.AnswerWith(501, "not implemented"),
+	"501":      fake.AnswerWith(501, "method unknown"),
 	"page":     func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>The URL was rejected</html>") },
 	"cut":      fake.HangUp,
 	"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/blocked", http.StatusFound) },

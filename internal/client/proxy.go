@@ -60,7 +60,7 @@ func viaOf(base *url.URL) (*via, error) {
 	v.url, err = parseProxy(given)
 	if err != nil {
 		return nil, hint.Add(fmt.Errorf("%s: %w", v.variable, err),
-			"give it like http://proxy.example.org:3128 or socks5://proxy.example.org:1080; NO_PROXY names hosts that need none")
+			"give it as http://HOST:PORT or socks5://HOST:PORT; NO_PROXY names hosts that need none")
 	}
 	return v, nil
 }
@@ -105,7 +105,7 @@ func (v *via) onConnect(_ context.Context, _ *url.URL, req *http.Request, res *h
 func (v *via) loginHint() string {
 	switch {
 	case v == nil:
-		return "a proxy on the way wants a login: name it in HTTP_PROXY or HTTPS_PROXY, as in http://user:password@proxy.example.org:3128"
+		return "a proxy on the way wants a login: name it in HTTP_PROXY or HTTPS_PROXY, as in http://user:password@HOST:PORT"
 	case v.url.User != nil:
 		return fmt.Sprintf("it does not take the user and the password in %s", v.variable)
 	}
