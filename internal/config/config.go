@@ -22,18 +22,10 @@ import (
 
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/units"
-)
-
-// What becomes of the repository's summary file when a session is published.
-const (
-	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
-	SummaryAlways = "always" // regenerate it
-	SummaryNever  = "never"  // leave it alone
 )
 
 // How the server writes its log.
@@ -44,13 +36,11 @@ const (
 
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repo    string // path of the production repository
+	Repository
 	Address string // host:port to listen on
-	State   string // state folder; "" for the one inside the repository
 	TLS     TLS    // both empty: plain HTTP
 	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
 	MetricsAddress string
-	Summary        string         // SummaryAuto, SummaryAlways or SummaryNever
 	SessionTTL     units.Duration // an open session that is idle for longer expires
 	History        units.Duration // how long finished sessions are remembered
 	LogFormat      string         // LogText or LogJSON
@@ -91,9 +81,8 @@ const (
 // Default is the configuration of an empty file.
 func Default() *Config {
 	return &Config{
-		Repo:       "repo",
+		Repository: defaultRepository("repo"),
 		Address:    ":8080",
-		Summary:    SummaryAuto,
 		LogFormat:  LogText,
 		SessionTTL: units.Duration(168 * time.Hour),
 		History:    units.Duration(2160 * time.Hour),
@@ -124,15 +113,6 @@ func (c *Config) Named(name string, now time.Time) *token.Token {
 		}
 	}
 	return nil
-}
-
-// StateFolder is where the server keeps what is not yet published: State, or
-// .ostree-upload inside Repo. Inside, because import is then a hard link.
-func (c *Config) StateFolder() string {
-	if c.State != "" {
-		return c.State
-	}
-	return filepath.Join(c.Repo, ".ostree-upload")
 }
 
 // Load reads and checks the file at path. Errors of the content are joined,

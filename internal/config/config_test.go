@@ -60,8 +60,9 @@ tokens:
 	}
 	want := &Config{
 		BasePath: "/some/prefix", TrustedProxies: proxies,
-		Repo: "/srv/ostree/repo", Address: "127.0.0.1:9000", State: "/srv/ostree/state",
-		TLS: TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", Summary: SummaryNever, LogFormat: LogJSON,
+		Repository: Repository{Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever},
+		Address:    "127.0.0.1:9000",
+		TLS:        TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
 		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7, MaxObjects: 3000},
 		Tokens: []token.Token{

@@ -25,16 +25,14 @@ import (
 // fileForm is the shape of the file. The leaves stay nodes: they know their
 // lines, and a number that was meant as a word ("name: 123") stays as written.
 type fileForm struct {
-	Repo    yaml.Node `yaml:"repo"`
-	Address yaml.Node `yaml:"address"`
-	State   yaml.Node `yaml:"state"`
-	TLS     struct {
+	repositoryForm `yaml:",inline"`
+	Address        yaml.Node `yaml:"address"`
+	TLS            struct {
 		Cert     yaml.Node `yaml:"cert"`
 		Key      yaml.Node `yaml:"key"`
 		ClientCA yaml.Node `yaml:"client-ca"`
 	} `yaml:"tls"`
 	MetricsAddress yaml.Node `yaml:"metrics-address"`
-	Summary        yaml.Node `yaml:"summary"`
 	LogFormat      yaml.Node `yaml:"log-format"`
 	SessionTTL     yaml.Node `yaml:"session-ttl"`
 	History        yaml.Node `yaml:"history"`
@@ -66,6 +64,10 @@ func Keys() []string {
 func keysOf(form reflect.Type, prefix string) (keys []string) {
 	for f := range form.Fields() {
 		key := prefix + f.Tag.Get("yaml")
+		if f.Anonymous {
+			keys = append(keys, keysOf(f.Type, prefix)...)
+			continue
+		}
 		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[yaml.Node]() {
 			keys = append(keys, keysOf(f.Type, key+".")...)
 		} else {
@@ -85,8 +87,7 @@ func Parse(text []byte) (*Config, error) {
 		return nil, p.err()
 	}
 	c := Default()
-	p.text(&form.Repo, "repo", &c.Repo)
-	p.text(&form.State, "state", &c.State)
+	p.repository(&form.repositoryForm, &c.Repository)
 	p.address(&form.Address, "address", &c.Address)
 	p.text(&form.TLS.Cert, "tls.cert", &c.TLS.Cert)
 	p.text(&form.TLS.Key, "tls.key", &c.TLS.Key)
@@ -98,7 +99,6 @@ func Parse(text []byte) (*Config, error) {
 		p.errorf(&form.TLS.ClientCA, "tls.client-ca", "needs cert and key: there are no client certificates without HTTPS")
 	}
 	p.address(&form.MetricsAddress, "metrics-address", &c.MetricsAddress)
-	p.oneOf(&form.Summary, "summary", &c.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
 	if c.SessionTTL == 0 {
