@@ -46,6 +46,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/metrics":   {},
 		"internal/server":    {"internal/metrics", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
 		"internal/client":    {"internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
+		"internal/program":   {},
 		"internal/push":      {"internal/client", "internal/delta", "internal/encode", "internal/wire", "internal/ostree", "internal/fault", "internal/hint", "internal/token", "internal/units"},
 		"internal/page":      {"internal/units", "internal/wire"},
 		"internal/receive":   {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/encode", "internal/forwarded", "internal/idtoken", "internal/lastuse", "internal/token"},
