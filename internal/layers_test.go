@@ -52,10 +52,11 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/page":      {"internal/units", "internal/wire"},
 		"internal/receive":   {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/encode", "internal/forwarded", "internal/idtoken", "internal/lastuse", "internal/token"},
 		"internal/libostree": {"internal/durable", "internal/ostree"},
+		"internal/deltas":    {"internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/token"},
 		"journal":            {"internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
 		"tusstore":           {"journal", "internal/delta", "internal/durable", "internal/encode", "internal/fault", "internal/hint", "internal/ostree", "internal/wire"},
 		"publish":            {"journal", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
-		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/encode", "internal/push", "internal/config", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
+		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/deltas", "internal/encode", "internal/push", "internal/config", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
 	}
 	for pkg := range packages(t) {
 		if _, listed := only[pkg]; !listed && !outside(pkg) {
