@@ -157,13 +157,15 @@ func (r *repository) importCommits(commits []ostree.Checksum) error {
 
 func (r *repository) importCommit(c ostree.Checksum) error {
 	n := ostree.Name{Checksum: c, Type: ostree.CommitObject}
-	staged, err := r.staged.Has(n)
-	if err != nil {
-		return err
-	}
-	if staged {
-		if err := r.dst.Import(r.src, n); err != nil {
+	if r.staged != nil {
+		staged, err := r.staged.Has(n)
+		if err != nil {
 			return err
+		}
+		if staged {
+			if err := r.dst.Import(r.src, n); err != nil {
+				return err
+			}
 		}
 	}
 	return r.revive(c)

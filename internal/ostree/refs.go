@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // localRefPart is what libostree takes for a part of a ref when it lists them;
@@ -56,14 +58,10 @@ func (r *Repo) listRefs(folder string, refs map[string]Checksum) error {
 }
 
 func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
-	info, err := os.Stat(r.refPath(ref))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+	c, err := r.readRef(ref)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EISDIR) {
 		return nil // deleted meanwhile, or an alias of no ref
 	}
-	if err != nil {
-		return fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
-	}
-	c, err := r.readRef(ref)
 	if err != nil {
 		return err
 	}
@@ -78,10 +76,8 @@ func (r *Repo) refPath(ref string) string {
 // Ref returns the commit of a local ref. The error wraps fs.ErrNotExist if there
 // is no such ref.
 func (r *Repo) Ref(name string) (Checksum, error) {
-	for part := range strings.SplitSeq(name, "/") {
-		if !localRefPart.MatchString(part) {
-			return Checksum{}, fmt.Errorf("%q is not the name of a ref: %w", clip(name), fs.ErrNotExist)
-		}
+	if !isLocalRef(name) {
+		return Checksum{}, fmt.Errorf("%q is not the name of a ref: %w", clip(name), fs.ErrNotExist)
 	}
 	for at := r; at != nil; at = at.parent {
 		info, err := os.Stat(at.refPath(name))
@@ -91,6 +87,15 @@ func (r *Repo) Ref(name string) (Checksum, error) {
 		return at.readRef(name)
 	}
 	return Checksum{}, fmt.Errorf("ref %s is not in repository %s: %w", name, r.path, fs.ErrNotExist)
+}
+
+// InParent tells whether a parent of the repository has a ref of this name.
+func (r *Repo) InParent(name string) bool {
+	if r.parent == nil {
+		return false
+	}
+	_, err := r.parent.Ref(name)
+	return err == nil
 }
 
 // Alias returns what a local ref stands for if its name, or a folder of its name,
@@ -130,19 +135,51 @@ func (r *Repo) Alias(name string) (target string, is bool, err error) {
 	return "", false, nil
 }
 
+// isLocalRef tells whether libostree would list a file of this name as a ref.
+func isLocalRef(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if !localRefPart.MatchString(part) {
+			return false
+		}
+	}
+	return true
+}
+
 // isMissing also knows "a/b" where "a" is a ref, and a name too long to exist.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
 
-func (r *Repo) readRef(ref string) (Checksum, error) {
-	b, err := os.ReadFile(r.refPath(ref))
-	if err != nil {
-		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
+// refBytes are more than a ref has: a checksum and a newline.
+const refBytes = 128
+
+// readRef reads a ref by as few calls as that takes: there are repositories with tens of
+// thousands.
+func (r *Repo) readRef(ref string) (c Checksum, err error) {
+	b := make([]byte, refBytes)
+	n, err := readFile(r.refPath(ref), b)
+	if err == nil {
+		c, err = ParseChecksum(strings.TrimSpace(string(b[:n])))
 	}
-	c, err := ParseChecksum(strings.TrimSpace(string(b)))
 	if err != nil {
 		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
 	return c, nil
+}
+
+// readFile reads the beginning of a file into b.
+func readFile(path string, b []byte) (n int, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd) //nolint:errcheck // it was read only
+	for {
+		if n, err = unix.Read(fd, b); err == nil {
+			return n, nil
+		}
+		if err != unix.EINTR {
+			return 0, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+	}
 }

@@ -34,7 +34,7 @@ const (
 	MaxPackPayload = 4 << 20
 	// MaxProblems is how many problems a session document lists.
 	MaxProblems = 1000
-	// PageSize is how many sessions a list has, unless it is asked for another
+	// PageSize is how many sessions, or moves of a ref, a list has, unless it is asked for another
 	// number, and MaxPage the largest.
 	PageSize = 100
 	MaxPage  = 1000
@@ -56,8 +56,8 @@ const (
 // States are all of them.
 var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired}
 
-// Ref is one ref of a session: it moves from Old ("" for a new ref) to New,
-// both 64 hex digits.
+// Ref is one ref of a session: it moves from Old ("" for a new ref) to New ("" for one
+// that is deleted), both 64 hex digits.
 type Ref struct {
 	Ref string `json:"ref"`
 	Old string `json:"old"`
@@ -66,23 +66,29 @@ type Ref struct {
 
 // OpenRequest is the body of POST /api/v1/sessions.
 type OpenRequest struct {
-	Refs   []Ref `json:"refs"`
-	Force  bool  `json:"force"`
-	DryRun bool  `json:"dry-run,omitempty"` // check the request, open nothing
+	Refs  []Ref `json:"refs"`
+	Force bool  `json:"force"`
+	// Promote says that the session brings no object: its commits are in the repository.
+	// See FeaturePromote.
+	Promote bool `json:"promote,omitempty"`
+	DryRun  bool `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
-// MovesOf names what a session is to do: the SHA-256, in hex, of a line "force" if
-// it is forced, and a line "ref old new" for each ref, in the order of their names.
-// Old is empty for a new ref.
-func MovesOf(refs []Ref, force bool) string {
-	lines := make([]string, 0, len(refs))
-	for _, r := range refs {
+// Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
+// is forced, a line "promote" if it brings nothing, and a line "ref old new" for each
+// ref, in the order of their names. Old is empty for a new ref, New for a deleted one.
+func (o OpenRequest) Moves() string {
+	lines := make([]string, 0, len(o.Refs))
+	for _, r := range o.Refs {
 		lines = append(lines, r.Ref+" "+r.Old+" "+r.New+"\n")
 	}
 	slices.Sort(lines)
 	h := sha256.New()
-	if force {
+	if o.Force {
 		_, _ = io.WriteString(h, "force\n") // a hash takes everything
+	}
+	if o.Promote {
+		_, _ = io.WriteString(h, "promote\n")
 	}
 	for _, l := range lines {
 		_, _ = io.WriteString(h, l)
@@ -95,10 +101,11 @@ type Session struct {
 	ID       string          `json:"id"`
 	State    string          `json:"state"`
 	Force    bool            `json:"force"`
+	Promote  bool            `json:"promote,omitempty"`
 	Token    string          `json:"token"`
 	Refs     []Ref           `json:"refs"`      // in a list, and of a session long ended, the first few
 	RefCount int             `json:"ref-count"` // 0 from a server that always shows all
-	Moves    string          `json:"moves"`     // MovesOf all of them
+	Moves    string          `json:"moves"`     // of all of them: OpenRequest.Moves
 	Created  time.Time       `json:"created"`
 	Updated  time.Time       `json:"updated"`
 	Expires  time.Time       `json:"expires"`
@@ -169,13 +176,44 @@ type SessionList struct {
 // RefState is what the server's ref names: a commit, and the SHA-256 of that
 // commit's detached metadata ("" if it has none).
 type RefState struct {
-	Commit     string `json:"commit"`
+	Commit     string `json:"commit"` // "" if it is an alias of a ref that there is not
 	CommitMeta string `json:"commitmeta"`
+	// Alias is what the ref is only another name of: a symbolic link on the server.
+	Alias string   `json:"alias,omitempty"`
+	Moved *RefMove `json:"moved,omitempty"` // its last move, if it is asked for and remembered
 }
 
 // RefList is the answer of GET /api/v1/refs.
 type RefList struct {
 	Refs map[string]RefState `json:"refs"`
+	Next string              `json:"next,omitempty"` // if there are more: their ?after=
+}
+
+// RefMove is how a ref moved, in its log.
+type RefMove struct {
+	At      time.Time `json:"at"`
+	Token   string    `json:"token"`
+	Session string    `json:"session"`
+	How     string    `json:"how"`
+	Force   bool      `json:"force"`
+	Old     string    `json:"old"` // "" if the ref was new
+	New     string    `json:"new"` // "" if it was deleted
+}
+
+// How a ref moved.
+const (
+	Pushed     = "pushed"
+	Set        = "set"         // to a commit that was there
+	RolledBack = "rolled-back" // to one that the ref had before
+	Deleted    = "deleted"
+)
+
+// RefLog is the answer of GET /api/v1/refs/{ref}/log: the moves of a ref, the newest
+// first.
+type RefLog struct {
+	Ref   string    `json:"ref"`
+	Moves []RefMove `json:"moves"`
+	Next  string    `json:"next,omitempty"` // if there are more: their ?before=
 }
 
 // Info is the answer of GET /api/v1/info.
@@ -192,7 +230,13 @@ type Info struct {
 	// Encodings are how objects may travel: package encode has the names. Without any,
 	// only in archive form.
 	Encodings []string `json:"encodings,omitempty"`
+	// Features are what else the server can do that earlier versions cannot.
+	Features []string `json:"features,omitempty"`
 }
+
+// FeaturePromote says that the server takes sessions that bring no object or delete
+// refs, and tells of aliases and past moves of refs.
+const FeaturePromote = "promote"
 
 // InfoToken says what the token of the request may do.
 type InfoToken struct {
