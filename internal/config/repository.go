@@ -20,6 +20,7 @@ type Repository struct {
 	Repo    string // path of the production repository
 	State   string // state folder; "" for the one inside the repository
 	Summary string // SummaryAuto, SummaryAlways or SummaryNever
+	Keep    []Keep // the first that concerns a ref counts; nil: the server removes nothing
 }
 
 func defaultRepository(repo string) Repository {
@@ -37,13 +38,15 @@ func (r *Repository) StateFolder() string {
 
 // repositoryForm has the keys of a Repository.
 type repositoryForm struct {
-	Repo    yaml.Node `yaml:"repo"`
-	State   yaml.Node `yaml:"state"`
-	Summary yaml.Node `yaml:"summary"`
+	Repo    yaml.Node  `yaml:"repo"`
+	State   yaml.Node  `yaml:"state"`
+	Summary yaml.Node  `yaml:"summary"`
+	Keep    []keepForm `yaml:"keep"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	r.Keep = p.keeps(form.Keep)
 }
