@@ -17,10 +17,13 @@ const (
 
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
-	Repo    string // path of the production repository
-	State   string // state folder; "" for the one inside the repository
-	Summary string // SummaryAuto, SummaryAlways or SummaryNever
-	Keep    []Keep // the first that concerns a ref counts; nil: the server removes nothing
+	Repo    string  // path of the production repository
+	State   string  // state folder; "" for the one inside the repository
+	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	Keep    []Keep  // the first that concerns a ref counts; nil: the server removes nothing
+	After   []After // works that follow a publish besides the summary, in their order
+
+	Policy []Policy // who has to have signed what is published
 }
 
 func defaultRepository(repo string) Repository {
@@ -38,10 +41,13 @@ func (r *Repository) StateFolder() string {
 
 // repositoryForm has the keys of a Repository.
 type repositoryForm struct {
-	Repo    yaml.Node  `yaml:"repo"`
-	State   yaml.Node  `yaml:"state"`
-	Summary yaml.Node  `yaml:"summary"`
-	Keep    []keepForm `yaml:"keep"`
+	Repo    yaml.Node   `yaml:"repo"`
+	State   yaml.Node   `yaml:"state"`
+	Summary yaml.Node   `yaml:"summary"`
+	Keep    []keepForm  `yaml:"keep"`
+	After   []afterForm `yaml:"after"`
+
+	Policy []policyForm `yaml:"policy"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
@@ -49,4 +55,6 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	r.Keep = p.keeps(form.Keep)
+	r.After = p.after(form.After)
+	r.Policy = p.policies(form.Policy)
 }
