@@ -3,10 +3,9 @@
 package publish
 
 import (
+	"context"
 	"fmt"
 
-	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -20,8 +19,8 @@ const workSummary = "summary"
 
 // follow tries the works that follow this publish, while it has the lock, and
 // notes those that are to be repeated.
-func (a *apply) follow() {
-	why, err := a.summary.write(a.target.dst)
+func (a *apply) follow(ctx context.Context) {
+	why, err := a.summary.write(ctx, a.target.dst)
 	if err != nil {
 		a.due = append(a.due, workSummary)
 		a.warn("the summary could not be written, which will be tried again: %v", err)
@@ -33,13 +32,13 @@ func (a *apply) follow() {
 
 // doWorks does the works that are due, and tells whether one is to be tried again.
 // An error means that the journal cannot be used or the disk cannot be trusted.
-func (p *Publisher) doWorks() (retry bool, err error) {
+func (p *Publisher) doWorks(ctx context.Context) (retry bool, err error) {
 	due, err := p.cfg.Journal.Works()
 	if err != nil {
 		return false, err
 	}
 	for _, w := range due {
-		failed := p.do(w)
+		failed := p.do(ctx, w)
 		if failed == nil {
 			p.cfg.Log.Info("done what was to follow a publish", "work", w.Kind)
 			err = p.cfg.Journal.WorkDone(w)
@@ -55,18 +54,10 @@ func (p *Publisher) doWorks() (retry bool, err error) {
 }
 
 // do does one work and makes it durable.
-func (p *Publisher) do(w journal.Work) error {
+func (p *Publisher) do(ctx context.Context, w journal.Work) error {
 	switch w.Kind {
 	case workSummary:
-		repo, err := libostree.Open(p.cfg.Repo)
-		if err != nil {
-			return err
-		}
-		defer repo.Close()
-		if _, err := p.summary.write(repo); err != nil {
-			return err
-		}
-		return durable.SyncFS(p.cfg.Repo)
+		return p.writeSummary(ctx)
 	}
 	return fmt.Errorf("this build knows no work %q", w.Kind)
 }

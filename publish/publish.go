@@ -33,6 +33,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -42,7 +43,8 @@ type Config struct {
 	Repo    string // the production repository
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
-	Summary func() Summary // as the configuration says now
+	Summary func() Summary    // as the configuration says now
+	Keys    func() *sign.Keys // that the server signs with, as the configuration says now; nil if it does not
 	// Token finds the token of a name as it is now; nil if it was taken away or has
 	// expired.
 	Token func(name string) *token.Token
@@ -80,7 +82,7 @@ type Publisher struct {
 func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
 	return &Publisher{
-		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
+		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys),
 		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
 	}
 }
@@ -107,7 +109,7 @@ func (p *Publisher) Recover() error {
 	if err := p.dropTransactions(); err != nil {
 		return err
 	}
-	p.summary.warn(p.cfg.Log)
+	p.summary.begin(context.Background(), p.cfg.Log)
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err
@@ -228,7 +230,7 @@ func (p *Publisher) pass(ctx context.Context) (more, retry bool, err error) {
 	if err != nil {
 		return more, retry, err
 	}
-	due, err := p.doWorks()
+	due, err := p.doWorks(ctx)
 	return more, retry || again || due, err
 }
 

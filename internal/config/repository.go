@@ -10,7 +10,7 @@ import (
 
 // What becomes of the repository's summary file when a session is published.
 const (
-	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
+	SummaryAuto   = "auto"   // regenerate one that is there and may be touched, or that is to be signed
 	SummaryAlways = "always" // regenerate it
 	SummaryNever  = "never"  // leave it alone
 )
@@ -20,6 +20,7 @@ type Repository struct {
 	Repo    string // path of the production repository
 	State   string // state folder; "" for the one inside the repository
 	Summary string // SummaryAuto, SummaryAlways or SummaryNever
+	Sign    Sign   // what summary and commits are signed with
 }
 
 func defaultRepository(repo string) Repository {
@@ -40,10 +41,12 @@ type repositoryForm struct {
 	Repo    yaml.Node `yaml:"repo"`
 	State   yaml.Node `yaml:"state"`
 	Summary yaml.Node `yaml:"summary"`
+	Sign    signForm  `yaml:"sign"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	p.sign(&form.Sign, &r.Sign)
 }
