@@ -79,7 +79,7 @@ type apply struct {
 	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
 	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
-	due      []string                   // works that follow and are not done
+	failed   []journal.Ask              // works that were tried within the publish
 }
 
 func (a *apply) warn(format string, args ...any) {

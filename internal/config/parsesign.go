@@ -3,7 +3,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -49,28 +48,11 @@ func (p *parser) sign(f *signForm, s *Sign) {
 		p.errorf(first, "sign.gpg.keys", "needs the fingerprint of at least one key")
 	}
 	p.text(&f.Ed25519.KeyFile, "sign.ed25519.key-file", &s.Ed25519)
-	s.Command = p.program(&f.Command, "sign.command")
+	s.Command = p.command(&f.Command, "sign.command")
 	parsed(p, &f.Commits, "sign.commits", &s.Commits, parseBool)
 	if s.Commits && !s.Any() {
 		p.errorf(&f.Commits, "sign.commits", "there is no key to sign with: name one with gpg, ed25519 or command beside it")
 	}
-}
-
-// program reads a program and its arguments. One without arguments needs no list.
-func (p *parser) program(n *yaml.Node, key string) (args []string) {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	if n.Kind == yaml.ScalarNode {
-		var path string
-		p.text(n, key, &path)
-		return []string{path}
-	}
-	args, there := p.list(n, key, func(string) error { return nil })
-	if there && len(args) == 0 {
-		p.errorf(n, key, "%w", errors.New("needs a program, such as [/usr/local/bin/sign]"))
-	}
-	return args
 }
 
 // checkKeyID takes whatever gpg finds one secret key by, which a start checks.

@@ -8,15 +8,13 @@ import (
 	"testing"
 )
 
-// Each key below sign is read as it is written, also one that looks like a number, and a
-// program needs no list.
+// Each key below sign is read as it is written, also one that looks like a number.
 func TestParseSign(t *testing.T) {
 	for text, want := range map[string]Sign{
 		"{gpg: {homedir: /etc/gpg, keys: [0123456789012345, ABCD]}, commits: true}": {GPG: GPG{"/etc/gpg", []string{"0123456789012345", "ABCD"}}, Commits: true},
 		"{gpg: {keys: [ABCD]}, commits: false}":                                     {GPG: GPG{"", []string{"ABCD"}}},
 		"{ed25519: {key-file: /etc/key}}":                                           {Ed25519: "/etc/key"},
 		"{command: [/usr/bin/sign, --key, 1]}":                                      {Command: []string{"/usr/bin/sign", "--key", "1"}},
-		"{command: sign}":                                                           {Command: []string{"sign"}},
 		"{}":                                                                        {},
 	} {
 		c, err := Parse([]byte("sign: " + text))
@@ -38,10 +36,10 @@ func TestParseSignFaults(t *testing.T) {
 		"{gpg: {key: [ABCD]}}":         `unknown key "key"`,
 		"{ed25519: /etc/key}":          "does not belong here",
 		"{ed25519: {key-file: }}":      "sign.ed25519.key-file: needs a value",
-		"{command: []}":                "sign.command: needs a program",
+		"{command: []}":                "sign.command: names no program",
 		"{command: {a: b}}":            "sign.command: needs a list",
 		"{commits: true}":              "line 1: sign.commits: there is no key to sign with",
-		"{command: x, commits: yes}":   `sign.commits: "yes" is neither true nor false`,
+		"{command: [x], commits: yes}": `sign.commits: "yes" is neither true nor false`,
 	} {
 		if _, err := Parse([]byte("sign: " + text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)

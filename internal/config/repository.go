@@ -17,10 +17,11 @@ const (
 
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
-	Repo    string // path of the production repository
-	State   string // state folder; "" for the one inside the repository
-	Summary string // SummaryAuto, SummaryAlways or SummaryNever
-	Sign    Sign   // what summary and commits are signed with
+	Repo    string  // path of the production repository
+	State   string  // state folder; "" for the one inside the repository
+	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	Sign    Sign    // what summary and commits are signed with
+	After   []After // works that follow a publish besides the summary, in their order
 }
 
 func defaultRepository(repo string) Repository {
@@ -38,10 +39,11 @@ func (r *Repository) StateFolder() string {
 
 // repositoryForm has the keys of a Repository.
 type repositoryForm struct {
-	Repo    yaml.Node `yaml:"repo"`
-	State   yaml.Node `yaml:"state"`
-	Summary yaml.Node `yaml:"summary"`
-	Sign    signForm  `yaml:"sign"`
+	Repo    yaml.Node   `yaml:"repo"`
+	State   yaml.Node   `yaml:"state"`
+	Summary yaml.Node   `yaml:"summary"`
+	Sign    signForm    `yaml:"sign"`
+	After   []afterForm `yaml:"after"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
@@ -49,4 +51,5 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.sign(&form.Sign, &r.Sign)
+	r.After = p.after(form.After)
 }

@@ -207,6 +207,12 @@ var settings = map[string]setting{
 	"sign.ed25519.key-file": {"sign", "ed25519", (*host).signed},
 	"sign.command":          {"sign", "{command: [sh, -c, head -c 64 /dev/zero]}", (*host).signed},
 	"sign.commits":          {"sign", "{command: [sh, -c, head -c 64 /dev/zero], commits: true}", (*host).signed},
+	"after": {"after", "[{command: ['true']}]", func(h *host) string {
+		h.publish()
+		list, err := h.Journal.Sessions(nil)
+		must.OK(h.t, err)
+		return fmt.Sprint(len(list[0].After))
+	}},
 	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},

@@ -184,8 +184,9 @@ func TestCheck(t *testing.T) {
 	good, err := os.ReadFile(first(keyFile(t)))
 	must.OK(t, err)
 	secret := strings.TrimSpace(string(good))
-	mixed := []byte(secret)
-	mixed[60] ^= 1
+	mixed, err := base64.StdEncoding.DecodeString(secret)
+	must.OK(t, err)
+	mixed[63] ^= 1
 	expired := k.Expired()
 	for name, tt := range map[string]struct {
 		config config.Sign
@@ -201,7 +202,7 @@ func TestCheck(t *testing.T) {
 		"empty file":      {file("empty", "\n", 0o600), "holds no key"},
 		"no base64":       {file("words", "\nhello\n", 0o600), "line 2: this is not the base64 of the 64 bytes"},
 		"the seed alone":  {file("seed", secret[:44], 0o600), "line 1: this is not the base64"},
-		"another's half":  {file("mixed", string(mixed), 0o600), "is not that of the seed"},
+		"another's half":  {file("mixed", base64.StdEncoding.EncodeToString(mixed), 0o600), "is not that of the seed"},
 		"no program":      {config.Sign{Command: []string{"/not/there"}}, "sign.command: /not/there is not there"},
 		"not executable":  {config.Sign{Command: []string{filepath.Join(dir, "words")}}, "is not executable"},
 		"several at once": {config.Sign{Ed25519: "/not/there", Command: []string{"/not/there"}}, "/not/there is not there\nsign.command: "},
