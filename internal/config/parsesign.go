@@ -4,7 +4,6 @@ package config
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -61,12 +60,4 @@ func checkKeyID(s string) error {
 		return fmt.Errorf("%q is not the fingerprint of a GPG key, nor its ID", s)
 	}
 	return nil
-}
-
-func parseBool(s string) (bool, error) {
-	v, err := strconv.ParseBool(s)
-	if err != nil || s != strconv.FormatBool(v) {
-		return false, fmt.Errorf("%q is neither true nor false", s)
-	}
-	return v, nil
 }

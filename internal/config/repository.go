@@ -22,6 +22,8 @@ type Repository struct {
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
 	Sign    Sign    // what summary and commits are signed with
 	After   []After // works that follow a publish besides the summary, in their order
+
+	Policy []Policy // who has to have signed what is published
 }
 
 func defaultRepository(repo string) Repository {
@@ -44,6 +46,8 @@ type repositoryForm struct {
 	Summary yaml.Node   `yaml:"summary"`
 	Sign    signForm    `yaml:"sign"`
 	After   []afterForm `yaml:"after"`
+
+	Policy []policyForm `yaml:"policy"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
@@ -52,4 +56,5 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.sign(&form.Sign, &r.Sign)
 	r.After = p.after(form.After)
+	r.Policy = p.policies(form.Policy)
 }
