@@ -10,7 +10,7 @@ import (
 
 // What becomes of the repository's summary file when a session is published.
 const (
-	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
+	SummaryAuto   = "auto"   // regenerate one that is there and may be touched, or that is to be signed
 	SummaryAlways = "always" // regenerate it
 	SummaryNever  = "never"  // leave it alone
 )
@@ -21,6 +21,7 @@ type Repository struct {
 	State   string  // state folder; "" for the one inside the repository
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
 	Keep    []Keep  // the first that concerns a ref counts; nil: the server removes nothing
+	Sign    Sign    // what summary and commits are signed with
 	After   []After // works that follow a publish besides the summary, in their order
 
 	Policy []Policy // who has to have signed what is published
@@ -45,6 +46,7 @@ type repositoryForm struct {
 	State   yaml.Node   `yaml:"state"`
 	Summary yaml.Node   `yaml:"summary"`
 	Keep    []keepForm  `yaml:"keep"`
+	Sign    signForm    `yaml:"sign"`
 	After   []afterForm `yaml:"after"`
 
 	Policy []policyForm `yaml:"policy"`
@@ -55,6 +57,7 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	r.Keep = p.keeps(form.Keep)
+	p.sign(&form.Sign, &r.Sign)
 	r.After = p.after(form.After)
 	r.Policy = p.policies(form.Policy)
 }
