@@ -27,6 +27,7 @@ type Session struct {
 	ID      string
 	State   State
 	Force   bool
+	Repair  bool   // what the repository has of the set is verified before it is relied on
 	Token   string // name of the token that opened it, or went on with it
 	Remote  string // address that opened it or, later, asked to finalize it; for the log
 	Subject string // whose ID token that was done with, "" if with none; for the log
@@ -37,7 +38,7 @@ type Session struct {
 	// first are all that is kept.
 	Refs     []wire.Ref
 	RefCount int
-	Moves    string // wire.MovesOf all refs and Force
+	Moves    string // wire.OpenRequest.Moves of all refs, Force and Repair
 	Created  time.Time
 	Updated  time.Time // of the last activity, up to a minute late
 	Expires  time.Time
@@ -61,6 +62,11 @@ func (s *Session) RefNames() iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// open is the request that asks for what s is to do.
+func (s *Session) open() wire.OpenRequest {
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair}
 }
 
 // Counts are what a session's set and uploads add up to.
@@ -131,6 +137,7 @@ func writeCounts(tx *bbolt.Tx, id string, c Counts) error {
 type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
+	Repair  bool          `json:"repair,omitempty"`
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
 	Request string        `json:"request,omitempty"`
@@ -180,7 +187,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -196,14 +203,15 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return r.session(id, c), err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request, Subject and Force of s,
-// which expires ttl after the last activity, and returns it with its ID, State and times.
+// Create opens a session for the Refs, Token, Remote, Request, Subject, Force and
+// Repair of s, which expires ttl after the last activity, and returns it with its ID,
+// State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
-		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
+		State: Open, Force: s.Force, Repair: s.Repair, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
+		Refs: s.Refs, Count: len(s.Refs), Moves: s.open().Moves(),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
 	err := j.update(func(tx *bbolt.Tx) error { return j.insert(tx, id, &r) })

@@ -260,6 +260,12 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
 	c := newClosure(a.target.view, a.cfg.Good)
+	if c.repair = a.plan.session.Repair; c.repair {
+		var err error
+		if c.bad, err = takenBack(a.cfg.Journal, a.plan.session.ID); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}

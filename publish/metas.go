@@ -39,7 +39,7 @@ func (a *apply) checkMetas() error {
 			a.leaveOut(c, why)
 			continue
 		}
-		_, _, err = a.target.merged(c, meta)
+		_, _, err = a.target.merged(c, meta, a.plan.session.Repair)
 		if refused := new(Outcome); err != nil && !(errors.As(err, &refused) && a.plan.session.State == journal.Publishing) {
 			return err // one that was let through before a crash is not refused now
 		}
@@ -107,7 +107,7 @@ func broughtRefs(s *journal.Session, commits map[ostree.Checksum][]byte) map[ost
 // too large since is left out.
 func (a *apply) mergeMetas() error {
 	for c, sent := range a.metas {
-		meta, changed, err := a.target.merged(c, sent)
+		meta, changed, err := a.target.merged(c, sent, a.plan.session.Repair)
 		if refused := new(Outcome); errors.As(err, &refused) {
 			a.leaveOut(c, refused.Detail)
 			continue

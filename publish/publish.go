@@ -70,6 +70,7 @@ type Publisher struct {
 	// Verifying sessions whose uploads are waited for, or have been; only pass uses it.
 	awaited map[string]*awaited
 	waiting sync.WaitGroup
+	repairs *repairs
 
 	// When a token had its turn last; only pass uses it.
 	turn     uint64
@@ -81,7 +82,7 @@ func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
-		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
+		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64), repairs: newRepairs(),
 	}
 }
 
@@ -250,7 +251,7 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		if !p.await(ctx, s.ID).done() {
+		if !p.await(ctx, s).done() {
 			continue // it enqueues itself
 		}
 		if again, ok := had[s.Token]; ok {

@@ -38,12 +38,12 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Repair: req.Repair}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
-	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force)
+	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force, "repair", req.Repair)
 	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
@@ -323,7 +323,7 @@ func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 // Document is a session as the API shows it, as far as the journal knows it.
 func Document(j *journal.Session) wire.Session {
 	d := wire.Session{
-		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token,
+		ID: j.ID, State: string(j.State), Force: j.Force, Repair: j.Repair, Token: j.Token,
 		Refs: j.Refs, RefCount: j.RefCount, Moves: j.Moves,
 		Created: j.Created.Truncate(time.Second), Updated: j.Updated.Truncate(time.Second), Expires: j.Expires.Truncate(time.Second),
 		Objects: wire.Objects{
