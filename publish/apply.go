@@ -214,6 +214,9 @@ func (a *apply) flip() error {
 	if err := a.move(moves); err != nil {
 		return err
 	}
+	if a.plan.session.Repair {
+		a.reviveOthers()
+	}
 	a.follow()
 	return a.target.sync()
 }
