@@ -71,6 +71,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l repair -d 'Have the server verify all that it has of these commits, and send what is damaged or gone there'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l force -d 'Push also commits that do not descend from the server\'s'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l dry-run -d 'Print what would be pushed, and push nothing'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l wait-after -d 'Wait until what follows the publish on the server is done, such as deltas or a command'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l prune -d 'Run \'ostree prune --refs-only\' on the build repository first'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l jobs -x -d 'Uploads at once'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l chunk-size -x -d 'Most bytes of one request'
