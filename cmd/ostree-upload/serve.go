@@ -24,6 +24,8 @@ type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
+
+	MakeDelta MakeDeltaCmd `cmd:"" hidden:"" help:"Make a static delta, for the server."`
 }
 
 // stoppedFlags name what can be read where no server runs.
@@ -56,7 +58,7 @@ func (logged) Error() string   { return "" }
 func (l logged) ExitCode() int { return l.exit }
 
 func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
-	file, err := config.OpenFile(c.Config, app.Log)
+	file, err := config.OpenFile(c.Config, app.Log, server.CheckSettings)
 	if err != nil {
 		return err
 	}

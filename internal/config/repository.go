@@ -10,16 +10,20 @@ import (
 
 // What becomes of the repository's summary file when a session is published.
 const (
-	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
+	SummaryAuto   = "auto"   // regenerate one that is there and may be touched, or that is to be signed
 	SummaryAlways = "always" // regenerate it
 	SummaryNever  = "never"  // leave it alone
 )
 
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
-	Repo    string // path of the production repository
-	State   string // state folder; "" for the one inside the repository
-	Summary string // SummaryAuto, SummaryAlways or SummaryNever
+	Repo    string  // path of the production repository
+	State   string  // state folder; "" for the one inside the repository
+	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	Sign    Sign    // what summary and commits are signed with
+	After   []After // works that follow a publish besides the summary, in their order
+
+	Policy []Policy // who has to have signed what is published
 }
 
 func defaultRepository(repo string) Repository {
@@ -37,13 +41,20 @@ func (r *Repository) StateFolder() string {
 
 // repositoryForm has the keys of a Repository.
 type repositoryForm struct {
-	Repo    yaml.Node `yaml:"repo"`
-	State   yaml.Node `yaml:"state"`
-	Summary yaml.Node `yaml:"summary"`
+	Repo    yaml.Node   `yaml:"repo"`
+	State   yaml.Node   `yaml:"state"`
+	Summary yaml.Node   `yaml:"summary"`
+	Sign    signForm    `yaml:"sign"`
+	After   []afterForm `yaml:"after"`
+
+	Policy []policyForm `yaml:"policy"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	p.sign(&form.Sign, &r.Sign)
+	r.After = p.after(form.After)
+	r.Policy = p.policies(form.Policy)
 }

@@ -149,19 +149,26 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
+	if err := s.checkKeys(ctx); err != nil {
+		return err
+	}
+	if err := CheckSettings(opt.Settings()); err != nil {
+		return err
+	}
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
 	s.metrics = metrics.New(opt.Version, wire.Published, wire.Internal, wire.InsufficientStorage)
 	s.Publisher = publish.New(publish.Config{
-		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
+		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary, After: s.after, Policy: s.policy, Keys: s.keys,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
-		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published},
+		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published, Work: s.metrics.WorkTried},
 	})
 	if err := s.Publisher.Recover(); err != nil {
 		return err
 	}
+	s.warnOfWorks()
 	api := receive.Config{
 		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
@@ -216,6 +223,10 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	})
 	g.Go(func() error { return s.Publisher.Run(publishing) })
 	g.Go(func() error { return s.LastUse.Run(using) })
+	g.Go(func() error {
+		s.tryKeys(ctx)
+		return s.Publisher.KeepSummary(ctx)
+	})
 	if s.metricsAt != nil {
 		g.Go(func() error { return s.serveMetrics(ctx, s.metricsAt) })
 	}

@@ -103,7 +103,7 @@ func (t *Token) MayPush(ref string) bool {
 	if !t.May(Push) {
 		return false
 	}
-	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return matchGlob(g, ref) })
+	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) })
 }
 
 // Over reports whether the secret may no longer be used at now.
