@@ -26,6 +26,9 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err := p.ready(early, s); err != nil {
 		return nil, err
 	}
+	if err := p.consent(s); err != nil {
+		return nil, err
+	}
 	defer p.cfg.Hold()()
 	v, err := openView(p.cfg)
 	if err != nil {
@@ -78,12 +81,16 @@ type apply struct {
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
 	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
+	quiet    bool                       // it warns of nothing, as another does so after it
 	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
 	failed   []journal.Ask              // works that were tried within the publish
 }
 
 func (a *apply) warn(format string, args ...any) {
+	if a.quiet {
+		return
+	}
 	w := fmt.Sprintf(format, args...)
 	a.cfg.Log.Warn(w, "session", a.plan.session.ID)
 	a.warnings = append(a.warnings, w)
@@ -170,11 +177,15 @@ func (a *apply) say(format string, args ...any) {
 // checkToken refuses a session whose token was taken away, or may not move its
 // refs any more. Once one of them has moved, all of them do.
 func (a *apply) checkToken() error {
-	s := a.plan.session
 	if begun, err := a.begun(); begun || err != nil {
 		return err
 	}
-	t := a.cfg.Token(s.Token)
+	return a.cfg.mayPublish(a.plan.session)
+}
+
+// mayPublish refuses a session whose token may not move its refs now.
+func (cfg *Config) mayPublish(s *journal.Session) error {
+	t := cfg.Token(s.Token)
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
 	}

@@ -296,8 +296,7 @@ func (p *proof) tell(objects int) {
 	}
 	p.said = time.Now()
 	text := fmt.Sprintf("verifies what the repository has: %d of %d objects are done", objects, p.session.Counts.Known)
-	_, err := p.cfg.Journal.Move(p.session.ID, journal.Verifying, func(s *journal.Session) { s.Detail = text })
-	if closed := new(journal.StateError); err != nil && !errors.As(err, &closed) {
+	if err := p.say(p.session, text); err != nil {
 		p.cfg.Log.Error("cannot note how far a session is", "session", p.session.ID, "err", err)
 	}
 }
