@@ -88,10 +88,12 @@ func (w *worker) do(shared bool) error {
 	return err
 }
 
-// backlog is how many complete uploads of a token for each worker, the one under
-// way included, delay the creation of another, and throttleTime is for how long.
+// backlog is how many bytes of complete uploads of a token for each worker, those under
+// way included, delay the creation of another, and throttleTime is for how long. In
+// archive form that is one pack; of differences, which are long to ingest and short to
+// send, some more, so that a thin link does not stand still meanwhile.
 const (
-	backlog      = 1
+	backlog      = wire.PackTarget
 	throttleTime = 10 * time.Second
 )
 
@@ -101,7 +103,7 @@ const (
 func (s *Store) Throttle(ctx context.Context, token string) {
 	ctx, cancel := context.WithTimeout(ctx, throttleTime)
 	defer cancel()
-	s.queue.waitBelow(ctx, token, backlog*s.cfg.Workers)
+	s.queue.waitBelow(ctx, token, s.cfg.Workers, backlog*int64(s.cfg.Workers))
 }
 
 // Wait returns when every upload of a session that is complete at the call is
