@@ -257,6 +257,23 @@ func TestPartialCommits(t *testing.T) {
 	k.wantThere(k.commits[0] + "-" + k.commits[2])
 }
 
+// Deltas of the record are there after something that deletes all of them, and only
+// those.
+func TestShelter(t *testing.T) {
+	k := newKeeper(t, 2)
+	must.OSTree(t, "static-delta", "generate", "--repo="+k.Repo, "--empty", ref)
+	k.do(wish(0, 1))
+	broken := errors.New("it is broken")
+	for _, failed := range []error{nil, broken} {
+		err := k.Shelter(func() error { return errors.Join(failed, os.RemoveAll(filepath.Join(k.Repo, "deltas"))) })
+		if !errors.Is(err, failed) {
+			t.Errorf("error %v, want %v", err, failed)
+		}
+		k.wantThere(k.commits[0] + "-" + k.commits[1])
+	}
+	must.OSTree(t, "summary", "--repo="+k.Repo, "-u") // reads all superblocks
+}
+
 // A record that is damaged is named, with what to do; nothing is removed by it.
 func TestDamagedRecord(t *testing.T) {
 	for _, text := range []string{"", `{"deltas":null}`, `{"deltas":{"abc":{}}}`, `{"deltas":{"` + strings.Repeat("a", 64) + `":null}}`} {
