@@ -31,7 +31,7 @@
 //	refs      token, NUL, creation time, id -> JSON of all refs, if the record
 //	          has not all of them
 //	problems  id -> bucket: object -> code, NUL, reason
-//	works     kind -> JSON of Work: what is to follow a publish
+//	works     name -> JSON of work: what is to follow publishes
 //	sets      id -> bucket, gone once the session is released:
 //	            names       chunk number -> 33 bytes for each object: checksum, type
 //	            status      chunk number -> 1 byte for each object

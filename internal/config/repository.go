@@ -17,9 +17,10 @@ const (
 
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
-	Repo    string // path of the production repository
-	State   string // state folder; "" for the one inside the repository
-	Summary string // SummaryAuto, SummaryAlways or SummaryNever
+	Repo    string  // path of the production repository
+	State   string  // state folder; "" for the one inside the repository
+	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	After   []After // works that follow a publish besides the summary, in their order
 }
 
 func defaultRepository(repo string) Repository {
@@ -37,13 +38,15 @@ func (r *Repository) StateFolder() string {
 
 // repositoryForm has the keys of a Repository.
 type repositoryForm struct {
-	Repo    yaml.Node `yaml:"repo"`
-	State   yaml.Node `yaml:"state"`
-	Summary yaml.Node `yaml:"summary"`
+	Repo    yaml.Node   `yaml:"repo"`
+	State   yaml.Node   `yaml:"state"`
+	Summary yaml.Node   `yaml:"summary"`
+	After   []afterForm `yaml:"after"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	r.After = p.after(form.After)
 }

@@ -37,6 +37,7 @@ type Metrics struct {
 	locks     *prometheus.HistogramVec
 	queued    prometheus.Histogram
 	published *prometheus.HistogramVec
+	works     *prometheus.HistogramVec
 }
 
 // Buckets, in seconds: of requests, some of which wait for the outcome of a session for
@@ -63,6 +64,7 @@ func New(version string, outcomes ...string) *Metrics {
 			Namespace: namespace, Name: "publish_wait_seconds", Help: "Time from the request to finalize a session to its publish.", Buckets: publishBuckets,
 		}),
 		published: histograms("publish_duration_seconds", "Time that a publish took, by its outcome.", publishBuckets, "outcome"),
+		works:     histograms("work_duration_seconds", "Time that a work took that follows a publish, and whether it was done or failed.", publishBuckets, "work", "outcome"),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "Always 1, with what runs.",
@@ -72,15 +74,15 @@ func New(version string, outcomes ...string) *Metrics {
 	for _, o := range outcomes {
 		m.published.WithLabelValues(o)
 	}
-	m.registry.MustRegister(build, m.inFlight, m.requests, m.durations, m.locks, m.queued, m.published,
+	m.registry.MustRegister(build, m.inFlight, m.requests, m.durations, m.locks, m.queued, m.published, m.works,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-func histograms(name, help string, buckets []float64, label string) *prometheus.HistogramVec {
+func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
-	}, []string{label})
+	}, labels)
 }
 
 // mostScrapes is how many scrapes are answered at a time: each takes memory.
@@ -115,6 +117,16 @@ func (m *Metrics) LockWait(lock string, took time.Duration) {
 func (m *Metrics) Published(outcome string, waited, took time.Duration) {
 	m.queued.Observe(waited.Seconds())
 	m.published.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// WorkTried notes how long a try of a work took, and whether it did it.
+func (m *Metrics) WorkTried(work string, done bool, took time.Duration) {
+	m.works.WithLabelValues(work, "failed") // is there before the first failure
+	outcome := "failed"
+	if done {
+		outcome = "done"
+	}
+	m.works.WithLabelValues(work, outcome).Observe(took.Seconds())
 }
 
 // Tus adds what tusd counts.

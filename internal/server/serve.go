@@ -139,6 +139,8 @@ func (s *Server) reload(pair *certificate) {
 	if pair != nil {
 		pair.reload()
 	}
+	s.warnOfWorks()
+	s.Publisher.RetryWorks()
 }
 
 // spareThreads lets Go run more threads than there are cores, which it returns.
