@@ -26,6 +26,10 @@ const (
 	Auto   Summary = "auto"
 	Always Summary = "always"
 	Never  Summary = "never"
+	// First is Auto that also writes the first one, and Elsewhere Never where a work
+	// writes it, so that nothing is wrong.
+	First     Summary = "first"
+	Elsewhere Summary = "elsewhere"
 )
 
 // ours are the keys that ostree_repo_regenerate_summary writes by itself. Any
@@ -61,6 +65,9 @@ func newSummary(repo string, setting func() Summary) *summary {
 // why.
 func (s *summary) look() (write bool, why string, err error) {
 	setting := s.setting()
+	if setting == Elsewhere {
+		return false, "", nil
+	}
 	there, err := exists(s.repo, "summary")
 	if err != nil {
 		return false, "", err
@@ -77,8 +84,10 @@ func (s *summary) look() (write bool, why string, err error) {
 		return false, "the server's configuration says never", nil
 	case s.kept != "" && setting != Never:
 		return false, s.kept, nil
-	case setting != Auto:
+	case setting == Always, setting == Never:
 		return setting == Always, "", nil
+	case !there && setting == First:
+		return true, "", nil
 	case !there:
 		repo, err := ostree.OpenRepo(s.repo)
 		return err == nil && repo.AutoUpdateSummary(), "", err

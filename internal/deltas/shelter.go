@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
@@ -23,6 +24,9 @@ func (k *Keeper) Shelter(do func() error) error {
 	if r.repo, err = ostree.OpenRepo(k.Repo); err != nil {
 		return err
 	}
+	if err := r.bringBack(); err != nil { // from before a crash
+		return err
+	}
 	err = r.link()
 	if err == nil {
 		err = do()
@@ -30,13 +34,13 @@ func (k *Keeper) Shelter(do func() error) error {
 	return errors.Join(err, r.bringBack())
 }
 
-// link gives the files of all deltas another name. Deltas are never written to.
+// link gives the files of all deltas another name, durably. Deltas are never written to.
 func (r *run) link() error {
 	for d := range r.rec.Deltas {
 		if !r.isThere(d) {
 			continue
 		}
-		place, temp := filepath.Join(r.Repo, d.path()), r.temp(d)
+		place, temp := filepath.Join(r.Repo, d.path()), r.temp(keptPrefix, d)
 		if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o777)); err != nil {
 			return err
 		}
@@ -50,14 +54,14 @@ func (r *run) link() error {
 			}
 		}
 	}
-	return nil
+	return durable.SyncFS(r.Repo)
 }
 
-// bringBack puts in their places the deltas that are not there any more. One that a
-// crash keeps from that is missing for the next run of Do, which makes it again.
+// bringBack puts in their places the deltas that are not there any more. While one is
+// there, its links may not all be.
 func (r *run) bringBack() (err error) {
 	for d := range r.rec.Deltas {
-		temp := r.temp(d)
+		temp := r.temp(keptPrefix, d)
 		if _, gone := os.Stat(temp); errors.Is(gone, fs.ErrNotExist) {
 			continue
 		}
