@@ -103,6 +103,9 @@ func (a *apply) run(early context.Context) (err error) {
 	if err := a.checkMetas(); err != nil {
 		return err
 	}
+	if err := a.checkPolicy(); err != nil {
+		return err
+	}
 	if err := a.checkToken(); err != nil {
 		return err
 	}

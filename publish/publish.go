@@ -32,6 +32,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/token"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -59,6 +60,8 @@ type Config struct {
 	// After are the works that the configuration asks for besides the summary, in the
 	// order in which they are done.
 	After func() []Follower
+	// Policy says who has to have signed what is published, as the configuration has it now.
+	Policy func() []config.Policy
 	// Hold keeps staged objects where they are until the returned release.
 	Hold func() (release func())
 	Seen Seen
@@ -91,6 +94,9 @@ func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
 	if cfg.After == nil {
 		cfg.After = func() []Follower { return nil }
+	}
+	if cfg.Policy == nil {
+		cfg.Policy = func() []config.Policy { return nil }
 	}
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),

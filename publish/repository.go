@@ -3,7 +3,6 @@
 package publish
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -18,7 +17,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // repository is the production repository, opened to be changed by one publish
@@ -177,21 +175,6 @@ func (r *repository) revive(c ostree.Checksum) error {
 		return err
 	}
 	return fault.Point("mark a commit complete", func() error { return r.dst.MarkComplete(c) })
-}
-
-// merged is a commit's detached metadata with what a session brought; changed
-// tells whether that adds anything. The error is an *Outcome if they do not go
-// together, as when the result would be too large.
-func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
-	old, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
-	}
-	meta, err = ostree.MergeCommitMeta(old, sent)
-	if err != nil {
-		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
-	}
-	return meta, !bytes.Equal(meta, old), nil
 }
 
 // writeMeta replaces a commit's detached metadata: not by libostree, which does

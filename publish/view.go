@@ -3,11 +3,13 @@
 package publish
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // view is what a commit's objects may be in: the staging and the repository.
@@ -57,6 +59,21 @@ func (v *view) commit(c ostree.Checksum) (*ostree.Commit, error) {
 		return nil, fmt.Errorf("%s: %w", n, err)
 	}
 	return commit, nil
+}
+
+// merged is a commit's detached metadata with what a session brought; changed
+// tells whether that adds anything. The error is an *Outcome if they do not go
+// together, as when the result would be too large.
+func (v *view) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
+	old, err := v.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	meta, err = ostree.MergeCommitMeta(old, sent)
+	if err != nil {
+		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
+	}
+	return meta, !bytes.Equal(meta, old), nil
 }
 
 // ref is the commit that a ref of the repository names, or "".

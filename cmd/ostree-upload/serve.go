@@ -58,7 +58,7 @@ func (logged) Error() string   { return "" }
 func (l logged) ExitCode() int { return l.exit }
 
 func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
-	file, err := config.OpenFile(c.Config, app.Log)
+	file, err := config.OpenFile(c.Config, app.Log, server.CheckSettings)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,8 @@ type Repository struct {
 	State   string  // state folder; "" for the one inside the repository
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
 	After   []After // works that follow a publish besides the summary, in their order
+
+	Policy []Policy // who has to have signed what is published
 }
 
 func defaultRepository(repo string) Repository {
@@ -42,6 +44,8 @@ type repositoryForm struct {
 	State   yaml.Node   `yaml:"state"`
 	Summary yaml.Node   `yaml:"summary"`
 	After   []afterForm `yaml:"after"`
+
+	Policy []policyForm `yaml:"policy"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
@@ -49,4 +53,5 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	r.After = p.after(form.After)
+	r.Policy = p.policies(form.Policy)
 }

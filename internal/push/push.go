@@ -37,6 +37,7 @@ type Options struct {
 	Depth         int      // parents to send of each commit; -1: down to what the server's refs name
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
+	WaitAfter     bool   // wait for what follows the publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
 	Encoders      int    // that work ahead at once; 0: as many as there are processors
@@ -74,7 +75,9 @@ type run struct {
 	refs          []wire.Ref        // that are to move in the present one
 	left          []Left            // refs that a push of all refs leaves out
 	nothingToDo   bool
-	olderAbsent   int64 // older commits here that the server lacks, if there is nothing to do
+	local         map[string]ostree.Checksum // refs of this repository that were asked for
+	finished      bool                       // all of them are on the server, by this push or an earlier one
+	olderAbsent   int64                      // older commits here that the server lacks, if there is nothing to do
 	bytesWalked   int64
 	seconds       Seconds
 
@@ -101,6 +104,10 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	defer r.client.Close()
 	r.opt.Log.Debug("the requests have an ID, which the server's log has, too", "request", r.client.RequestID())
 	err = r.explainToken(r.explain(ctx, r.push(ctx)))
+	if err == nil {
+		r.finished = !opt.DryRun
+		err = r.follow(ctx)
+	}
 	if err == nil {
 		err = r.leftError()
 	}
@@ -173,6 +180,7 @@ func (r *run) push(ctx context.Context) error {
 		if local, err = r.localRefs(); err != nil {
 			return err
 		}
+		r.local = local
 	}
 	if err := r.fetchRefs(ctx); err != nil {
 		return err

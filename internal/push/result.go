@@ -38,13 +38,13 @@ type Result struct {
 	ExitCode    int          `json:"exit-code"`
 	ResumeWith  string       `json:"resume,omitempty"`  // the command that goes on
 	Request     string       `json:"request,omitempty"` // ID that the requests had, which the server's log has
+
+	finished bool // all is published, whatever happened after that
 }
 
 // Done tells whether the push did all that it could: at most, refs were left out
-// that cannot be pushed.
-func (r *Result) Done() bool {
-	return r.ExitCode == 0 || r.ErrorCode == RefsLeft
-}
+// that cannot be pushed, or what is to follow the publish was waited for in vain.
+func (r *Result) Done() bool { return r.ExitCode == 0 || r.finished }
 
 // Left is a ref that a push of all refs left out, and why.
 type Left struct {
@@ -91,10 +91,11 @@ const (
 	Uploading               // the walk may go on
 	Verifying               // the server has all bytes and checks them
 	Publishing              // the refs move
+	Following               // they have moved, and works are waited for
 )
 
 func (s Stage) String() string {
-	return [...]string{"walking", "uploading", "verifying", "publishing"}[s]
+	return [...]string{"walking", "uploading", "verifying", "publishing", "published, waits for"}[s]
 }
 
 // Stage is what the push is doing.
@@ -168,7 +169,7 @@ func (r *run) result(e *Error) *Result {
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
 		Encodings: p.ways.copy(), BytesSaved: p.Saved(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
-		Request: r.client.RequestID(),
+		Request: r.client.RequestID(), finished: r.finished,
 	}
 	if len(r.sessions) > 1 || len(r.later) > 0 {
 		result.Sessions = r.sessions

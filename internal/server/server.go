@@ -149,12 +149,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
+	if err := CheckSettings(opt.Settings()); err != nil {
+		return err
+	}
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
 	s.metrics = metrics.New(opt.Version, wire.Published, wire.Internal, wire.InsufficientStorage)
 	s.Publisher = publish.New(publish.Config{
-		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary, After: s.after,
+		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary, After: s.after, Policy: s.policy,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
 		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published, Work: s.metrics.WorkTried},

@@ -205,6 +205,11 @@ var settings = map[string]setting{
 		must.OK(h.t, err)
 		return fmt.Sprint(len(list[0].After))
 	}},
+	"policy": {"policy", "[{ed25519: [AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=]}]", func(h *host) string {
+		s, lacking := h.open()
+		h.client().Upload(s.ID, "all", ts.Pack(h.t, h.build, lacking...))
+		return h.client().Finalize(s.ID).Error
+	}},
 	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},

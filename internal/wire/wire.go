@@ -128,8 +128,15 @@ const (
 	WorkDropped = "dropped" // not done: the server's configuration does not ask for it any more
 )
 
-// Over tells whether nothing more will come of the work.
-func (a *After) Over() bool { return a.State == WorkDone || a.State == WorkDropped }
+// Following are the works of the session that are not done, and will be.
+func (s *Session) Following() (left []After) {
+	for _, a := range s.After {
+		if a.State != WorkDone && a.State != WorkDropped {
+			left = append(left, a)
+		}
+	}
+	return left
+}
 
 // Objects counts the objects of a session's set.
 type Objects struct {

@@ -73,6 +73,7 @@ complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l depth 
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l history -d 'Send also what the server lacks of the history behind its own commits, and new signatures there'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l force -d 'Push also commits that do not descend from the server\'s'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l dry-run -d 'Print what would be pushed, and push nothing'
+complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l wait-after -d 'Wait until what follows the publish on the server is done, such as deltas or a command'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l prune -d 'Run \'ostree prune --refs-only\' on the build repository first'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l jobs -x -d 'Uploads at once'
 complete -c ostree-upload -n '__fish_seen_subcommand_from push upload' -l chunk-size -x -d 'Most bytes of one request'
