@@ -162,7 +162,7 @@ func (r *run) note(ctx context.Context, some []wanted, errs []error) error {
 		case errors.As(err, &full):
 			return err
 		case !errors.Is(err, errSuperseded):
-			r.Log.Warn("cannot make a static delta", "delta", w.Delta, "ref", w.refs, "err", err)
+			r.Log.Warn("cannot make a static delta", "delta", w.Delta, "ref", w.refList(), "err", err)
 			r.failed[w.Delta] = err
 		}
 	}

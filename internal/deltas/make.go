@@ -77,7 +77,7 @@ func (r *run) make(ctx context.Context, w wanted) (err error) {
 	if err := r.place(w.Delta, folder); err != nil {
 		return err
 	}
-	r.Log.Info("made a static delta", "delta", w.Delta, "ref", w.refs, "bytes", size, "took", time.Since(start))
+	r.Log.Info("made a static delta", "delta", w.Delta, "ref", w.refList(), "bytes", size, "took", time.Since(start))
 	return nil
 }
 
