@@ -11,7 +11,6 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/fault"
-	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -58,8 +57,11 @@ func (p *Publisher) followers() []Follower {
 }
 
 // follow tries what follows this publish at once, while it has the lock.
-func (a *apply) follow() {
-	why, err := a.summary.write(a.target.dst)
+func (a *apply) follow(ctx context.Context) {
+	if a.signingFails() {
+		return
+	}
+	why, err := a.summary.write(ctx, a.target.dst)
 	if err != nil {
 		a.failed = append(a.failed, journal.Ask{
 			Work: workSummary, Error: shortened(err.Error()), Next: time.Now().Add(pause(1)),
@@ -70,6 +72,18 @@ func (a *apply) follow() {
 	if why != "" {
 		a.warn("the repository's summary was left as it is, and clients that read it do not see this push until it is updated: %s", why)
 	}
+}
+
+// signingFails tells whether the summary could not be signed lately, and leaves it to the
+// work then: what signs it may hang, and hold up each publish.
+func (a *apply) signingFails() bool {
+	w, due, err := a.cfg.Journal.Work(workSummary)
+	if err != nil || !due || w.Tries == 0 || a.cfg.Keys() == nil {
+		return false // what is wrong with the journal is found when this publish is recorded
+	}
+	a.failed = append(a.failed, journal.Ask{Work: workSummary, Refs: slices.Collect(a.plan.session.RefNames())})
+	a.warn("the summary could not be written lately, which will be tried again: %s", w.Error)
+	return true
 }
 
 // asks are the works that are to follow a publish: those that failed within it, and those
@@ -324,38 +338,16 @@ func shortened(text string) string {
 	return text
 }
 
-// summaryWork writes the summary, between two publishes: one goroutine has it.
-func (p *Publisher) summaryWork(ctx context.Context, _ Due) error {
-	done := make(chan error, 1)
-	select {
-	case p.between <- func() { done <- p.writeSummary() }:
-		return <-done
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (p *Publisher) summaryWork(ctx context.Context, _ Due) error { return p.writeSummary(ctx) }
 
 // finishSummary writes the summary if that is due.
-func (p *Publisher) finishSummary() error {
+func (p *Publisher) finishSummary(ctx context.Context) error {
 	w, due, err := p.cfg.Journal.Work(workSummary)
 	if err != nil || !due {
 		return err
 	}
-	if err := p.writeSummary(); err != nil {
+	if err := p.writeSummary(ctx); err != nil {
 		return err
 	}
 	return p.workDone(&Follower{Work: workSummary}, w)
-}
-
-// writeSummary writes the summary and makes it durable.
-func (p *Publisher) writeSummary() error {
-	repo, err := libostree.Open(p.cfg.Repo)
-	if err != nil {
-		return err
-	}
-	defer repo.Close()
-	if _, err := p.summary.write(repo); err != nil {
-		return err
-	}
-	return durable.SyncFS(p.cfg.Repo)
 }

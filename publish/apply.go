@@ -41,7 +41,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	}
 	defer r.close()
 	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
-	return a, a.run(early)
+	return a, a.run(ctx, early)
 }
 
 // whileVerifying is a context that also ends when the session is aborted before it
@@ -76,6 +76,7 @@ type apply struct {
 	target   *repository
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
 	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
 	failed   []journal.Ask              // works that were tried within the publish
@@ -89,8 +90,8 @@ func (a *apply) warn(format string, args ...any) {
 
 // run holds the shared lock to the end: prune, which needs the exclusive one,
 // cannot take away what the closure found. early bounds what comes before the
-// session is publishing.
-func (a *apply) run(early context.Context) (err error) {
+// session is publishing, ctx what follows the move of the refs.
+func (a *apply) run(ctx, early context.Context) (err error) {
 	unlock, err := a.lock(early)
 	if err != nil {
 		return err
@@ -109,6 +110,9 @@ func (a *apply) run(early context.Context) (err error) {
 	if err := a.checkToken(); err != nil {
 		return err
 	}
+	if err := a.signCommits(early); err != nil {
+		return err
+	}
 	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) {
 		s.Detail, s.Brought = "", a.plan.brought()
 	})
@@ -124,7 +128,7 @@ func (a *apply) run(early context.Context) (err error) {
 	if err := a.target.sync(); err != nil {
 		return err
 	}
-	return a.flip()
+	return a.flip(ctx)
 }
 
 // sayAfter is how long a publish waits for a lock before the session says so.
@@ -195,7 +199,7 @@ func (a *apply) begun() (bool, error) {
 
 // flip brings in the commits and then moves the refs. Only the move itself needs
 // others to keep away: what takes long comes before.
-func (a *apply) flip() error {
+func (a *apply) flip(ctx context.Context) error {
 	if err := a.target.importCommits(a.plan.commits); err != nil {
 		return err
 	}
@@ -217,7 +221,7 @@ func (a *apply) flip() error {
 	if err := a.move(moves); err != nil {
 		return err
 	}
-	a.follow()
+	a.follow(ctx)
 	return a.target.sync()
 }
 

@@ -36,6 +36,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -45,7 +46,8 @@ type Config struct {
 	Repo    string // the production repository
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
-	Summary func() Summary // as the configuration says now
+	Summary func() Summary    // as the configuration says now
+	Keys    func() *sign.Keys // that the server signs with, as the configuration says now; nil if it does not
 	// Token finds the token of a name as it is now; nil if it was taken away or has
 	// expired.
 	Token func(name string) *token.Token
@@ -80,7 +82,6 @@ type Publisher struct {
 	waiting sync.WaitGroup
 
 	works    chan struct{} // wakes the goroutine that does the works
-	between  chan func()   // what it has done between two publishes
 	retryAll atomic.Bool   // works are tried although their pause is not over
 	pause    func(tries int) time.Duration
 
@@ -92,6 +93,9 @@ type Publisher struct {
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
+	if cfg.Keys == nil {
+		cfg.Keys = func() *sign.Keys { return nil }
+	}
 	if cfg.After == nil {
 		cfg.After = func() []Follower { return nil }
 	}
@@ -99,9 +103,9 @@ func New(cfg Config) *Publisher {
 		cfg.Policy = func() []config.Policy { return nil }
 	}
 	return &Publisher{
-		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
+		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys),
 		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
-		works: make(chan struct{}, 1), between: make(chan func()), pause: pause,
+		works: make(chan struct{}, 1), pause: pause,
 	}
 }
 
@@ -127,7 +131,7 @@ func (p *Publisher) Recover() error {
 	if err := p.dropTransactions(); err != nil {
 		return err
 	}
-	p.summary.warn(p.cfg.Log)
+	p.summary.begin(context.Background(), p.cfg.Log)
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err
@@ -192,9 +196,6 @@ func (p *Publisher) runPublishes(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return p.reopen()
-		case do := <-p.between:
-			do()
-			continue
 		case <-p.kick:
 		case <-again.C:
 		}
@@ -226,7 +227,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 			return err
 		}
 		if !more && len(p.awaited) == 0 {
-			return p.finishSummary()
+			return p.finishSummary(ctx)
 		}
 		if more {
 			continue

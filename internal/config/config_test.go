@@ -30,6 +30,7 @@ state: /srv/ostree/state
 tls: {cert: /etc/cert.pem, key: /etc/key.pem, client-ca: /etc/clients.pem}
 metrics-address: 127.0.0.1:9100
 summary: never
+sign: {ed25519: {key-file: /etc/key}, commits: true}
 log-format: json
 session-ttl: 24h
 history: 90d
@@ -60,7 +61,7 @@ tokens:
 	}
 	want := &Config{
 		BasePath: "/some/prefix", TrustedProxies: proxies,
-		Repository: Repository{Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever},
+		Repository: Repository{Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever, Sign: Sign{Ed25519: "/etc/key", Commits: true}},
 		Address:    "127.0.0.1:9000",
 		TLS:        TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),

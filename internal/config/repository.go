@@ -10,7 +10,7 @@ import (
 
 // What becomes of the repository's summary file when a session is published.
 const (
-	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
+	SummaryAuto   = "auto"   // regenerate one that is there and may be touched, or that is to be signed
 	SummaryAlways = "always" // regenerate it
 	SummaryNever  = "never"  // leave it alone
 )
@@ -20,6 +20,7 @@ type Repository struct {
 	Repo    string  // path of the production repository
 	State   string  // state folder; "" for the one inside the repository
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	Sign    Sign    // what summary and commits are signed with
 	After   []After // works that follow a publish besides the summary, in their order
 
 	Policy []Policy // who has to have signed what is published
@@ -43,6 +44,7 @@ type repositoryForm struct {
 	Repo    yaml.Node   `yaml:"repo"`
 	State   yaml.Node   `yaml:"state"`
 	Summary yaml.Node   `yaml:"summary"`
+	Sign    signForm    `yaml:"sign"`
 	After   []afterForm `yaml:"after"`
 
 	Policy []policyForm `yaml:"policy"`
@@ -52,6 +54,7 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	p.sign(&form.Sign, &r.Sign)
 	r.After = p.after(form.After)
 	r.Policy = p.policies(form.Policy)
 }

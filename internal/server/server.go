@@ -149,6 +149,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
+	if err := s.checkKeys(ctx); err != nil {
+		return err
+	}
 	if err := CheckSettings(opt.Settings()); err != nil {
 		return err
 	}
@@ -157,7 +160,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.metrics = metrics.New(opt.Version, wire.Published, wire.Internal, wire.InsufficientStorage)
 	s.Publisher = publish.New(publish.Config{
-		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary, After: s.after, Policy: s.policy,
+		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary, After: s.after, Policy: s.policy, Keys: s.keys,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
 		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published, Work: s.metrics.WorkTried},
@@ -218,6 +221,10 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	})
 	g.Go(func() error { return s.Publisher.Run(publishing) })
 	g.Go(func() error { return s.LastUse.Run(using) })
+	g.Go(func() error {
+		s.tryKeys(ctx)
+		return s.Publisher.KeepSummary(ctx)
+	})
 	if s.metricsAt != nil {
 		g.Go(func() error { return s.serveMetrics(ctx, s.metricsAt) })
 	}

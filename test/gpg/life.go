@@ -24,18 +24,6 @@ func (k *Keys) Export(path string, armor bool, keys ...int) {
 	k.gpg(args...)
 }
 
-// Fingerprint is that of a key.
-func (k *Keys) Fingerprint(key int) string {
-	k.t.Helper()
-	for line := range strings.Lines(must.Run(k.t, "gpg", "--homedir", k.home, "--batch", "--with-colons", "--list-keys", k.ids[key])) {
-		if fields := strings.Split(line, ":"); fields[0] == "fpr" {
-			return fields[9]
-		}
-	}
-	k.t.Fatal("gpg lists no fingerprint")
-	return ""
-}
-
 // Expire lets a key expire after a time from now, such as 2d.
 func (k *Keys) Expire(key int, after string) {
 	k.t.Helper()
