@@ -27,8 +27,9 @@ const lowerPriority = 10
 // Work is a work of the configuration.
 type Work struct {
 	config.After
-	Repo   string // absolute path of the repository
-	Deltas Deltas // those that the server makes
+	Repo   string     // absolute path of the repository
+	Deltas Deltas     // those that the server makes
+	GPG    config.GPG // what it signs with
 	Log    *slog.Logger
 }
 

@@ -30,8 +30,23 @@ func (w *Work) flatpak(ctx context.Context) error {
 	return w.updateRepo(ctx, w.Flatpak.WithoutDeltas())
 }
 
+// signing are the options by which Flatpak signs with the server's keys, none if the
+// configuration gives it other ones.
+func (w *Work) signing() (args []string) {
+	if w.Flatpak.Signs() {
+		return nil
+	}
+	for _, key := range w.GPG.Keys {
+		args = append(args, "--gpg-sign="+key)
+	}
+	if len(args) > 0 && w.GPG.Homedir != "" {
+		args = append(args, "--gpg-homedir="+w.GPG.Homedir)
+	}
+	return args
+}
+
 func (w *Work) updateRepo(ctx context.Context, args []string) error {
-	c := program.Command{Args: slices.Concat([]string{flatpakProgram, "build-update-repo"}, args, []string{w.Repo})}
+	c := program.Command{Args: slices.Concat([]string{flatpakProgram, "build-update-repo"}, args, w.signing(), []string{w.Repo})}
 	if err := w.run(ctx, c, flatpakTimeout); err != nil {
 		return err
 	}

@@ -28,6 +28,11 @@ func (f *Flatpak) WritesSummary() bool { return !slices.Contains(f.Args, flatpak
 // are deleted.
 func (f *Flatpak) MakesDeltas() bool { return slices.Contains(f.Args, flatpakDeltas) }
 
+// Signs tells whether the options name keys to sign with.
+func (f *Flatpak) Signs() bool {
+	return slices.ContainsFunc(f.Args, func(arg string) bool { return arg == "--gpg-sign" || strings.HasPrefix(arg, "--gpg-sign=") })
+}
+
 // WithoutSummary and WithoutDeltas are its two halves.
 func (f *Flatpak) WithoutSummary() []string { return append(slices.Clone(f.Args), flatpakNoSummary) }
 

@@ -25,8 +25,9 @@ func (s *Server) works() (works []after.Work) {
 		repo = s.opt.Repo
 	}
 	d := s.deltas(repo)
-	for _, a := range s.opt.Settings().After {
-		works = append(works, after.Work{After: a, Repo: repo, Deltas: d, Log: s.opt.Log})
+	settings := s.opt.Settings()
+	for _, a := range settings.After {
+		works = append(works, after.Work{After: a, Repo: repo, Deltas: d, GPG: settings.Sign.GPG, Log: s.opt.Log})
 	}
 	return works
 }
