@@ -204,8 +204,6 @@ func (s *Server) mayPush(name, ref string) bool {
 	return t != nil && t.MayPush(ref)
 }
 
-func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
-
 // published is told of each outcome of a publish.
 func (s *Server) published(outcome string, waited, took time.Duration) {
 	s.metrics.Published(outcome, waited, took)
