@@ -28,6 +28,7 @@ type Session struct {
 	State   State
 	Force   bool
 	Promote bool   // it brings no object
+	Repair  bool   // what the repository has of the set is verified before it is relied on
 	Token   string // name of the token that opened it, or went on with it
 	Remote  string // address that opened it or, later, asked to finalize it; for the log
 	Subject string // whose ID token that was done with, "" if with none; for the log
@@ -38,7 +39,7 @@ type Session struct {
 	// first are all that is kept.
 	Refs     []wire.Ref
 	RefCount int
-	Moves    string // wire.OpenRequest.Moves of all refs, Force and Promote
+	Moves    string // wire.OpenRequest.Moves of all refs, Force, Promote and Repair
 	Created  time.Time
 	Updated  time.Time // of the last activity, up to a minute late
 	Expires  time.Time
@@ -79,7 +80,7 @@ func (s *Session) Moved() iter.Seq2[string, bool] {
 
 // open is the request that asks for what s is to do.
 func (s *Session) open() wire.OpenRequest {
-	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Promote: s.Promote}
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Promote: s.Promote, Repair: s.Repair}
 }
 
 // Counts are what a session's set and uploads add up to.
@@ -151,6 +152,7 @@ type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
 	Promote bool          `json:"promote,omitempty"`
+	Repair  bool          `json:"repair,omitempty"`
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
 	Request string        `json:"request,omitempty"`
@@ -201,7 +203,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Promote: r.Promote, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Promote: r.Promote, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 	}
@@ -222,13 +224,14 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return s, err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request, Subject, Force and Promote of s,
-// which expires ttl after the last activity, and returns it with its ID, State and times.
+// Create opens a session for the Refs, Token, Remote, Request, Subject, Force, Promote and
+// Repair of s, which expires ttl after the last activity, and returns it with its ID,
+// State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Promote: s.Promote, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
+		State: Open, Force: s.Force, Promote: s.Promote, Repair: s.Repair, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
 		Refs: s.Refs, Count: len(s.Refs), Moves: s.open().Moves(),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
@@ -350,7 +353,7 @@ func (s *Session) Age(now time.Time) time.Duration { return now.Sub(s.Created) }
 // Document is the session as the API shows it, as far as the journal knows it.
 func (s *Session) Document() wire.Session {
 	d := wire.Session{
-		ID: s.ID, State: string(s.State), Force: s.Force, Promote: s.Promote, Token: s.Token,
+		ID: s.ID, State: string(s.State), Force: s.Force, Promote: s.Promote, Repair: s.Repair, Token: s.Token,
 		Refs: s.Refs, RefCount: s.RefCount, Moves: s.Moves,
 		Created: s.Created.Truncate(time.Second), Updated: s.Updated.Truncate(time.Second), Expires: s.Expires.Truncate(time.Second),
 		Objects: wire.Objects{

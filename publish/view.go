@@ -3,11 +3,13 @@
 package publish
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -15,6 +17,7 @@ import (
 type view struct {
 	staged *ostree.Repo // nil: what is staged does not count
 	repo   *ostree.Repo
+	repair bool // detached metadata that is damaged is replaced
 }
 
 // openView opens what counts for a session. One that brings nothing is for commits that
@@ -26,6 +29,14 @@ func openView(cfg Config, s *journal.Session) (*view, error) {
 	}
 	staged, err := ostree.OpenRepo(cfg.Staged)
 	return &view{staged: staged, repo: repo}, err
+}
+
+// hasStaged tells whether a staged object counts and is there.
+func (v *view) hasStaged(n ostree.Name) (bool, error) {
+	if v.staged == nil {
+		return false, nil
+	}
+	return v.staged.Has(n)
 }
 
 // errAbsent says that a metadata object is in neither place.
@@ -61,6 +72,25 @@ func (v *view) commit(c ostree.Checksum) (*ostree.Commit, error) {
 		return nil, fmt.Errorf("%s: %w", n, err)
 	}
 	return commit, nil
+}
+
+// merged is a commit's detached metadata with what a session brought; changed
+// tells whether that adds anything. The error is an *Outcome if they do not go
+// together, as when the result would be too large. A repair replaces what is damaged.
+func (v *view) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
+	old, err := v.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	good := old
+	if v.repair && ostree.ParseCommitMeta(old) != nil {
+		good = nil
+	}
+	meta, err = ostree.MergeCommitMeta(good, sent)
+	if err != nil {
+		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
+	}
+	return meta, !bytes.Equal(meta, old), nil
 }
 
 // ref is the commit that a ref of the repository names, or "".

@@ -69,6 +69,22 @@ func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
 	return nil
 }
 
+// OtherRefs returns the commits of the refs that are not local: those below
+// refs/remotes and refs/mirrors, by their path below refs.
+func (r *Repo) OtherRefs() (map[string]Checksum, error) {
+	listed := map[string]Checksum{}
+	for _, kind := range []string{"../remotes", "../mirrors"} { // as seen from refs/heads
+		if err := r.listRefs(kind, listed); err != nil {
+			return nil, err
+		}
+	}
+	refs := make(map[string]Checksum, len(listed))
+	for name, c := range listed {
+		refs[strings.TrimPrefix(name, "../")] = c
+	}
+	return refs, nil
+}
+
 func (r *Repo) refPath(ref string) string {
 	return filepath.Join(r.path, "refs", "heads", filepath.FromSlash(ref))
 }

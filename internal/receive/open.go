@@ -23,6 +23,9 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 		return wire.Errorf(wire.TooLarge, "a session has at most %d refs (max-refs), this one is to have %d", most, len(req.Refs)).
 			WithHint("push them in several sessions")
 	}
+	if req.Promote && req.Repair {
+		return wire.Errorf(wire.BadRequest, "a session that brings nothing (promote) cannot repair")
+	}
 	given := make(map[string]bool, len(req.Refs))
 	for _, ref := range req.Refs {
 		if err := checkRef(ref); err != nil {

@@ -36,12 +36,12 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Promote: req.Promote}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Promote: req.Promote, Repair: req.Repair}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
-	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force, "promote", req.Promote)
+	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force, "promote", req.Promote, "repair", req.Repair)
 	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }

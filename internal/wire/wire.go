@@ -71,12 +71,14 @@ type OpenRequest struct {
 	// Promote says that the session brings no object: its commits are in the repository.
 	// See FeaturePromote.
 	Promote bool `json:"promote,omitempty"`
+	Repair  bool `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
 	DryRun  bool `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
 // Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
-// is forced, a line "promote" if it brings nothing, and a line "ref old new" for each
-// ref, in the order of their names. Old is empty for a new ref, New for a deleted one.
+// is forced, a line "promote" if it brings nothing, a line "repair" if it is to repair,
+// and a line "ref old new" for each ref, in the order of their names. Old is empty for a
+// new ref, New for a deleted one.
 func (o OpenRequest) Moves() string {
 	lines := make([]string, 0, len(o.Refs))
 	for _, r := range o.Refs {
@@ -90,6 +92,9 @@ func (o OpenRequest) Moves() string {
 	if o.Promote {
 		_, _ = io.WriteString(h, "promote\n")
 	}
+	if o.Repair {
+		_, _ = io.WriteString(h, "repair\n")
+	}
 	for _, l := range lines {
 		_, _ = io.WriteString(h, l)
 	}
@@ -102,6 +107,7 @@ type Session struct {
 	State    string          `json:"state"`
 	Force    bool            `json:"force"`
 	Promote  bool            `json:"promote,omitempty"`
+	Repair   bool            `json:"repair,omitempty"`
 	Token    string          `json:"token"`
 	Refs     []Ref           `json:"refs"`      // in a list, and of a session long ended, the first few
 	RefCount int             `json:"ref-count"` // 0 from a server that always shows all
@@ -135,8 +141,15 @@ const (
 	WorkDropped = "dropped" // not done: the server's configuration does not ask for it any more
 )
 
-// Over tells whether nothing more will come of the work.
-func (a *After) Over() bool { return a.State == WorkDone || a.State == WorkDropped }
+// Following are the works of the session that are not done, and will be.
+func (s *Session) Following() (left []After) {
+	for _, a := range s.After {
+		if a.State != WorkDone && a.State != WorkDropped {
+			left = append(left, a)
+		}
+	}
+	return left
+}
 
 // Objects counts the objects of a session's set.
 type Objects struct {
@@ -237,6 +250,9 @@ type Info struct {
 // FeaturePromote says that the server takes sessions that bring no object or delete
 // refs, and tells of aliases and past moves of refs.
 const FeaturePromote = "promote"
+
+// FeatureRepair says that the server takes sessions that are to repair.
+const FeatureRepair = "repair"
 
 // InfoToken says what the token of the request may do.
 type InfoToken struct {

@@ -126,6 +126,12 @@ func (c *Client) TryOpen(req wire.OpenRequest) Answer {
 	return c.Do("POST", "/api/v1/sessions", b)
 }
 
+// OpenRepair opens a session that is to repair.
+func (c *Client) OpenRepair(refs ...wire.Ref) wire.Session {
+	c.t.Helper()
+	return c.open(wire.OpenRequest{Refs: refs, Repair: true})
+}
+
 func (c *Client) open(req wire.OpenRequest) wire.Session {
 	c.t.Helper()
 	b, err := json.Marshal(req)
