@@ -51,6 +51,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/bits"
+	"os"
 	"sync"
 	"time"
 
@@ -102,6 +103,7 @@ var errUnchanged = errors.New("unchanged")
 // Journal is an open journal file.
 type Journal struct {
 	db   *bbolt.DB
+	file *os.File // of db
 	path string
 	now  func() time.Time
 
@@ -145,11 +147,18 @@ func OpenFile(path string) (*Journal, error) {
 	if err := createFile(path); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
-	db, err := openDB(path, options())
+	opt := options()
+	var file *os.File
+	opt.OpenFile = func(path string, flag int, mode fs.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(path, flag, mode)
+		return file, err
+	}
+	db, err := openDB(path, opt)
 	if err != nil {
 		return nil, err
 	}
 	j := journalOf(db, path)
+	j.file = file
 	err = j.update(j.start)
 	if err == nil {
 		err = j.view(func(tx *bbolt.Tx) (err error) {
@@ -205,9 +214,18 @@ func (j *Journal) Close() error {
 	}
 	j.closed = true
 	if j.isBroken() {
-		return j.stoppedBy() // the end of the process closes the file
+		return errors.Join(j.stoppedBy(), j.letGo())
 	}
 	return errors.Join(j.stoppedBy(), j.db.Close())
+}
+
+// letGo lets another Journal have the file, of which bbolt may hold locks of its own for
+// ever. What it has mapped of it stays until the end of the process.
+func (j *Journal) letGo() error {
+	if j.file == nil { // it was opened to be read, by a process that ends
+		return nil
+	}
+	return errors.Join(unix.Flock(int(j.file.Fd()), unix.LOCK_UN), j.file.Close())
 }
 
 // update runs fn in a write transaction. Nothing is written if fn fails; if it
