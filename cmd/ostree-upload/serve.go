@@ -8,14 +8,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
-	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
 )
 
@@ -61,6 +57,9 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 		return err
 	}
 	settings := *file.Current()
+	if err := oneOnly(&settings, c.Repo, c.State); err != nil {
+		return err
+	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
 	settings.Address = cmp.Or(c.Address, settings.Address)
 	settings.TLS.Cert, settings.TLS.Key = cmp.Or(c.TLSCert, settings.TLS.Cert), cmp.Or(c.TLSKey, settings.TLS.Key)
@@ -77,77 +76,20 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	if len(settings.Tokens)+len(settings.OIDC) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
-	opt := options(app, &settings, file.Current)
+	opt := options(app, settings.Repository, &settings, file.Current)
 	opt.Init, opt.WaitLock = c.Init, time.Duration(c.WaitLock)
 	opt.Configuration, opt.Reload = c.Config, file.Reload
 	return server.Serve(ctx, opt)
 }
 
 // options takes from the settings what holds until a restart; now gives the rest.
-func options(app *App, s *config.Config, now func() *config.Config) server.Options {
-	return server.Options{
-		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
+func options(app *App, r config.Repository, s *config.Config, now func() *config.Config) server.Options {
+	opt := server.Options{
+		Name: r.Name, Repo: r.Repo, State: r.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
-}
-
-// check compares everything and prints what is wrong. Without a configuration
-// file the defaults hold.
-func (c *CheckCmd) check(ctx context.Context, app *App) error {
-	now, configuration := config.Default, ""
-	file, err := config.OpenFile(c.Config, app.Log)
-	switch {
-	case err == nil:
-		now, configuration = file.Current, c.Config
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	case c.Repair:
-		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
+	for _, other := range s.Served() {
+		opt.Beside = append(opt.Beside, other.Repo)
 	}
-	settings := *now()
-	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
-	opt := options(app, &settings, now)
-	opt.Configuration = configuration
-	report, err := server.Check(ctx, opt, c.Repair)
-	if err != nil {
-		return err
-	}
-	return c.print(app, &settings, report)
-}
-
-func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
-	if c.JSON {
-		text, err := page.JSON(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
-		if err == nil {
-			_, err = io.WriteString(app.Stdout, text)
-		}
-		if err != nil {
-			return err
-		}
-		return c.found(r)
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(app.Stdout, "note: %s\n", n)
-	}
-	if !r.Used {
-		fmt.Fprintf(app.Stdout, "there is no journal in %s: nothing was ever received here\n", s.StateFolder())
-		return nil
-	}
-	for _, f := range r.Findings {
-		fmt.Fprintf(app.Stdout, "finding: %s\n", f)
-	}
-	err := c.found(r)
-	if err == nil {
-		fmt.Fprintln(app.Stdout, "journal, state folder and repository agree")
-	}
-	return err
-}
-
-// found is an error if there are findings.
-func (c *CheckCmd) found(r *server.Report) error {
-	if n := len(r.Findings); n > 0 {
-		return hint.Add(fmt.Errorf("%d findings", n),
-			"ostree-upload check --repair repairs what is safe to repair; for a damaged repository see ostree fsck")
-	}
-	return nil
+	return opt
 }

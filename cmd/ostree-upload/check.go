@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/page"
+	"github.com/lirios/ostree-upload/internal/server"
+)
+
+// check compares everything and prints what is wrong. Without a configuration
+// file the defaults hold.
+func (c *CheckCmd) check(ctx context.Context, app *App) error {
+	now, configuration := config.Default, ""
+	file, err := config.OpenFile(c.Config, app.Log)
+	switch {
+	case err == nil:
+		now, configuration = file.Current, c.Config
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case c.Repair:
+		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
+	}
+	settings := *now()
+	if err := oneOnly(&settings, c.Repo, c.State); err != nil {
+		return err
+	}
+	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	checked, err := c.checked(&settings)
+	if err != nil {
+		return err
+	}
+	for i := range checked {
+		r := &checked[i]
+		opt := options(app, r.Repository, &settings, config.NewView(now, r.Repository).Current)
+		opt.Configuration = configuration
+		r.report, r.err = server.Check(ctx, opt, c.Repair)
+	}
+	if err := c.print(app, checked); err != nil {
+		return err
+	}
+	return found(checked)
+}
+
+// checked is a repository, and what was found in it or why it could not be checked.
+type checked struct {
+	config.Repository
+	report *server.Report
+	err    error
+}
+
+// checked lists those that are to be checked.
+func (c *CheckCmd) checked(s *config.Config) (list []checked, err error) {
+	if c.Repository != "" {
+		if err := s.CheckRepository(c.Repository); err != nil {
+			return nil, usage("--repository: %w", err)
+		}
+	}
+	for _, r := range s.Served() {
+		if c.Repository == "" || r.Name == c.Repository {
+			list = append(list, checked{Repository: r})
+		}
+	}
+	return list, nil
+}
+
+func (c *CheckCmd) print(app *App, list []checked) (err error) {
+	if c.JSON {
+		text, err := page.JSON(documentOf(list))
+		if err == nil {
+			_, err = io.WriteString(app.Stdout, text)
+		}
+		return err
+	}
+	for i := range list {
+		err = errors.Join(err, list[i].print(app.Stdout))
+	}
+	return err
+}
+
+// documentOf is what --json prints: that of the one repository, or of each by its name.
+func documentOf(list []checked) any {
+	if list[0].Name == "" {
+		return list[0].document()
+	}
+	all := map[string]any{}
+	for i := range list {
+		all[list[i].Name] = list[i].document()
+	}
+	return map[string]any{"repositories": all}
+}
+
+func (r *checked) document() map[string]any {
+	if r.err != nil {
+		return map[string]any{"error": r.err.Error()}
+	}
+	return map[string]any{"used": r.report.Used, "findings": append([]string{}, r.report.Findings...), "notes": append([]string{}, r.report.Notes...)}
+}
+
+// print prints what was found, each line with the name of the repository if it has one.
+func (r *checked) print(w io.Writer) (err error) {
+	if r.err != nil {
+		return nil // found returns it
+	}
+	line := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if r.Name != "" {
+			text = "repository " + r.Name + ": " + text
+		}
+		_, failed := fmt.Fprintln(w, text)
+		err = errors.Join(err, failed)
+	}
+	for _, n := range r.report.Notes {
+		line("note: %s", n)
+	}
+	if !r.report.Used {
+		line("there is no journal in %s: nothing was ever received here", r.StateFolder())
+		return err
+	}
+	for _, f := range r.report.Findings {
+		line("finding: %s", f)
+	}
+	if len(r.report.Findings) == 0 {
+		line("journal, state folder and repository agree")
+	}
+	return err
+}
+
+// found is an error if there are findings, or something could not be checked.
+func found(list []checked) error {
+	var errs []error
+	findings := 0
+	for _, r := range list {
+		if r.err != nil && r.Name != "" {
+			r.err = fmt.Errorf("repository %s: %w", r.Name, r.err)
+		}
+		errs = append(errs, r.err)
+		if r.report != nil {
+			findings += len(r.report.Findings)
+		}
+	}
+	if findings > 0 {
+		errs = append(errs, hint.Add(fmt.Errorf("%d findings", findings),
+			"ostree-upload check --repair repairs what is safe to repair; for a damaged repository see ostree fsck"))
+	}
+	return errors.Join(errs...)
+}
