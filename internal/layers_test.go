@@ -44,17 +44,19 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/encode":    {"internal/ostree"},
 		"internal/wire":      {"internal/ostree"},
 		"internal/metrics":   {},
-		"internal/server":    {"internal/metrics", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
+		"internal/server":    {"internal/after", "internal/metrics", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
+		"internal/after":     {"publish", "internal/config", "internal/program", "internal/wire"},
 		"internal/client":    {"internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
 		"internal/program":   {},
 		"internal/push":      {"internal/client", "internal/delta", "internal/encode", "internal/wire", "internal/ostree", "internal/fault", "internal/hint", "internal/token", "internal/units"},
 		"internal/page":      {"internal/units", "internal/wire"},
 		"internal/receive":   {"tusstore", "publish", "journal", "internal/wire", "internal/ostree", "internal/config", "internal/durable", "internal/encode", "internal/forwarded", "internal/idtoken", "internal/lastuse", "internal/token"},
 		"internal/libostree": {"internal/durable", "internal/ostree"},
+		"internal/deltas":    {"internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/token"},
 		"journal":            {"internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
 		"tusstore":           {"journal", "internal/delta", "internal/durable", "internal/encode", "internal/fault", "internal/hint", "internal/ostree", "internal/wire"},
 		"publish":            {"journal", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/token", "internal/wire"},
-		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/encode", "internal/push", "internal/config", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
+		"cmd/ostree-upload":  {"internal/server", "internal/client", "internal/deltas", "internal/encode", "internal/push", "internal/config", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
 	}
 	for pkg := range packages(t) {
 		if _, listed := only[pkg]; !listed && !outside(pkg) {

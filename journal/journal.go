@@ -31,7 +31,7 @@
 //	refs      token, NUL, creation time, id -> JSON of all refs, if the record
 //	          has not all of them
 //	problems  id -> bucket: object -> code, NUL, reason
-//	works     kind -> JSON of Work: what is to follow a publish
+//	works     name -> JSON of work: what is to follow publishes
 //	sets      id -> bucket, gone once the session is released:
 //	            names       chunk number -> 33 bytes for each object: checksum, type
 //	            status      chunk number -> 1 byte for each object
@@ -109,6 +109,8 @@ type Journal struct {
 
 	writing sync.Mutex // held by the one writer; guards closed
 	closed  bool
+
+	beginning sync.Mutex // held while a transaction begins
 
 	stopping sync.Mutex // guards failed and broken
 	failed   error
@@ -238,7 +240,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 	}
 	clear(j.tally.changes)
 	defer guard(&err, j.damaged)()
-	tx, err := j.db.Begin(true)
+	tx, err := j.begin(true)
 	if err != nil {
 		return fmt.Errorf("begin in journal: %w", err)
 	}
@@ -260,11 +262,29 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 
 // view runs fn in a read transaction.
 func (j *Journal) view(fn func(*bbolt.Tx) error) (err error) {
+	tx, err := j.begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if !j.isBroken() { // else it might wait for bbolt for ever
+			_ = tx.Rollback() // of a transaction that only read
+		}
+	}()
+	defer guard(&err, j.damaged)()
+	return fn(tx)
+}
+
+// begin begins a transaction. If bbolt panics over that, it keeps its locks: so it is asked
+// by one at a time, and by nobody after that.
+func (j *Journal) begin(write bool) (tx *bbolt.Tx, err error) {
+	j.beginning.Lock()
+	defer j.beginning.Unlock()
 	if j.isBroken() {
-		return j.stoppedBy()
+		return nil, j.stoppedBy()
 	}
 	defer guard(&err, j.damaged)()
-	return j.db.View(fn)
+	return j.db.Begin(write)
 }
 
 // damaged stops the journal over what a panic says. bbolt panics over a page that is

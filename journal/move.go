@@ -12,18 +12,16 @@ import (
 
 // Move records that a session is now in state to, and wakes who waits for that
 // (Changed). What change sets in Error, Detail, Remote, Request, Subject, Expires and
-// Brought is recorded with it; change may be nil. So are the works of the kinds due, which
-// are to follow. A session that comes back to Open expires as after activity. Recording
+// Brought is recorded with it; change may be nil. So are the works that are to follow,
+// if the state is another. A session that comes back to Open expires as after activity. Recording
 // the state that the session is in only applies change. *StateError if the session may
 // not move so.
-func (j *Journal) Move(id string, to State, change func(*Session), due ...string) (Session, error) {
+func (j *Journal) Move(id string, to State, change func(*Session), follow ...Ask) (Session, error) {
 	var s Session
 	var moved bool
 	err := j.update(func(tx *bbolt.Tx) (err error) {
-		if s, moved, err = j.move(tx, id, to, change); err != nil {
-			return err
-		}
-		return addWorks(tx, due, j.clock())
+		s, moved, err = j.move(tx, id, to, change, follow)
+		return err
 	})
 	if err != nil {
 		return Session{}, err
@@ -34,7 +32,7 @@ func (j *Journal) Move(id string, to State, change func(*Session), due ...string
 	return s, nil
 }
 
-func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session)) (s Session, moved bool, err error) {
+func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session), follow []Ask) (s Session, moved bool, err error) {
 	r, s, err := readWhole(tx, id)
 	if err != nil {
 		return s, false, err
@@ -61,11 +59,19 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session))
 	from := r.State
 	r.State, r.Updated, r.Expires, r.Brought = s.State, s.Updated, s.Expires, s.Brought
 	r.Error, r.Detail, r.Remote, r.Request, r.Subject = s.Error, s.Detail, s.Remote, s.Request, s.Subject
+	if moved && len(follow) > 0 {
+		if r.After, err = ask(tx, id, follow, s.Updated); err != nil {
+			return s, false, err
+		}
+	}
 	if err := r.write(tx, id); err != nil {
 		return s, false, err
 	}
 	if to.Final() {
 		err = tx.Bucket(liveBucket).Delete([]byte(id))
+	}
+	if err == nil {
+		s.After, err = r.after(tx)
 	}
 	j.counted(from, -1)
 	j.counted(to, 1)
@@ -85,6 +91,9 @@ func readWhole(tx *bbolt.Tx, id string) (record, Session, error) {
 	}
 	s := r.session(id, c)
 	s.Problems = readProblems(tx, id, wire.MaxProblems)
+	if s.After, err = r.after(tx); err != nil {
+		return r, s, err
+	}
 	s.Refs, err = readRefs(tx, id, &r)
 	return r, s, err
 }

@@ -49,7 +49,9 @@ type Session struct {
 	// Brought names those of the first FewRefs whose commits this session brought,
 	// and did not find in the repository. Move to Publishing notes them.
 	Brought []string
-	Counts  Counts
+	// After are the works that follow its publish. Lists have them, too.
+	After  []wire.After
+	Counts Counts
 }
 
 // RefNames goes through the names of the refs.
@@ -145,6 +147,7 @@ type record struct {
 	TTL     time.Duration `json:"ttl"` // nanoseconds from activity to Expires
 	Error   string        `json:"error,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
+	After   []asked       `json:"after,omitempty"`
 }
 
 func readRecord(tx *bbolt.Tx, id string) (record, error) {
@@ -193,7 +196,12 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 		return Session{}, err
 	}
 	c, err := readCounts(tx, id)
-	return r.session(id, c), err
+	if err != nil {
+		return Session{}, err
+	}
+	s := r.session(id, c)
+	s.After, err = r.after(tx)
+	return s, err
 }
 
 // Create opens a session for the Refs, Token, Remote, Request, Subject and Force of s,
@@ -320,3 +328,22 @@ func (s *Session) RefList() string {
 
 // Age is how long ago the session was opened.
 func (s *Session) Age(now time.Time) time.Duration { return now.Sub(s.Created) }
+
+// Document is the session as the API shows it, as far as the journal knows it.
+func (s *Session) Document() wire.Session {
+	d := wire.Session{
+		ID: s.ID, State: string(s.State), Force: s.Force, Token: s.Token,
+		Refs: s.Refs, RefCount: s.RefCount, Moves: s.Moves,
+		Created: s.Created.Truncate(time.Second), Updated: s.Updated.Truncate(time.Second), Expires: s.Expires.Truncate(time.Second),
+		Objects: wire.Objects{
+			Known: s.Counts.Known, Missing: s.Counts.Missing(),
+			Staged: s.Counts.Staged, Rejected: s.Counts.Rejected,
+		},
+		Bytes:    wire.Bytes{Received: s.Counts.Received, Staged: s.Counts.StagedBytes},
+		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After,
+	}
+	if d.Problems == nil {
+		d.Problems = []wire.ObjectProblem{} // [] and not null
+	}
+	return d
+}

@@ -3,27 +3,64 @@
 package publish
 
 import (
-	"fmt"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// What is to follow a publish is a work: it cannot undo the move of the refs, nor
-// hold it up. A work is tried at once; one that fails is recorded in the journal
-// together with "published", and repeated until it is done, by this process or
-// by the next one.
+// What is to follow a publish is a work: it cannot undo the move of the refs, nor hold
+// it up. The journal has it from the same transaction as "published", so that it is done
+// at least once for each publish, by this process or by the next one, and never for a
+// session that was not published. The summary is tried within the publish, and is a work
+// only if that fails.
+//
+// One goroutine does the works, one after the other in the order of followers. Works of
+// several publishes become one run. What fails is repeated after a pause and holds up no
+// other. Those after it may have wanted it, so they follow it once more when it is done.
 
-// The kinds of works, as the journal has them.
+// A Follower is a work that follows publishes, as the configuration asks for it now.
+type Follower struct {
+	Work     string // its name, unlike that of all others
+	Concerns func(ref string) bool
+	// Do does it. It may be repeated. When ctx ends it stops, and is done again later.
+	Do func(ctx context.Context, due Due) error
+	// Summary tells that what it does shows in the summary, which is written after it.
+	Summary bool
+}
+
+// Due is what a work is to be done for.
+type Due struct {
+	Work     string
+	Refs     []string          // that moved; none if All
+	All      bool              // they are too many to be listed
+	Sessions []journal.Session // that were published, the oldest first
+	More     int               // how many more there were
+}
+
+// workSummary is the work that writes the summary.
 const workSummary = "summary"
 
-// follow tries the works that follow this publish, while it has the lock, and
-// notes those that are to be repeated.
+// followers are all works that there are, in the order in which they are done.
+func (p *Publisher) followers() []Follower {
+	summary := Follower{Work: workSummary, Concerns: func(string) bool { return true }, Do: p.summaryWork}
+	return append([]Follower{summary}, p.cfg.After()...)
+}
+
+// follow tries what follows this publish at once, while it has the lock.
 func (a *apply) follow() {
 	why, err := a.summary.write(a.target.dst)
 	if err != nil {
-		a.due = append(a.due, workSummary)
+		a.failed = append(a.failed, journal.Ask{
+			Work: workSummary, Error: shortened(err.Error()), Next: time.Now().Add(pause(1)),
+			Refs: slices.Collect(a.plan.session.RefNames()),
+		})
 		a.warn("the summary could not be written, which will be tried again: %v", err)
 	}
 	if why != "" {
@@ -31,42 +68,262 @@ func (a *apply) follow() {
 	}
 }
 
-// doWorks does the works that are due, and tells whether one is to be tried again.
-// An error means that the journal cannot be used or the disk cannot be trusted.
-func (p *Publisher) doWorks() (retry bool, err error) {
-	due, err := p.cfg.Journal.Works()
-	if err != nil {
-		return false, err
-	}
-	for _, w := range due {
-		failed := p.do(w)
-		if failed == nil {
-			p.cfg.Log.Info("done what was to follow a publish", "work", w.Kind)
-			err = p.cfg.Journal.WorkDone(w)
-		} else {
-			p.cfg.Log.Warn("what is to follow a publish failed; it will be tried again", "work", w.Kind, "err", failed)
-			retry, err = true, p.cfg.Journal.WorkFailed(w, failed)
-		}
-		if err != nil {
-			return retry, err
+// asks are the works that are to follow a publish: those that failed within it, and those
+// that were not tried yet.
+func (p *Publisher) asks(a *apply) []journal.Ask {
+	asks := a.failed
+	for _, f := range p.cfg.After() {
+		if refs := f.concerned(slices.Collect(a.plan.session.RefNames())); len(refs) > 0 {
+			asks = append(asks, journal.Ask{Work: f.Work, Refs: refs})
 		}
 	}
-	return retry, nil
+	return asks
 }
 
-// do does one work and makes it durable.
-func (p *Publisher) do(w journal.Work) error {
-	switch w.Kind {
-	case workSummary:
-		repo, err := libostree.Open(p.cfg.Repo)
+// concerned are the refs of a list that the work concerns.
+func (f *Follower) concerned(refs []string) (concerned []string) {
+	for _, r := range refs {
+		if f.Concerns(r) {
+			concerned = append(concerned, r)
+		}
+	}
+	return concerned
+}
+
+// A work that failed is tried again after a pause that doubles.
+const (
+	firstPause   = 10 * time.Second
+	longestPause = 10 * time.Minute
+)
+
+// pause is how long to wait after so many tries that failed.
+func pause(tries int) time.Duration {
+	return min(firstPause<<min(tries-1, 10), longestPause)
+}
+
+// RetryWorks has works that failed tried again at once.
+func (p *Publisher) RetryWorks() {
+	p.retryAll.Store(true)
+	p.kickWorks()
+}
+
+func (p *Publisher) kickWorks() {
+	select {
+	case p.works <- struct{}{}:
+	default: // one wake-up is on its way
+	}
+}
+
+// runWorks does the works that are due, then waits for more, until ctx ends. After a
+// start all are tried: what made them fail before may be mended. An error means that the
+// journal cannot be used or the disk cannot be trusted.
+func (p *Publisher) runWorks(ctx context.Context) error {
+	p.RetryWorks()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.works:
+		case <-again.C:
+		}
+		next, err := p.doWorks(ctx, p.retryAll.Swap(false))
 		if err != nil {
 			return err
 		}
-		defer repo.Close()
-		if _, err := p.summary.write(repo); err != nil {
+		if !next.IsZero() {
+			again.Reset(time.Until(next))
+		}
+	}
+}
+
+// doWorks does each work that is due and whose pause is over, or each that is due, and
+// tells when the next pause is over; the zero time if none is.
+func (p *Publisher) doWorks(ctx context.Context, all bool) (next time.Time, err error) {
+	if err := p.dropWorks(); err != nil {
+		return next, err
+	}
+	for _, f := range p.followers() {
+		if err := p.doWork(ctx, f.Work, all); err != nil {
+			return next, err
+		}
+	}
+	left, err := p.cfg.Journal.Works()
+	for _, w := range left {
+		if w.Tries > 0 && (next.IsZero() || w.Next.Before(next)) {
+			next = w.Next
+		}
+	}
+	return next, err
+}
+
+// dropWorks drops the works that the configuration does not ask for any more.
+func (p *Publisher) dropWorks() error {
+	due, err := p.cfg.Journal.Works()
+	if err != nil {
+		return err
+	}
+	for _, w := range due {
+		if p.follower(w.Name) != nil {
+			continue
+		}
+		p.cfg.Log.Warn("a work that was to follow a publish is not done: the configuration does not have it any more", "work", w.Name, "since", w.Since)
+		if err := p.cfg.Journal.WorkDropped(w); err != nil {
 			return err
 		}
-		return durable.SyncFS(p.cfg.Repo)
 	}
-	return fmt.Errorf("this build knows no work %q", w.Kind)
+	return nil
+}
+
+// follower is the work of a name as the configuration has it now, nil if it does not.
+func (p *Publisher) follower(name string) *Follower {
+	for _, f := range p.followers() {
+		if f.Work == name {
+			return &f
+		}
+	}
+	return nil
+}
+
+// doWork does a work if it is due, and its pause over unless now.
+func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
+	w, due, err := p.cfg.Journal.Work(name)
+	if err != nil || !due || ctx.Err() != nil || !now && time.Now().Before(w.Next) {
+		return err
+	}
+	f := p.follower(name)
+	if f == nil {
+		return nil // the next pass drops it
+	}
+	d, err := p.due(f, w)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	failed := fault.Point("do the work "+f.Work, func() error { return f.Do(ctx, d) })
+	log := p.cfg.Log.With("work", w.Name, "refs", refCount(d), "sessions", len(d.Sessions)+d.More, "took", time.Since(start))
+	switch {
+	case errors.Is(failed, durable.ErrNotSynced):
+		return failed
+	case failed != nil && ctx.Err() != nil:
+		log.Info("stopped what is to follow a publish; the next start does it again")
+		return nil
+	case failed != nil:
+		next := time.Now().Add(p.pause(w.Tries + 1))
+		log.Warn("what is to follow a publish failed; it will be tried again", "tries", w.Tries+1, "next", next.UTC().Round(time.Second), "err", failed)
+		p.cfg.Seen.Work(f.Work, false, time.Since(start))
+		return p.cfg.Journal.WorkFailed(w, shortened(failed.Error()), next)
+	}
+	log.Info("done what was to follow a publish")
+	p.cfg.Seen.Work(f.Work, true, time.Since(start))
+	return p.workDone(ctx, f, w)
+}
+
+// workDone records that a work is done, and what is to follow that.
+func (p *Publisher) workDone(ctx context.Context, f *Follower, w journal.Work) error {
+	var again []journal.Ask
+	if f.Summary {
+		again = append(again, journal.Ask{Work: workSummary, Refs: w.Refs, All: w.All})
+	}
+	if w.Tries > 0 {
+		again = append(again, p.afterIt(f, w)...)
+	}
+	if err := p.cfg.Journal.WorkDone(w, again...); err != nil || !f.Summary {
+		return err
+	}
+	return p.doWork(ctx, workSummary, true)
+}
+
+// afterIt are the works that come after one that is done at last, and may have been done
+// in vain before.
+func (p *Publisher) afterIt(f *Follower, w journal.Work) (again []journal.Ask) {
+	all := p.followers()
+	at := slices.IndexFunc(all, func(other Follower) bool { return other.Work == f.Work })
+	for _, later := range all[at+1:] {
+		if refs := later.concerned(w.Refs); len(refs) > 0 || w.All {
+			again = append(again, journal.Ask{Work: later.Work, Refs: refs, All: w.All})
+		}
+	}
+	return again
+}
+
+// mostDueRefs is how many refs the sessions of one Due have in all, but for the first few
+// of each.
+const mostDueRefs = 20_000
+
+// due reads what a work is to be done for. A session that was forgotten meanwhile is only
+// counted.
+func (p *Publisher) due(f *Follower, w journal.Work) (Due, error) {
+	d := Due{Work: w.Name, Refs: f.concerned(w.Refs), All: w.All, More: w.More}
+	refs := 0
+	for _, id := range w.Sessions {
+		read := p.cfg.Journal.Session
+		if refs > mostDueRefs {
+			read = p.cfg.Journal.Head
+		}
+		s, err := read(id)
+		if errors.Is(err, journal.ErrNotFound) {
+			d.More++
+			continue
+		}
+		if err != nil {
+			return d, err
+		}
+		refs += len(s.Refs)
+		d.Sessions = append(d.Sessions, s)
+	}
+	return d, nil
+}
+
+// refCount is how many refs a work is done for, in words if they are too many.
+func refCount(d Due) any {
+	if d.All {
+		return "all"
+	}
+	return len(d.Refs)
+}
+
+// shortened bounds what the journal and each document of a session keep of an error.
+func shortened(text string) string {
+	if len(text) > maxDetail {
+		return strings.ToValidUTF8(text[:maxDetail], "") + "…"
+	}
+	return text
+}
+
+// summaryWork writes the summary, between two publishes: one goroutine has it.
+func (p *Publisher) summaryWork(ctx context.Context, _ Due) error {
+	done := make(chan error, 1)
+	select {
+	case p.between <- func() { done <- p.writeSummary() }:
+		return <-done
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finishSummary writes the summary if that is due.
+func (p *Publisher) finishSummary() error {
+	w, due, err := p.cfg.Journal.Work(workSummary)
+	if err != nil || !due {
+		return err
+	}
+	if err := p.writeSummary(); err != nil {
+		return err
+	}
+	return p.workDone(context.Background(), &Follower{Work: workSummary}, w)
+}
+
+// writeSummary writes the summary and makes it durable.
+func (p *Publisher) writeSummary() error {
+	repo, err := libostree.Open(p.cfg.Repo)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	if _, err := p.summary.write(repo); err != nil {
+		return err
+	}
+	return durable.SyncFS(p.cfg.Repo)
 }

@@ -78,7 +78,7 @@ type apply struct {
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
 	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
-	due      []string                   // works that follow and are not done
+	failed   []journal.Ask              // works that were tried within the publish
 }
 
 func (a *apply) warn(format string, args ...any) {

@@ -12,9 +12,9 @@ import (
 
 // end brings a session to a final state and lets go of what it held. The state
 // comes first: what a crash leaves of the rest, Recover lets go of.
-func (p *Publisher) end(id string, to journal.State, change func(*journal.Session), due ...string) (s journal.Session, err error) {
+func (p *Publisher) end(id string, to journal.State, change func(*journal.Session), follow ...journal.Ask) (s journal.Session, err error) {
 	err = fault.Point("end a session", func() error {
-		s, err = p.cfg.Journal.Move(id, to, change, due...)
+		s, err = p.cfg.Journal.Move(id, to, change, follow...)
 		return err
 	})
 	if err != nil {

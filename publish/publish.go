@@ -24,11 +24,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/token"
-
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/token"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
@@ -54,6 +56,9 @@ type Config struct {
 	Ready func(ctx context.Context, session string) error
 	// Drop forgets the uploads of a session that has ended.
 	Drop func(session string) error
+	// After are the works that the configuration asks for besides the summary, in the
+	// order in which they are done.
+	After func() []Follower
 	// Hold keeps staged objects where they are until the returned release.
 	Hold func() (release func())
 	Seen Seen
@@ -71,6 +76,11 @@ type Publisher struct {
 	awaited map[string]*awaited
 	waiting sync.WaitGroup
 
+	works    chan struct{} // wakes the goroutine that does the works
+	between  chan func()   // what it has done between two publishes
+	retryAll atomic.Bool   // works are tried although their pause is not over
+	pause    func(tries int) time.Duration
+
 	// When a token had its turn last; only pass uses it.
 	turn     uint64
 	lastTurn map[string]uint64
@@ -79,9 +89,13 @@ type Publisher struct {
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
+	if cfg.After == nil {
+		cfg.After = func() []Follower { return nil }
+	}
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
 		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
+		works: make(chan struct{}, 1), between: make(chan func()), pause: pause,
 	}
 }
 
@@ -151,11 +165,18 @@ func inState(states ...journal.State) func(*journal.Session) bool {
 }
 
 // Run publishes what the journal shows as publishing or verifying, then waits
-// for Enqueue, until ctx ends. A publish under way is completed first; sessions
+// for Enqueue, until ctx ends, and does the works that follow. A publish under way is completed first; sessions
 // that are only verifying are open again then. After an error the process has to
 // end as after a crash: what failed may be a sync, and what was not synced must
 // be verified again before anything relies on it.
 func (p *Publisher) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.runWorks(ctx) })
+	g.Go(func() error { return p.runPublishes(ctx) })
+	return g.Wait()
+}
+
+func (p *Publisher) runPublishes(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer p.waiting.Wait()
 	defer stop()
@@ -165,6 +186,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return p.reopen()
+		case do := <-p.between:
+			do()
+			continue
 		case <-p.kick:
 		case <-again.C:
 		}
@@ -184,15 +208,19 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// Finish publishes what waits for it, for a caller that does not call Run.
+// Finish publishes what waits for it, for a caller that does not call Run. Of the works
+// that follow it does the summary; the others are for the server.
 func (p *Publisher) Finish(ctx context.Context) error {
 	for {
 		more, retry, err := p.pass(ctx)
 		if err == nil && retry {
 			err = errors.New("not everything could be published now; see the log")
 		}
-		if err != nil || !more && len(p.awaited) == 0 {
+		if err != nil {
 			return err
+		}
+		if !more && len(p.awaited) == 0 {
+			return p.finishSummary()
 		}
 		if more {
 			continue
@@ -207,7 +235,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 }
 
 // pass handles the sessions that are publishing, then of each token the one that has
-// been verifying the longest, and then the works that are due. Whatever one token
+// been verifying the longest. Whatever one token
 // finalizes, another waits for one session of it at most, and for none of which the
 // uploads are still being ingested. more tells that sessions are left which can be
 // handled at once. An error means that the journal cannot be used or the disk cannot
@@ -225,11 +253,7 @@ func (p *Publisher) pass(ctx context.Context) (more, retry bool, err error) {
 		retry = retry || again
 	}
 	more, again, err := p.turns(ctx)
-	if err != nil {
-		return more, retry, err
-	}
-	due, err := p.doWorks()
-	return more, retry || again || due, err
+	return more, retry || again, err
 }
 
 // turns handles one verifying session of each token, first of the token that had its
@@ -291,7 +315,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	if err == nil {
 		_, err = p.end(s.ID, journal.Published, func(s *journal.Session) {
 			s.Error, s.Detail = "", strings.Join(done.warnings, "; ")
-		}, done.due...)
+		}, p.asks(done)...)
 	}
 	var outcome *Outcome
 	var closed *journal.StateError
@@ -299,6 +323,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	case err == nil:
 		seen(wire.Published)
 		logPublished(log, done.plan.session, time.Since(start))
+		p.kickWorks()
 		return false, nil
 	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
 		return false, err
@@ -329,11 +354,7 @@ type Outcome struct {
 func (o *Outcome) Error() string { return o.Detail }
 
 func outcomef(code, format string, args ...any) *Outcome {
-	detail := fmt.Sprintf(format, args...)
-	if len(detail) > maxDetail {
-		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
-	}
-	return &Outcome{Code: code, Detail: detail}
+	return &Outcome{Code: code, Detail: shortened(fmt.Sprintf(format, args...))}
 }
 
 // maxDetail is how many bytes the words of an outcome may have: they may quote what

@@ -17,6 +17,8 @@ type Seen struct {
 	// Published is how long a session waited for its publish, how long that took, and
 	// what came of it: wire.Published, or the code of an Outcome.
 	Published func(outcome string, waited, took time.Duration)
+	// Work is how long a try of a work took, and whether it did it.
+	Work func(work string, done bool, took time.Duration)
 }
 
 // The repository's locks, as Seen names them.
@@ -31,6 +33,9 @@ func (s *Seen) fill() {
 	}
 	if s.Published == nil {
 		s.Published = func(string, time.Duration, time.Duration) {}
+	}
+	if s.Work == nil {
+		s.Work = func(string, bool, time.Duration) {}
 	}
 }
 

@@ -20,6 +20,8 @@ type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
+
+	MakeDelta MakeDeltaCmd `cmd:"" hidden:"" help:"Make a static delta, for the server."`
 }
 
 // stoppedFlags name what can be read where no server runs.

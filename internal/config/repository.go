@@ -17,10 +17,11 @@ const (
 
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
-	Name    string // the first part of its paths; "" for the only one, which has none
-	Repo    string // path of the production repository
-	State   string // state folder; "" for the one inside the repository
-	Summary string // SummaryAuto, SummaryAlways or SummaryNever
+	Name    string  // the first part of its paths; "" for the only one, which has none
+	Repo    string  // path of the production repository
+	State   string  // state folder; "" for the one inside the repository
+	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	After   []After // works that follow a publish besides the summary, in their order
 }
 
 func defaultRepository(repo string) Repository {
@@ -38,13 +39,15 @@ func (r *Repository) StateFolder() string {
 
 // repositoryForm has the keys of a Repository.
 type repositoryForm struct {
-	Repo    yaml.Node `yaml:"repo"`
-	State   yaml.Node `yaml:"state"`
-	Summary yaml.Node `yaml:"summary"`
+	Repo    yaml.Node   `yaml:"repo"`
+	State   yaml.Node   `yaml:"state"`
+	Summary yaml.Node   `yaml:"summary"`
+	After   []afterForm `yaml:"after"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	r.After = p.after(form.After)
 }

@@ -39,6 +39,7 @@ type Metrics struct {
 	locks     *prometheus.HistogramVec
 	queued    prometheus.Histogram
 	published *prometheus.HistogramVec
+	works     *prometheus.HistogramVec
 }
 
 // Buckets, in seconds: of requests, some of which wait for the outcome of a session for
@@ -104,13 +105,14 @@ func (m *Metrics) addPublishing(outcomes []string) {
 	for _, o := range outcomes {
 		m.published.WithLabelValues(o)
 	}
-	m.register.MustRegister(m.locks, m.queued, m.published)
+	m.works = histograms("work_duration_seconds", "Time that a work took that follows a publish, and whether it was done or failed.", publishBuckets, "work", "outcome")
+	m.register.MustRegister(m.locks, m.queued, m.published, m.works)
 }
 
-func histograms(name, help string, buckets []float64, label string) *prometheus.HistogramVec {
+func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
-	}, []string{label})
+	}, labels)
 }
 
 // mostScrapes is how many scrapes are answered at a time: each takes memory.
@@ -158,6 +160,16 @@ func (m *Metrics) LockWait(lock string, took time.Duration) {
 func (m *Metrics) Published(outcome string, waited, took time.Duration) {
 	m.queued.Observe(waited.Seconds())
 	m.published.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// WorkTried notes how long a try of a work took, and whether it did it.
+func (m *Metrics) WorkTried(work string, done bool, took time.Duration) {
+	m.works.WithLabelValues(work, "failed") // is there before the first failure
+	outcome := "failed"
+	if done {
+		outcome = "done"
+	}
+	m.works.WithLabelValues(work, outcome).Observe(took.Seconds())
 }
 
 // Tus adds what tusd counts.

@@ -58,7 +58,7 @@ type Disk struct {
 
 // Work is what is to follow a publish.
 type Work struct {
-	Kind  string
+	Name  string
 	Since time.Time
 	Tries int // that failed
 }
@@ -118,19 +118,19 @@ func (m *Metrics) watchDisks(s Sources) {
 }
 
 func (m *Metrics) watchWorks(s Sources) {
-	m.gauge("works_due", "Works that are to follow a publish and are not done, by kind.", func(set set) {
+	m.gauge("works_due", "Works that are to follow a publish and are not done.", func(set set) {
 		for _, w := range s.Works() {
-			set(1, w.Kind)
+			set(1, w.Name)
 		}
 	}, "work")
 	m.gauge("work_due_since_timestamp_seconds", "Since when such a work is due.", func(set set) {
 		for _, w := range s.Works() {
-			set(unix(w.Since), w.Kind)
+			set(unix(w.Since), w.Name)
 		}
 	}, "work")
 	m.gauge("work_failed_tries", "Tries of such a work that failed.", func(set set) {
 		for _, w := range s.Works() {
-			set(float64(w.Tries), w.Kind)
+			set(float64(w.Tries), w.Name)
 		}
 	}, "work")
 }

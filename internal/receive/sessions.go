@@ -312,29 +312,10 @@ func closed(session *journal.Session) error {
 
 // document is a session as the API shows it.
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
-	d := Document(j)
+	d := j.Document()
 	d.Bytes.Received += s.cfg.Store.Received(j.ID)
 	if withUploads {
 		d.Uploads = s.cfg.Store.Uploads(j.ID)
-	}
-	return d
-}
-
-// Document is a session as the API shows it, as far as the journal knows it.
-func Document(j *journal.Session) wire.Session {
-	d := wire.Session{
-		ID: j.ID, State: string(j.State), Force: j.Force, Token: j.Token,
-		Refs: j.Refs, RefCount: j.RefCount, Moves: j.Moves,
-		Created: j.Created.Truncate(time.Second), Updated: j.Updated.Truncate(time.Second), Expires: j.Expires.Truncate(time.Second),
-		Objects: wire.Objects{
-			Known: j.Counts.Known, Missing: j.Counts.Missing(),
-			Staged: j.Counts.Staged, Rejected: j.Counts.Rejected,
-		},
-		Bytes:    wire.Bytes{Received: j.Counts.Received, Staged: j.Counts.StagedBytes},
-		Problems: j.Problems, Error: j.Error, Detail: j.Detail,
-	}
-	if d.Problems == nil {
-		d.Problems = []wire.ObjectProblem{} // [] and not null
 	}
 	return d
 }

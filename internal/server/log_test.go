@@ -148,7 +148,28 @@ func TestLogOfAllEvents(t *testing.T) {
 	stop()
 
 	documented := documentedEvents(t)
-	for _, e := range log.events {
+	log.matches(t, documented)
+	for msg := range maps.Keys(documented) {
+		if len(log.all(msg)) == 0 && !rare[msg] {
+			t.Errorf("no line %q in the log", msg)
+		}
+	}
+	got := log.all("published")[1]
+	for key, want := range map[string]any{"token": "ci", "remote": "127.0.0.1", "ref": "os/a", "old": one.String(), "new": two.String()} {
+		if got[key] != want {
+			t.Errorf("%s is %v in %v, want %v", key, got[key], got, want)
+		}
+	}
+	if by := log.all("session aborted")[0]["remote"]; by != "127.0.0.1" { // no proxy is trusted
+		t.Errorf("aborted from %v", by)
+	}
+}
+
+// matches checks that the lines of the log are those that are documented, with their
+// keys.
+func (l *eventLog) matches(t *testing.T, documented map[string][]string) {
+	t.Helper()
+	for _, e := range l.events {
 		msg := e["msg"].(string)
 		want, ok := documented[msg]
 		if !ok {
@@ -166,20 +187,6 @@ func TestLogOfAllEvents(t *testing.T) {
 			}
 		}
 	}
-	for msg := range maps.Keys(documented) {
-		if len(log.all(msg)) == 0 && !rare[msg] {
-			t.Errorf("no line %q in the log", msg)
-		}
-	}
-	got := log.all("published")[1]
-	for key, want := range map[string]any{"token": "ci", "remote": "127.0.0.1", "ref": "os/a", "old": one.String(), "new": two.String()} {
-		if got[key] != want {
-			t.Errorf("%s is %v in %v, want %v", key, got[key], got, want)
-		}
-	}
-	if by := log.all("session aborted")[0]["remote"]; by != "127.0.0.1" { // no proxy is trusted
-		t.Errorf("aborted from %v", by)
-	}
 }
 
 // rare are events that take a fault of the machine or of the program, or a token that goes away.
@@ -191,6 +198,10 @@ var rare = map[string]bool{
 	"not healthy, so systemd's watchdog is not answered": true,
 	"the keys of an issuer of ID tokens cannot be read":  true, "the keys of an issuer of ID tokens can be read again": true,
 	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
+	// TestLogOfWorks has these.
+	"done what was to follow a publish": true, "what is to follow a publish failed; it will be tried again": true, "a work says": true,
+	"stopped what is to follow a publish; the next start does it again": true, "a work that is to follow each publish cannot be done": true,
+	"a work that was to follow a publish is not done: the configuration does not have it any more": true,
 }
 
 // documentedEvents are the events of the table in docs/operating.md, with their

@@ -55,7 +55,7 @@ func (l *Look) Sessions(_ context.Context, state string) (list []wire.Session, e
 		page, next, err := l.journal.List(q)
 		for i := 0; i < len(page) && err == nil; i++ {
 			page[i].Problems, err = l.journal.Problems(page[i].ID, receive.FewProblems)
-			list = append(list, receive.Document(&page[i]))
+			list = append(list, page[i].Document())
 			err = errors.Join(err, l.addUploads(&list[len(list)-1]))
 		}
 		if err != nil || next == "" {
@@ -75,7 +75,7 @@ func (l *Look) Session(_ context.Context, id string, _ time.Duration) (wire.Sess
 	if err != nil {
 		return wire.Session{}, err
 	}
-	d := receive.Document(&s)
+	d := s.Document()
 	d.Uploads, err = tusstore.Left(l.state, id)
 	return d, errors.Join(err, l.addUploads(&d))
 }

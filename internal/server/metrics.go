@@ -53,7 +53,7 @@ func (s *Server) watch() {
 			}
 			return all
 		},
-		Store: s.storeNow, Disks: s.disks, Works: s.works, Tokens: s.tokensNow,
+		Store: s.storeNow, Disks: s.disks, Works: s.worksDue, Tokens: s.tokensNow,
 		MinFree: func() float64 { return float64(s.opt.Settings().Limits.MinFreeSpace) },
 	}
 	s.metrics.Watch(sources)
@@ -107,13 +107,13 @@ func (s *Server) disks() (all []metrics.Disk) {
 	return all
 }
 
-func (s *Server) works() (all []metrics.Work) {
+func (s *Server) worksDue() (all []metrics.Work) {
 	due, err := s.Journal.Works()
 	if err != nil { // then it is not healthy, which is shown
 		due = []journal.Work{}
 	}
 	for _, w := range due {
-		all = append(all, metrics.Work{Kind: w.Kind, Since: w.Since, Tries: w.Tries})
+		all = append(all, metrics.Work{Name: w.Name, Since: w.Since, Tries: w.Tries})
 	}
 	return all
 }

@@ -52,7 +52,12 @@ func serveOne(ctx context.Context, opt Options, m manager, hup <-chan os.Signal,
 	opt.Log.Info("receiving", append(e.keys(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)...)
 	m.tell("READY=1\nSTATUS=" + status)
 	stopWatch := m.watch(status, s.API.Healthy)
-	stopReload := reloadOn(hup, func() { m.reload(func() { reload(opt, e.pair) }) })
+	stopReload := reloadOn(hup, func() {
+		m.reload(func() {
+			reload(opt, e.pair)
+			s.reloaded()
+		})
+	})
 	return untilStopped(ctx, opt, m, func(ctx context.Context) error {
 		err := s.Run(ctx, e.listeners...)
 		stopReload()
@@ -157,6 +162,12 @@ func reload(opt Options, pair *certificate) {
 	if pair != nil {
 		pair.reload()
 	}
+}
+
+// reloaded does at once what waits for a later time, as the configuration was read again.
+func (s *Server) reloaded() {
+	s.warnOfWorks()
+	s.Publisher.RetryWorks()
 }
 
 // spareThreads lets Go run more threads than there are cores, which it returns.

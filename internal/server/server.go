@@ -161,14 +161,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.metrics = newMetrics(opt)
 	s.Publisher = publish.New(publish.Config{
-		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary,
+		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log, Summary: s.summary, After: s.after,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
-		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published},
+		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published, Work: s.metrics.WorkTried},
 	})
 	if err := s.Publisher.Recover(); err != nil {
 		return err
 	}
+	s.warnOfWorks()
 	if opt.shared == nil {
 		s.opt.shared = receive.NewShared(opt.cores(), opt.Settings, opt.Log)
 	}

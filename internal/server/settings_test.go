@@ -222,6 +222,12 @@ var settings = map[string]setting{
 		_, err := os.Stat(h.path("prod/summary"))
 		return fmt.Sprint(err == nil)
 	}},
+	"after": {"after", "[{command: ['true']}]", func(h *host) string {
+		h.publish()
+		list, err := h.Journal.Sessions(nil)
+		must.OK(h.t, err)
+		return fmt.Sprint(len(list[0].After))
+	}},
 	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},

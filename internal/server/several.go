@@ -267,6 +267,9 @@ func (s *several) healthy() error {
 // reload reads the files again, and tries at once to open what cannot be used.
 func (s *several) reload(pair *certificate) {
 	reload(s.opt, pair)
+	for _, one := range s.open() {
+		one.reloaded()
+	}
 	for _, p := range s.places {
 		select {
 		case p.again <- struct{}{}:

@@ -25,12 +25,12 @@ func CheckGlob(glob string) error {
 	return nil
 }
 
-// matchGlob reports whether glob matches all of ref: * stands for any number
+// MatchGlob reports whether glob matches all of ref: * stands for any number
 // of characters other than /, ** for any number of any.
 //
 // It goes through glob once and keeps every place in ref that could have been
 // reached so far, so the time is bounded whatever the glob.
-func matchGlob(glob, ref string) bool {
+func MatchGlob(glob, ref string) bool {
 	reached := make([]bool, len(ref)+1)
 	reached[0] = true
 	for glob != "" {

@@ -105,7 +105,7 @@ func (t *Token) MayPush(ref string) bool {
 	if !t.May(Push) {
 		return false
 	}
-	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return matchGlob(g, ref) })
+	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) })
 }
 
 // MayUse reports whether the token may be used for a repository, "" for the only one of

@@ -36,7 +36,7 @@ func TestMatchGlob(t *testing.T) {
 		{"a.c", "abc", false},
 		{strings.Repeat("a*", 200) + "b", strings.Repeat("a", 5000), false}, // no backtracking
 	} {
-		if got := matchGlob(tt.glob, tt.ref); got != tt.want {
+		if got := MatchGlob(tt.glob, tt.ref); got != tt.want {
 			t.Errorf("%.40s on %.40s: %t", tt.glob, tt.ref, got)
 		}
 	}

@@ -55,7 +55,7 @@ func (t *Trust) Match(claims map[string]any) error {
 
 func anyMatches(globs, values []string) bool {
 	return slices.ContainsFunc(values, func(v string) bool {
-		return slices.ContainsFunc(globs, func(g string) bool { return matchGlob(g, v) })
+		return slices.ContainsFunc(globs, func(g string) bool { return MatchGlob(g, v) })
 	})
 }
 

@@ -108,7 +108,28 @@ type Session struct {
 	Problems []ObjectProblem `json:"problems"`         // in a list, the first few
 	Error    string          `json:"error"`
 	Detail   string          `json:"detail"`
+	After    []After         `json:"after,omitempty"` // the works that follow its publish
 }
+
+// After is a work that follows the publish of a session.
+type After struct {
+	Work  string    `json:"work"` // its name
+	State string    `json:"state"`
+	Since time.Time `json:"since,omitzero"`  // when it became due, as long as it is
+	Error string    `json:"error,omitempty"` // why the last try failed
+	Next  time.Time `json:"next,omitzero"`   // when it is tried again after that
+}
+
+// States of a work.
+const (
+	WorkDue     = "due"     // not tried yet
+	WorkFailed  = "failed"  // tried in vain, and tried again
+	WorkDone    = "done"    // for this session
+	WorkDropped = "dropped" // not done: the server's configuration does not ask for it any more
+)
+
+// Over tells whether nothing more will come of the work.
+func (a *After) Over() bool { return a.State == WorkDone || a.State == WorkDropped }
 
 // Objects counts the objects of a session's set.
 type Objects struct {
