@@ -46,16 +46,17 @@ func TestUsage(t *testing.T) {
 func TestMuchGivesWay(t *testing.T) {
 	const workers = 2
 	q := newQueue(workers)
+	q.begin(nil)
 	q.used.add("hog", time.Hour)
 	var hogs []*task
 	goOn := make(chan error)
 	for i := range workers {
-		q.push("hog", job{"h", fmt.Sprint(i)})
+		q.push(nil, "hog", job{"h", fmt.Sprint(i)})
 		hogs = append(hogs, begin(t, q))
 	}
 	var others []*task
 	for i := range workers {
-		q.push("other", job{"o", fmt.Sprint(i)})
+		q.push(nil, "other", job{"o", fmt.Sprint(i)})
 	}
 	for i, h := range hogs {
 		go func() { goOn <- q.step(h) }()

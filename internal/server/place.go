@@ -53,19 +53,18 @@ func newPlace(opt Options, r config.Repository) *place {
 }
 
 // keep opens the repository and serves it until ctx ends, and opens it anew whenever that
-// fails. The outcome of the first opening goes to tried.
-func (p *place) keep(ctx context.Context, tried chan<- error) error {
+// fails. tried gets the outcome of each opening.
+func (p *place) keep(ctx context.Context, tried func(error)) error {
 	told := ""
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		s, err := p.open(ctx)
-		if tried != nil {
-			tried <- named(p.opt.Name, err)
-			tried = nil
+		if err != nil {
+			tried(named(p.opt.Name, err))
 		}
 		if opened := time.Now(); err == nil {
 			p.opt.Init = false // one that is gone later is not to be replaced by an empty one
 			p.opt.Log.Info("repository opened", "repo", p.opt.Repo, "mode", s.repo.Mode())
-			err = s.run(ctx, func(ctx context.Context) error { return p.serve(ctx, s) })
+			err = s.run(ctx, func(ctx context.Context) error { return p.serve(ctx, s, tried) })
 			err = errors.Join(err, s.Close(err == nil))
 			if ctx.Err() != nil {
 				return named(p.opt.Name, err)
@@ -124,10 +123,11 @@ func (p *place) open(ctx context.Context) (*Server, error) {
 
 // serve lets requests in until ctx ends or the repository cannot be used any more, cuts
 // those that are inside, and waits for their end.
-func (p *place) serve(ctx context.Context, s *Server) (err error) {
+func (p *place) serve(ctx context.Context, s *Server, opened func(error)) (err error) {
 	g := &gate{server: s, handler: s.API.Handler()}
 	g.ctx, g.cut = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.set(g, wire.RepositoryOK)
+	opened(nil)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil && err == nil {

@@ -71,6 +71,7 @@ type Options struct {
 	pair    *certificate    // nil: plain HTTP
 	workers int             // uploads that are ingested at a time; 0 for one on each core
 	shared  *receive.Shared // with other repositories; nil: there are none
+	pool    *tusstore.Pool  // of workers, with other repositories; nil: there are none
 }
 
 func (opt *Options) cores() int { return cmp.Or(opt.workers, runtime.GOMAXPROCS(0)) }
@@ -147,7 +148,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
-		Workers: opt.cores(), Limits: s.limits,
+		Workers: opt.cores(), Pool: opt.pool, Limits: s.limits,
 		MayPush: s.mayPush,
 	})
 	if err != nil {

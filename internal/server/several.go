@@ -22,6 +22,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/metrics"
 	"github.com/lirios/ostree-upload/internal/receive"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/tusstore"
 )
 
 // several are the repositories that one process serves, each in its place. They share
@@ -56,6 +57,7 @@ func serveSeveral(ctx context.Context, opt Options, m manager, hup <-chan os.Sig
 
 func newSeveral(opt Options) *several {
 	opt.shared = receive.NewShared(opt.cores(), opt.Settings, opt.Log)
+	opt.pool = tusstore.NewPool(opt.cores())
 	s := &several{opt: opt, metrics: metrics.NewProcess(opt.Version)}
 	for _, r := range opt.Settings().Served() {
 		s.places = append(s.places, newPlace(opt, r))
@@ -155,7 +157,10 @@ func (s *several) run(ctx context.Context, e *entrance, ready func() (stop func(
 		return s.opt.shared.Serve(ctx, front, e.listeners...)
 	})
 	for _, p := range s.places {
-		g.Go(func() error { return p.keep(serving, s.tried) })
+		var first sync.Once
+		g.Go(func() error {
+			return p.keep(serving, func(err error) { first.Do(func() { s.tried <- err }) })
+		})
 	}
 	if e.metrics != nil {
 		g.Go(func() error { return serveMetrics(ctx, e.metrics, s.metrics.HandlerWith(s.metricsOpen), s.opt.Log) })
