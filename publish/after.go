@@ -11,7 +11,6 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/fault"
-	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -31,7 +30,11 @@ type Follower struct {
 	Concerns func(ref string) bool
 	// Do does it. It may be repeated. When ctx ends it stops, and is done again later.
 	Do func(ctx context.Context, due Due) error
-	// Summary tells that what it does shows in the summary, which is written after it.
+	// Untold tells whether it has changed what the summary shows, until Told is called,
+	// also of an earlier process. nil: it never does.
+	Untold func() (bool, error)
+	Told   func() error
+	// Summary tells that it writes the summary, so that nobody else does.
 	Summary bool
 }
 
@@ -54,8 +57,11 @@ func (p *Publisher) followers() []Follower {
 }
 
 // follow tries what follows this publish at once, while it has the lock.
-func (a *apply) follow() {
-	why, err := a.summary.write(a.target.dst)
+func (a *apply) follow(ctx context.Context) {
+	if a.signingFails() {
+		return
+	}
+	why, err := a.summary.write(ctx, a.target.dst)
 	if err != nil {
 		a.failed = append(a.failed, journal.Ask{
 			Work: workSummary, Error: shortened(err.Error()), Next: time.Now().Add(pause(1)),
@@ -66,6 +72,18 @@ func (a *apply) follow() {
 	if why != "" {
 		a.warn("the repository's summary was left as it is, and clients that read it do not see this push until it is updated: %s", why)
 	}
+}
+
+// signingFails tells whether the summary could not be signed lately, and leaves it to the
+// work then: what signs it may hang, and hold up each publish.
+func (a *apply) signingFails() bool {
+	w, due, err := a.cfg.Journal.Work(workSummary)
+	if err != nil || !due || w.Tries == 0 || a.cfg.Keys() == nil {
+		return false // what is wrong with the journal is found when this publish is recorded
+	}
+	a.failed = append(a.failed, journal.Ask{Work: workSummary, Refs: slices.Collect(a.plan.session.RefNames())})
+	a.warn("the summary could not be written lately, which will be tried again: %s", w.Error)
+	return true
 }
 
 // asks are the works that are to follow a publish: those that failed within it, and those
@@ -116,7 +134,7 @@ func (p *Publisher) kickWorks() {
 
 // runWorks does the works that are due, then waits for more, until ctx ends. After a
 // start all are tried: what made them fail before may be mended. An error means that the
-// journal cannot be used or the disk cannot be trusted.
+// journal has stopped or the disk cannot be trusted.
 func (p *Publisher) runWorks(ctx context.Context) error {
 	p.RetryWorks()
 	again := time.NewTimer(0)
@@ -129,8 +147,12 @@ func (p *Publisher) runWorks(ctx context.Context) error {
 		case <-again.C:
 		}
 		next, err := p.doWorks(ctx, p.retryAll.Swap(false))
-		if err != nil {
+		if errors.Is(err, durable.ErrNotSynced) || p.cfg.Journal.Err() != nil {
 			return err
+		}
+		if err != nil { // no space: deltas, say, have filled the disk
+			p.cfg.Log.Error("cannot note how what follows a publish stands; it will be done again", "err", err)
+			next = time.Now().Add(p.pause(1))
 		}
 		if !next.IsZero() {
 			again.Reset(time.Until(next))
@@ -202,6 +224,9 @@ func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	}
 	start := time.Now()
 	failed := fault.Point("do the work "+f.Work, func() error { return f.Do(ctx, d) })
+	if err := p.show(ctx, f, w); err != nil {
+		return err
+	}
 	log := p.cfg.Log.With("work", w.Name, "refs", refCount(d), "sessions", len(d.Sessions)+d.More, "took", time.Since(start))
 	switch {
 	case errors.Is(failed, durable.ErrNotSynced):
@@ -217,22 +242,47 @@ func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	}
 	log.Info("done what was to follow a publish")
 	p.cfg.Seen.Work(f.Work, true, time.Since(start))
-	return p.workDone(ctx, f, w)
+	return p.workDone(f, w)
+}
+
+// show has the summary written for what a work has changed, whether or not it failed.
+func (p *Publisher) show(ctx context.Context, f *Follower, w journal.Work) error {
+	if f.Untold == nil {
+		return nil
+	}
+	untold, err := f.Untold()
+	if err != nil || !untold {
+		return err
+	}
+	writer := workSummary
+	for _, other := range p.cfg.After() {
+		if other.Summary {
+			writer = other.Work
+		}
+	}
+	err = p.cfg.Journal.Ask(w.Sessions, journal.Ask{Work: writer, Refs: w.Refs, All: w.All})
+	if err = errors.Join(err, f.Told()); err != nil {
+		return err
+	}
+	return p.doWork(ctx, writer, true)
+}
+
+// Ask has a work done although no publish asks for it.
+func (p *Publisher) Ask(work string) error {
+	if err := p.cfg.Journal.Ask(nil, journal.Ask{Work: work, All: true}); err != nil {
+		return err
+	}
+	p.kickWorks()
+	return nil
 }
 
 // workDone records that a work is done, and what is to follow that.
-func (p *Publisher) workDone(ctx context.Context, f *Follower, w journal.Work) error {
+func (p *Publisher) workDone(f *Follower, w journal.Work) error {
 	var again []journal.Ask
-	if f.Summary {
-		again = append(again, journal.Ask{Work: workSummary, Refs: w.Refs, All: w.All})
-	}
 	if w.Tries > 0 {
-		again = append(again, p.afterIt(f, w)...)
+		again = p.afterIt(f, w)
 	}
-	if err := p.cfg.Journal.WorkDone(w, again...); err != nil || !f.Summary {
-		return err
-	}
-	return p.doWork(ctx, workSummary, true)
+	return p.cfg.Journal.WorkDone(w, again...)
 }
 
 // afterIt are the works that come after one that is done at last, and may have been done
@@ -292,38 +342,16 @@ func shortened(text string) string {
 	return text
 }
 
-// summaryWork writes the summary, between two publishes: one goroutine has it.
-func (p *Publisher) summaryWork(ctx context.Context, _ Due) error {
-	done := make(chan error, 1)
-	select {
-	case p.between <- func() { done <- p.writeSummary() }:
-		return <-done
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (p *Publisher) summaryWork(ctx context.Context, _ Due) error { return p.writeSummary(ctx) }
 
 // finishSummary writes the summary if that is due.
-func (p *Publisher) finishSummary() error {
+func (p *Publisher) finishSummary(ctx context.Context) error {
 	w, due, err := p.cfg.Journal.Work(workSummary)
 	if err != nil || !due {
 		return err
 	}
-	if err := p.writeSummary(); err != nil {
+	if err := p.writeSummary(ctx); err != nil {
 		return err
 	}
-	return p.workDone(context.Background(), &Follower{Work: workSummary}, w)
-}
-
-// writeSummary writes the summary and makes it durable.
-func (p *Publisher) writeSummary() error {
-	repo, err := libostree.Open(p.cfg.Repo)
-	if err != nil {
-		return err
-	}
-	defer repo.Close()
-	if _, err := p.summary.write(repo); err != nil {
-		return err
-	}
-	return durable.SyncFS(p.cfg.Repo)
+	return p.workDone(&Follower{Work: workSummary}, w)
 }

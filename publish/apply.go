@@ -26,11 +26,15 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err := p.ready(early, s); err != nil {
 		return nil, err
 	}
+	if err := p.consent(s); err != nil {
+		return nil, err
+	}
 	defer p.cfg.Hold()()
 	v, err := openView(p.cfg)
 	if err != nil {
 		return nil, err
 	}
+	v.repair = s.Repair
 	pl, err := p.verify(early, v, s)
 	if err != nil {
 		return nil, err
@@ -41,7 +45,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	}
 	defer r.close()
 	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
-	return a, a.run(early)
+	return a, a.run(ctx, early)
 }
 
 // whileVerifying is a context that also ends when the session is aborted before it
@@ -76,12 +80,17 @@ type apply struct {
 	target   *repository
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
+	quiet    bool                       // it warns of nothing, as another does so after it
 	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
 	failed   []journal.Ask              // works that were tried within the publish
 }
 
 func (a *apply) warn(format string, args ...any) {
+	if a.quiet {
+		return
+	}
 	w := fmt.Sprintf(format, args...)
 	a.cfg.Log.Warn(w, "session", a.plan.session.ID)
 	a.warnings = append(a.warnings, w)
@@ -89,8 +98,8 @@ func (a *apply) warn(format string, args ...any) {
 
 // run holds the shared lock to the end: prune, which needs the exclusive one,
 // cannot take away what the closure found. early bounds what comes before the
-// session is publishing.
-func (a *apply) run(early context.Context) (err error) {
+// session is publishing, ctx what follows the move of the refs.
+func (a *apply) run(ctx, early context.Context) (err error) {
 	unlock, err := a.lock(early)
 	if err != nil {
 		return err
@@ -103,7 +112,13 @@ func (a *apply) run(early context.Context) (err error) {
 	if err := a.checkMetas(); err != nil {
 		return err
 	}
+	if err := a.checkPolicy(); err != nil {
+		return err
+	}
 	if err := a.checkToken(); err != nil {
+		return err
+	}
+	if err := a.signCommits(early); err != nil {
 		return err
 	}
 	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) {
@@ -121,7 +136,7 @@ func (a *apply) run(early context.Context) (err error) {
 	if err := a.target.sync(); err != nil {
 		return err
 	}
-	return a.flip()
+	return a.flip(ctx)
 }
 
 // sayAfter is how long a publish waits for a lock before the session says so.
@@ -162,11 +177,15 @@ func (a *apply) say(format string, args ...any) {
 // checkToken refuses a session whose token was taken away, or may not move its
 // refs any more. Once one of them has moved, all of them do.
 func (a *apply) checkToken() error {
-	s := a.plan.session
 	if begun, err := a.begun(); begun || err != nil {
 		return err
 	}
-	t := a.cfg.Token(s.Token)
+	return a.cfg.mayPublish(a.plan.session)
+}
+
+// mayPublish refuses a session whose token may not move its refs now.
+func (cfg *Config) mayPublish(s *journal.Session) error {
+	t := cfg.Token(s.Token)
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
 	}
@@ -192,7 +211,7 @@ func (a *apply) begun() (bool, error) {
 
 // flip brings in the commits and then moves the refs. Only the move itself needs
 // others to keep away: what takes long comes before.
-func (a *apply) flip() error {
+func (a *apply) flip(ctx context.Context) error {
 	if err := a.target.importCommits(a.plan.commits); err != nil {
 		return err
 	}
@@ -214,7 +233,10 @@ func (a *apply) flip() error {
 	if err := a.move(moves); err != nil {
 		return err
 	}
-	a.follow()
+	if a.plan.session.Repair {
+		a.reviveOthers()
+	}
+	a.follow(ctx)
 	return a.target.sync()
 }
 
@@ -260,6 +282,12 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
 	c := newClosure(a.target.view, a.cfg.Good)
+	if c.repair = a.plan.session.Repair; c.repair {
+		var err error
+		if c.bad, err = takenBack(a.cfg.Journal, a.plan.session.ID); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}

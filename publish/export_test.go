@@ -3,17 +3,22 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/internal/token"
 )
 
+// NoKeys are those of a server that signs nothing.
+func NoKeys() *sign.Keys { return nil }
+
 // WarnOfSummary is what a start does about the summary.
 func WarnOfSummary(repo string, setting Summary, log *slog.Logger) {
-	newSummary(repo, func() Summary { return setting }).warn(log)
+	newSummary(repo, func() Summary { return setting }, NoKeys).begin(context.Background(), log)
 }
 
 // WriteSummary is what a publish does about the summary, where a signature may
@@ -24,15 +29,18 @@ func WriteSummary(path string, signTime time.Duration, known bool) (why string, 
 		return "", err
 	}
 	defer repo.Close()
-	s := newSummary(path, func() Summary { return Auto })
+	s := newSummary(path, func() Summary { return Auto }, NoKeys)
 	s.signTime = signTime
 	if known {
-		err = s.remember()
+		s.known, err = s.stat()
 	}
-	why, failed := s.write(repo)
+	why, failed := s.write(context.Background(), repo)
 	return why, errors.Join(err, failed)
 }
 
 // AskToken has the Publisher ask for tokens here, and here only. Nothing may be under
 // way.
 func (p *Publisher) AskToken(ask func(name string) *token.Token) { p.cfg.Token = ask }
+
+// RepairSummary is what KeepSummary does each time.
+func (p *Publisher) RepairSummary(ctx context.Context) error { return p.repairSummary(ctx) }

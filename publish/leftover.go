@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropTransactions deletes what transactions and moves of refs that ended in the
-// middle have left. libostree would go on with its own until the next boot,
+// dropTransactions deletes what transactions, moves of refs and a new summary that ended
+// in the middle have left. libostree would go on with its own until the next boot,
 // although a sync of it may have failed.
 func (p *Publisher) dropTransactions() error {
 	tmp := filepath.Join(p.cfg.Repo, "tmp")
@@ -23,7 +23,7 @@ func (p *Publisher) dropTransactions() error {
 		return err
 	}
 	for _, f := range left {
-		if strings.HasPrefix(f.Name(), refsPrefix) {
+		if strings.HasPrefix(f.Name(), refsPrefix) || f.Name() == draftFolder || f.Name() == replaceName {
 			if err := os.RemoveAll(filepath.Join(tmp, f.Name())); err != nil {
 				return err
 			}

@@ -103,12 +103,12 @@ func broughtRefs(s *journal.Session, commits map[ostree.Checksum][]byte) map[ost
 	return refs
 }
 
-// mergeMetas merges what checkMetas has let through. What somebody else has made
-// too large since is left out.
+// mergeMetas merges what checkMetas has let through, and the server's signatures. What
+// somebody else has made too large since is left out, unless it would be such a signature.
 func (a *apply) mergeMetas() error {
 	for c, sent := range a.metas {
 		meta, changed, err := a.target.merged(c, sent)
-		if refused := new(Outcome); errors.As(err, &refused) {
+		if refused := new(Outcome); errors.As(err, &refused) && !a.signed[c] {
 			a.leaveOut(c, refused.Detail)
 			continue
 		}

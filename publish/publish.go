@@ -32,9 +32,11 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/token"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -44,7 +46,8 @@ type Config struct {
 	Repo    string // the production repository
 	Staged  string // the repository of verified objects (tusstore)
 	Journal *journal.Journal
-	Summary func() Summary // as the configuration says now
+	Summary func() Summary    // as the configuration says now
+	Keys    func() *sign.Keys // that the server signs with, as the configuration says now; nil if it does not
 	// Token finds the token of a name as it is now; nil if it was taken away or has
 	// expired.
 	Token func(name string) *token.Token
@@ -59,6 +62,10 @@ type Config struct {
 	// After are the works that the configuration asks for besides the summary, in the
 	// order in which they are done.
 	After func() []Follower
+	// Check is what has to consent to what is published, as the configuration has it now.
+	Check func() Check
+	// Policy says who has to have signed what is published, as the configuration has it now.
+	Policy func() []config.Policy
 	// Hold keeps staged objects where they are until the returned release.
 	Hold func() (release func())
 	Seen Seen
@@ -74,10 +81,11 @@ type Publisher struct {
 
 	// Verifying sessions whose uploads are waited for, or have been; only pass uses it.
 	awaited map[string]*awaited
+	checks  map[string]*checking // of verifying sessions, also by pass alone
 	waiting sync.WaitGroup
+	repairs *repairs
 
 	works    chan struct{} // wakes the goroutine that does the works
-	between  chan func()   // what it has done between two publishes
 	retryAll atomic.Bool   // works are tried although their pause is not over
 	pause    func(tries int) time.Duration
 
@@ -89,13 +97,22 @@ type Publisher struct {
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
+	if cfg.Keys == nil {
+		cfg.Keys = func() *sign.Keys { return nil }
+	}
 	if cfg.After == nil {
 		cfg.After = func() []Follower { return nil }
 	}
+	if cfg.Check == nil {
+		cfg.Check = func() Check { return Check{} }
+	}
+	if cfg.Policy == nil {
+		cfg.Policy = func() []config.Policy { return nil }
+	}
 	return &Publisher{
-		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary),
-		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
-		works: make(chan struct{}, 1), between: make(chan func()), pause: pause,
+		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys),
+		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), checks: make(map[string]*checking), lastTurn: make(map[string]uint64), repairs: newRepairs(),
+		works: make(chan struct{}, 1), pause: pause,
 	}
 }
 
@@ -118,10 +135,10 @@ func (p *Publisher) Enqueue() {
 // one can go on: verifying ones back to open, what ended ones still hold
 // released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
-	if err := p.dropTransactions(); err != nil {
+	if err := errors.Join(p.dropTransactions(), p.dropViews()); err != nil {
 		return err
 	}
-	p.summary.warn(p.cfg.Log)
+	p.summary.begin(context.Background(), p.cfg.Log)
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err
@@ -186,9 +203,6 @@ func (p *Publisher) runPublishes(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return p.reopen()
-		case do := <-p.between:
-			do()
-			continue
 		case <-p.kick:
 		case <-again.C:
 		}
@@ -220,7 +234,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 			return err
 		}
 		if !more && len(p.awaited) == 0 {
-			return p.finishSummary()
+			return p.finishSummary(ctx)
 		}
 		if more {
 			continue
@@ -264,6 +278,7 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		return false, false, err
 	}
 	p.keepAwaited(list)
+	p.keepChecks(list)
 	slices.Reverse(list) // the oldest first
 	slices.SortStableFunc(list, func(a, b journal.Session) int {
 		return cmp.Compare(p.lastTurn[a.Token], p.lastTurn[b.Token])
@@ -274,8 +289,15 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		if !p.await(ctx, s.ID).done() {
+		awaited := p.await(ctx, s)
+		if !awaited.done() {
 			continue // it enqueues itself
+		}
+		if over, err := p.checked(ctx, s, awaited.err); err != nil || !over {
+			if err != nil {
+				return more, retry, err
+			}
+			continue // so does this
 		}
 		if again, ok := had[s.Token]; ok {
 			more = more || !again
@@ -299,6 +321,9 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 	s, err := p.cfg.Journal.Session(id)
 	if err == nil && (s.State == journal.Verifying || s.State == journal.Publishing) {
 		retry, err = p.outcome(ctx, &s)
+	}
+	if !retry {
+		delete(p.checks, id) // a session that is finalized again is checked again
 	}
 	var closed *journal.StateError
 	if errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {

@@ -3,7 +3,6 @@
 package publish
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -18,7 +17,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // repository is the production repository, opened to be changed by one publish
@@ -93,7 +91,10 @@ func (r *repository) importTree(c *closure) error {
 	if !c.holds(importable, replaceable) {
 		return nil
 	}
-	return r.transaction(func() error { return r.importAll(c) })
+	if err := transaction(r.dst, func() error { return r.importAll(c) }); err != nil {
+		return err
+	}
+	return r.replaceFiles(c)
 }
 
 // importAll imports by several threads, as ostree pull does too. Each works on a
@@ -117,7 +118,7 @@ func (r *repository) importFolder(folder map[ostree.Name]place) error {
 			if there {
 				continue
 			}
-		} else if is != replaceable {
+		} else if is != replaceable || r.replaces(n, is) {
 			continue
 		}
 		if err := r.dst.Import(r.src, n); err != nil {
@@ -127,17 +128,17 @@ func (r *repository) importFolder(folder map[ostree.Name]place) error {
 	return nil
 }
 
-// transaction has do fill a transaction and commits it.
-func (r *repository) transaction(do func() error) error {
-	if err := r.dst.Begin(); err != nil {
+// transaction has do fill a transaction of a repository and commits it.
+func transaction(repo *libostree.Repo, do func() error) error {
+	if err := repo.Begin(); err != nil {
 		return err
 	}
 	err := fault.Point("fill a transaction", do)
 	if err == nil {
-		err = fault.Point("commit a transaction", r.dst.Commit)
+		err = fault.Point("commit a transaction", repo.Commit)
 	}
 	if err != nil {
-		return errors.Join(err, r.dst.Abort())
+		return errors.Join(err, repo.Abort())
 	}
 	return nil
 }
@@ -145,7 +146,7 @@ func (r *repository) transaction(do func() error) error {
 // importCommits brings in commits, and takes away what says that they are deleted
 // or incomplete.
 func (r *repository) importCommits(commits []ostree.Checksum) error {
-	return r.transaction(func() error {
+	return transaction(r.dst, func() error {
 		for _, c := range commits {
 			if err := r.importCommit(c); err != nil {
 				return err
@@ -177,21 +178,6 @@ func (r *repository) revive(c ostree.Checksum) error {
 		return err
 	}
 	return fault.Point("mark a commit complete", func() error { return r.dst.MarkComplete(c) })
-}
-
-// merged is a commit's detached metadata with what a session brought; changed
-// tells whether that adds anything. The error is an *Outcome if they do not go
-// together, as when the result would be too large.
-func (r *repository) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
-	old, err := r.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
-	}
-	meta, err = ostree.MergeCommitMeta(old, sent)
-	if err != nil {
-		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
-	}
-	return meta, !bytes.Equal(meta, old), nil
 }
 
 // writeMeta replaces a commit's detached metadata: not by libostree, which does

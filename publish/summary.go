@@ -3,29 +3,36 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/sign"
 )
 
 // Summary tells when a publish writes the repository's summary anew.
 type Summary string
 
-// Auto keeps up a summary that exists and that nobody else has a hand in, or that
-// the repository's own settings ask for. Always also writes the first one, and one
-// with keys of others, but neither takes a signature away.
+// Auto keeps up a summary that exists and that nobody else has a hand in, or that the
+// repository's own settings ask for, or that is to be signed. Always also writes the
+// first one, and one with keys of others. Neither takes a signature away, but that Always
+// puts the server's own in the place of another.
 const (
 	Auto   Summary = "auto"
 	Always Summary = "always"
 	Never  Summary = "never"
+	// First is Auto that also writes the first one, and Elsewhere Never where a work
+	// writes it, so that nothing is wrong.
+	First     Summary = "first"
+	Elsewhere Summary = "elsewhere"
 )
 
 // ours are the keys that ostree_repo_regenerate_summary writes by itself. Any
@@ -41,31 +48,40 @@ var ours = []string{
 }
 
 // summary decides for each publish whether the repository's summary is ours to
-// write. One goroutine uses it.
+// write. It may be used by many goroutines.
 type summary struct {
 	repo    string
 	setting func() Summary
+	keys    func() *sign.Keys // nil: it is not signed
+	mu      sync.Mutex        // of what follows, and of the files
 	// kept is why it was left to another program once. One that signs takes the
 	// signature away for a moment, in which nobody else may write.
-	kept string
-	// known is the summary that this server wrote last or met at its start.
-	known    fs.FileInfo
+	kept     string
+	known    pair // that this server wrote last, or found at its start: no signature is to follow
+	good     pair // that bears the signatures of by
+	by       *sign.Keys
 	signTime time.Duration
 }
 
-func newSummary(repo string, setting func() Summary) *summary {
-	return &summary{repo: repo, setting: setting, signTime: signTime}
+// A pair is a summary and its signature, as they lie on the disk; nil: not there.
+type pair struct{ summary, signature fs.FileInfo }
+
+func newSummary(repo string, setting func() Summary, keys func() *sign.Keys) *summary {
+	return &summary{repo: repo, setting: setting, keys: keys, signTime: signTime}
 }
 
 // look tells whether to write the summary, and if not although clients read it,
 // why.
-func (s *summary) look() (write bool, why string, err error) {
-	setting := s.setting()
+func (s *summary) look(ctx context.Context) (write bool, why string, err error) {
+	setting, keys := s.setting(), s.keys()
+	if setting == Elsewhere {
+		return false, "", nil
+	}
 	there, err := exists(s.repo, "summary")
 	if err != nil {
 		return false, "", err
 	}
-	kept, err := keptByOthers(s.repo)
+	kept, err := s.keptByOthers(ctx, setting, keys)
 	if err != nil {
 		return false, "", err
 	}
@@ -75,13 +91,15 @@ func (s *summary) look() (write bool, why string, err error) {
 	switch {
 	case setting == Never && (there || kept != ""):
 		return false, "the server's configuration says never", nil
-	case s.kept != "" && setting != Never:
+	case setting == Never:
+		return false, "", nil
+	case s.kept != "":
 		return false, s.kept, nil
-	case setting != Auto:
-		return setting == Always, "", nil
+	case setting == Always, !there && setting == First:
+		return true, "", nil
 	case !there:
 		repo, err := ostree.OpenRepo(s.repo)
-		return err == nil && repo.AutoUpdateSummary(), "", err
+		return err == nil && (keys != nil || repo.AutoUpdateSummary()), "", err
 	}
 	foreign, err := foreignKey(s.repo)
 	if err != nil || foreign != "" {
@@ -90,27 +108,53 @@ func (s *summary) look() (write bool, why string, err error) {
 	return true, "", nil
 }
 
-// others are the files that say that another program keeps the summary, and why
-// it is left to that. Writing the summary removes the first, and leaves the second
-// as it was, which Flatpak's clients read instead of the summary.
-var others = []struct{ file, why string }{
-	{"summary.sig", "it is signed (summary.sig), and the key is not here"},
-	{"summary.idx", "it has an index for Flatpak (summary.idx), which can only be written together with it"},
+// keptByOthers tells why the summary has to be left to another program, "" if it has
+// not. Writing it would remove its signature, and leave the index as it was, which
+// Flatpak's clients read instead of it.
+func (s *summary) keptByOthers(ctx context.Context, setting Summary, keys *sign.Keys) (why string, err error) {
+	index, err := exists(s.repo, "summary.idx")
+	if err != nil {
+		return "", err
+	}
+	if index {
+		return "it has an index for Flatpak (summary.idx), which can only be written together with it", nil
+	}
+	if keys != nil && setting == Always {
+		s.kept = ""
+		return "", nil
+	}
+	signature, err := readFile(s.path() + ".sig")
+	switch {
+	case err != nil:
+		return "", err
+	case signature == nil:
+		return "", nil
+	case keys == nil:
+		return "it is signed (summary.sig), and the key is not here", nil
+	}
+	ours, err := s.signedHere(ctx, keys, signature)
+	if err != nil {
+		return "", err
+	}
+	if !ours {
+		return "it is signed (summary.sig), and by none of this server's keys; with `summary: always` it would be signed by these", nil
+	}
+	s.kept = "" // whoever signs with another key has ceased to
+	return "", nil
 }
 
-// keptByOthers tells why the summary has to be left to another program, "" if it
-// has not.
-func keptByOthers(repo string) (why string, err error) {
-	for _, o := range others {
-		there, err := exists(repo, o.file)
-		if err != nil {
-			return "", err
-		}
-		if there {
-			return o.why, nil
-		}
+// signedHere tells whether a summary.sig is the server's own, or that of another program
+// which signs with one of its keys.
+func (s *summary) signedHere(ctx context.Context, keys *sign.Keys, signature []byte) (bool, error) {
+	now, err := s.stat()
+	if err != nil || s.by != nil && now.is(s.good) || sign.Own(signature) {
+		return err == nil, err
 	}
-	return "", nil
+	b, err := readFile(s.path())
+	if err != nil {
+		return false, err
+	}
+	return keys.Any(ctx, b, signature)
 }
 
 // foreignKey tells of a key in the summary that another program has put there.
@@ -135,30 +179,86 @@ func exists(repo, name string) (bool, error) {
 	return err == nil, err
 }
 
-// write writes the summary if that is ours to do: at one rename, so that clients
-// that read it see all refs of a session change at once. If it is left as it is
+// mostDrafts is how often a summary is made that another program has written meanwhile.
+const mostDrafts = 3
+
+// write writes the summary if that is ours to do, and signs it: at one rename, so that
+// clients that read it see all refs of a session change at once. If it is left as it is
 // although clients read it, it tells why.
-func (s *summary) write(repo *libostree.Repo) (why string, err error) {
-	write, why, err := s.look()
-	if err != nil || !write {
-		return why, err
+func (s *summary) write(ctx context.Context, repo *libostree.Repo) (why string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range mostDrafts {
+		write, why, err := s.look(ctx)
+		if err != nil || !write {
+			return why, err
+		}
+		placed, err := s.replace(ctx, repo)
+		if err != nil || placed {
+			return "", err
+		}
+	}
+	return "", errors.New("other programs write the summary all the time")
+}
+
+// replace makes a draft and places it, unless the summary is no longer what it was.
+func (s *summary) replace(ctx context.Context, repo *libostree.Repo) (placed bool, err error) {
+	d, err := s.draft(ctx, repo, s.keys())
+	defer func() { err = errors.Join(err, d.drop()) }()
+	if err != nil {
+		return false, err
 	}
 	// Who writes it takes the shared lock: nobody begins to between the look and here.
 	unlock, err := lockAlone(repo)
 	if err != nil {
-		return "", err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := s.awaitSignature(); err != nil {
-		return "", err
+	if err := s.awaitSignature(ctx); err != nil {
+		return false, err
 	}
-	if write, why, err = s.look(); err != nil || !write {
-		return why, err
+	write, _, err := s.look(ctx)
+	if err != nil || !write {
+		return false, err
 	}
-	if err := fault.Point("write the summary", repo.RegenerateSummary); err != nil {
-		return "", err
+	now, err := s.stat()
+	if err != nil || !sameFile(now.summary, d.before) {
+		return false, err
 	}
-	return "", s.remember()
+	if err := d.place(s.repo); err != nil {
+		return false, err
+	}
+	s.known, err = s.stat()
+	s.good, s.by = s.known, d.keys
+	return true, err
+}
+
+// wrong tells whether the summary is the server's to sign and lacks its signature, as
+// after another program wrote it, or a crash between the two files.
+func (s *summary) wrong(ctx context.Context) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := s.keys()
+	now, err := s.stat()
+	if err != nil || keys == nil || now.summary != nil && now.is(s.good) && keys.Same(s.by) {
+		return false, err
+	}
+	if write, _, err := s.look(ctx); err != nil || !write {
+		return false, err
+	}
+	b, err := readFile(s.path())
+	if err != nil {
+		return false, err
+	}
+	signature, err := readFile(s.path() + ".sig")
+	if err != nil || b == nil || signature == nil {
+		return err == nil, err
+	}
+	signed, err := keys.All(ctx, b, signature)
+	if err == nil && signed {
+		s.good, s.by = now, keys
+	}
+	return !signed, err
 }
 
 // signTime is how long after another program wrote the summary its signature may
@@ -168,42 +268,63 @@ const signTime = 2 * time.Second
 
 // awaitSignature waits until a summary that another program has just written is
 // signed, or old enough to stay unsigned.
-func (s *summary) awaitSignature() error {
+func (s *summary) awaitSignature(ctx context.Context) error {
 	for began := time.Now(); time.Since(began) < s.signTime; time.Sleep(20 * time.Millisecond) {
-		now, err := os.Stat(s.path())
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
+		now, err := s.stat()
+		if err != nil || now.summary == nil {
 			return err
 		}
-		known := s.known != nil && os.SameFile(now, s.known) && now.ModTime().Equal(s.known.ModTime())
-		if known || time.Since(now.ModTime()) > s.signTime {
+		if sameFile(now.summary, s.known.summary) || now.signature != nil || time.Since(now.summary.ModTime()) > s.signTime {
 			return nil
 		}
-		if kept, err := keptByOthers(s.repo); err != nil || kept != "" {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// remember notes the summary as one that no signature is to follow.
-func (s *summary) remember() (err error) {
-	s.known, err = os.Stat(s.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// stat looks at the pair that is there.
+func (s *summary) stat() (p pair, err error) {
+	if p.summary, err = statFile(s.path()); err != nil {
+		return p, err
 	}
-	return err
+	p.signature, err = statFile(s.path() + ".sig")
+	return p, err
+}
+
+func (p pair) is(other pair) bool {
+	return sameFile(p.summary, other.summary) && sameFile(p.signature, other.signature)
+}
+
+// sameFile tells whether a file was neither replaced nor written to.
+func sameFile(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+func readFile(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
 }
 
 func (s *summary) path() string { return filepath.Join(s.repo, "summary") }
 
-// warn tells in the log, before there is a publish, that clients of the summary
-// will not see it.
-func (s *summary) warn(log *slog.Logger) {
-	_, why, err := s.look()
-	if err = errors.Join(err, s.remember()); err != nil {
+// begin looks at the summary that a start finds: no signature is to follow. It tells in
+// the log, before there is a publish, that clients of the summary will not see it.
+func (s *summary) begin(ctx context.Context, log *slog.Logger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, why, err := s.look(ctx)
+	if err == nil {
+		s.known, err = s.stat()
+	}
+	if err != nil {
 		log.Warn("cannot look at the repository's summary", "err", err)
 	}
 	if why != "" {

@@ -3,16 +3,19 @@
 package publish
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // view is what a commit's objects may be in: the staging and the repository.
 type view struct {
 	staged, repo *ostree.Repo
+	repair       bool // detached metadata that is damaged is replaced
 }
 
 func openView(cfg Config) (*view, error) {
@@ -57,6 +60,25 @@ func (v *view) commit(c ostree.Checksum) (*ostree.Commit, error) {
 		return nil, fmt.Errorf("%s: %w", n, err)
 	}
 	return commit, nil
+}
+
+// merged is a commit's detached metadata with what a session brought; changed
+// tells whether that adds anything. The error is an *Outcome if they do not go
+// together, as when the result would be too large. A repair replaces what is damaged.
+func (v *view) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
+	old, err := v.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	good := old
+	if v.repair && ostree.ParseCommitMeta(old) != nil {
+		good = nil
+	}
+	meta, err = ostree.MergeCommitMeta(good, sent)
+	if err != nil {
+		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
+	}
+	return meta, !bytes.Equal(meta, old), nil
 }
 
 // ref is the commit that a ref of the repository names, or "".

@@ -18,6 +18,7 @@ type task struct {
 	job
 	store  *Store
 	token  string
+	bytes  int64  // of the upload
 	number uint64 // in the order of pushes
 	again  bool   // pushed once more while it was worked on
 
@@ -68,6 +69,7 @@ type line struct {
 	paused  []*task // begun, and without a worker
 	working int     // workers that it has
 	open    int     // tasks in all
+	bytes   int64   // of their uploads
 	turn    uint64  // when it got a worker last
 
 	wideTurn uint64 // when it got a large window last
@@ -146,6 +148,7 @@ func (q *queue) works(t *task, works bool) {
 func (q *queue) remove(t *task) {
 	drop(q.open, t.job)
 	l := q.lines[t.token]
+	l.bytes -= t.bytes
 	if l.open--; l.open == 0 {
 		delete(q.lines, t.token)
 	}
@@ -153,19 +156,19 @@ func (q *queue) remove(t *task) {
 
 // push adds a job of a token. One that is being worked on comes once more after
 // that: its upload was rejected and made anew meanwhile.
-func (q *queue) push(s *Store, token string, j job) {
+func (q *queue) push(s *Store, token string, j job, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t := q.open[j.session][j.name]; t != nil {
 		t.again = t.ctx != nil
 		return
 	}
-	q.add(s, token, j)
+	q.add(s, token, j, bytes)
 }
 
-func (q *queue) add(s *Store, token string, j job) {
+func (q *queue) add(s *Store, token string, j job, bytes int64) {
 	q.last++
-	t := &task{job: j, store: s, token: token, number: q.last}
+	t := &task{job: j, store: s, token: token, bytes: bytes, number: q.last}
 	put(q.open, j, t)
 	drop(q.failed, j)
 	l := q.lines[token]
@@ -174,6 +177,7 @@ func (q *queue) add(s *Store, token string, j job) {
 		q.lines[token] = l
 	}
 	l.open++
+	l.bytes += bytes
 	if !q.running[s] {
 		q.parked = append(q.parked, t)
 		return
@@ -308,7 +312,7 @@ func (q *queue) finish(t *task, err error) {
 	q.remove(t)
 	q.begun--
 	if t.again {
-		q.add(t.store, t.token, t.job)
+		q.add(t.store, t.token, t.job, t.bytes)
 	}
 	q.give()
 }
@@ -354,13 +358,16 @@ func (q *queue) busy(session string, last uint64) bool {
 	return false
 }
 
-// waitBelow returns when fewer than most jobs of a token are open, or when ctx has
-// ended.
-func (q *queue) waitBelow(ctx context.Context, token string, most int) {
+// waitBelow returns when fewer than jobs of a token are open, or fewer than bytes of
+// their uploads, or when ctx has ended.
+func (q *queue) waitBelow(ctx context.Context, token string, jobs int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()
-	for q.lines[token] != nil && q.lines[token].open >= most && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		if l := q.lines[token]; l == nil || l.open < jobs || l.bytes < bytes {
+			return
+		}
 		q.changed.Wait()
 	}
 }

@@ -44,14 +44,14 @@ func TestTurns(t *testing.T) {
 		q := newQueue(workers)
 		q.begin(nil)
 		for i := range 2 * workers {
-			q.push(nil, "hog", job{"h", fmt.Sprint(i)})
+			q.push(nil, "hog", job{"h", fmt.Sprint(i)}, 0)
 		}
 		var hogs []*task
 		for range workers {
 			hogs = append(hogs, begin(t, q))
 			must.OK(t, q.step(hogs[len(hogs)-1])) // nobody else is there
 		}
-		q.push(nil, "other", job{"o", "p"})
+		q.push(nil, "other", job{"o", "p"}, 0)
 		for _, h := range hogs {
 			h.since = time.Now().Add(-turnTime)
 		}
@@ -76,8 +76,8 @@ func TestTurns(t *testing.T) {
 func TestTurnsAlternate(t *testing.T) {
 	q := newQueue(1)
 	q.begin(nil)
-	q.push(nil, "a", job{"a", "p"})
-	q.push(nil, "b", job{"b", "p"})
+	q.push(nil, "a", job{"a", "p"}, 0)
+	q.push(nil, "b", job{"b", "p"}, 0)
 	a := begin(t, q)
 	aGoesOn := make(chan error, 1)
 	go func() { aGoesOn <- q.step(a) }()
@@ -97,7 +97,7 @@ func TestBegunIsBounded(t *testing.T) {
 	ended := make(chan error)
 	tokens := 2 * begunPerWorker
 	for i := range tokens {
-		q.push(nil, fmt.Sprint(i), job{fmt.Sprint(i), "p"})
+		q.push(nil, fmt.Sprint(i), job{fmt.Sprint(i), "p"}, 0)
 	}
 	var begun []*task
 	for range begunPerWorker {
@@ -124,7 +124,7 @@ func TestBegunIsBounded(t *testing.T) {
 func TestForgetCancels(t *testing.T) {
 	q := newQueue(1)
 	q.begin(nil)
-	q.push(nil, "a", job{"a", "p"})
+	q.push(nil, "a", job{"a", "p"}, 0)
 	a := begin(t, q)
 	q.forget("a")
 	if err := q.step(a); !errors.Is(err, context.Canceled) {
@@ -194,10 +194,10 @@ func TestLongIngest(t *testing.T) {
 func TestStoresOfOnePool(t *testing.T) {
 	p := NewPool(1)
 	q, one, other := p.queue, &Store{}, &Store{}
-	q.push(one, "a", job{"one", "1"})
+	q.push(one, "a", job{"one", "1"}, 0)
 	q.begin(other)
-	q.push(other, "a", job{"other", "1"})
-	q.push(other, "a", job{"other", "2"})
+	q.push(other, "a", job{"other", "1"}, 0)
+	q.push(other, "a", job{"other", "2"}, 0)
 	of := func(s *Store) *task {
 		t.Helper()
 		next, ok := q.pop(t.Context(), s)
@@ -219,10 +219,38 @@ func TestStoresOfOnePool(t *testing.T) {
 	p.leave(other)
 	counts(other, 0, 0)
 	q.finish(of(one), nil)
-	q.push(one, "a", job{"one", "2"})
+	q.push(one, "a", job{"one", "2"}, 0)
 	q.finish(of(one), nil)
 	counts(one, 0, 0)
 	if q.free != 1 || q.begun != 0 || len(q.lines)+len(q.open)+len(q.starting)+len(q.parked) != 0 {
 		t.Errorf("left over: %+v", q)
 	}
+}
+
+// A token whose uploads are small is held back later than one whose uploads are packs:
+// the workers are as far behind, and the link would stand still.
+func TestQueueHoldsBackByBytes(t *testing.T) {
+	q := newQueue(1)
+	q.begin(nil)
+	for i := range 3 {
+		q.push(nil, "a", job{"a", fmt.Sprint(i)}, 10)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	q.waitBelow(t.Context(), "a", 1, 31)
+	q.waitBelow(t.Context(), "a", 4, 30)
+	held := make(chan bool)
+	go func() {
+		q.waitBelow(t.Context(), "a", 1, 30)
+		close(held)
+	}()
+	q.waitBelow(ended, "a", 1, 30)
+	select {
+	case <-held:
+		t.Error("30 bytes wait, and another upload is let in")
+	default:
+	}
+	task, _ := q.pop(t.Context(), nil)
+	q.finish(task, nil)
+	<-held
 }

@@ -252,7 +252,8 @@ func (s *Store) lock(ctx context.Context, session, name string) (unlock func(), 
 
 // push hands a complete upload to the workers.
 func (s *Store) push(session, name string) {
-	s.queue.push(s, s.claims.token(session), job{session, name})
+	token, bytes := s.claims.upload(session, name)
+	s.queue.push(s, token, job{session, name}, bytes)
 }
 
 // recoverUploads puts the uploads that the process before left behind where

@@ -5,73 +5,38 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
-	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
 )
 
-// check compares everything and prints what is wrong. Without a configuration
-// file the defaults hold.
-func (c *CheckCmd) check(ctx context.Context, app *App) error {
-	now, configuration := config.Default, ""
-	file, err := config.OpenFile(c.Config, app.Log)
-	switch {
-	case err == nil:
-		now, configuration = file.Current, c.Config
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	case c.Repair:
-		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
-	}
-	settings := *now()
-	if err := oneOnly(&settings, c.Repo, c.State); err != nil {
-		return err
-	}
-	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
-	checked, err := c.checked(&settings)
-	if err != nil {
-		return err
-	}
-	for i := range checked {
-		r := &checked[i]
-		opt := options(app, r.Repository, &settings, config.NewView(now, r.Repository).Current)
-		opt.Configuration = configuration
-		r.report, r.err = server.Check(ctx, opt, c.Repair)
-	}
-	if err := c.print(app, checked); err != nil {
-		return err
-	}
-	return found(checked)
-}
-
 // checked is a repository, and what was found in it or why it could not be checked.
 type checked struct {
-	config.Repository
+	server.Options
 	report *server.Report
 	err    error
 }
 
-// checked lists those that are to be checked.
-func (c *CheckCmd) checked(s *config.Config) (list []checked, err error) {
-	if c.Repository != "" {
-		if err := s.CheckRepository(c.Repository); err != nil {
-			return nil, usage("--repository: %w", err)
-		}
+// check compares everything and prints what is wrong.
+func (c *CheckCmd) check(ctx context.Context, app *App) error {
+	list, err := c.options(app)
+	if err != nil {
+		return err
 	}
-	for _, r := range s.Served() {
-		if c.Repository == "" || r.Name == c.Repository {
-			list = append(list, checked{Repository: r})
-		}
+	if c.Repair && list[0].Configuration == "" {
+		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
 	}
-	return list, nil
+	var all []checked
+	for _, opt := range list {
+		report, err := server.Check(ctx, opt, c.Repair)
+		all = append(all, checked{opt, report, named(opt.Name, err)})
+	}
+	return errors.Join(c.print(app, all), found(all))
 }
 
 func (c *CheckCmd) print(app *App, list []checked) (err error) {
@@ -124,7 +89,7 @@ func (r *checked) print(w io.Writer) (err error) {
 		line("note: %s", n)
 	}
 	if !r.report.Used {
-		line("there is no journal in %s: nothing was ever received here", r.StateFolder())
+		line("there is no journal in %s: nothing was ever received here", r.State)
 		return err
 	}
 	for _, f := range r.report.Findings {
@@ -141,9 +106,6 @@ func found(list []checked) error {
 	var errs []error
 	findings := 0
 	for _, r := range list {
-		if r.err != nil && r.Name != "" {
-			r.err = fmt.Errorf("repository %s: %w", r.Name, r.err)
-		}
 		errs = append(errs, r.err)
 		if r.report != nil {
 			findings += len(r.report.Findings)

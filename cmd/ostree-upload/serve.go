@@ -8,6 +8,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -19,6 +21,7 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Prune   PruneCmd   `cmd:"" help:"Remove the commits that the configuration does not keep."`
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 
 	MakeDelta MakeDeltaCmd `cmd:"" hidden:"" help:"Make a static delta, for the server."`
@@ -54,7 +57,7 @@ func (logged) Error() string   { return "" }
 func (l logged) ExitCode() int { return l.exit }
 
 func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
-	file, err := config.OpenFile(c.Config, app.Log)
+	file, err := config.OpenFile(c.Config, app.Log, server.CheckSettings)
 	if err != nil {
 		return err
 	}
@@ -94,4 +97,43 @@ func options(app *App, r config.Repository, s *config.Config, now func() *config
 		opt.Beside = append(opt.Beside, other.Repo)
 	}
 	return opt
+}
+
+// options are those of the repositories that the flags name, one by one. Without a
+// configuration file the defaults hold.
+func (f *repositoryFlags) options(app *App) (list []server.Options, err error) {
+	now, configuration := config.Default, ""
+	file, err := config.OpenFile(f.Config, app.Log)
+	switch {
+	case err == nil:
+		now, configuration = file.Current, f.Config
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	settings := *now()
+	if err := oneOnly(&settings, f.Repo, f.State); err != nil {
+		return nil, err
+	}
+	if f.Repository != "" {
+		if err := settings.CheckRepository(f.Repository); err != nil {
+			return nil, usage("--repository: %w", err)
+		}
+	}
+	settings.Repo, settings.State = cmp.Or(f.Repo, settings.Repo), cmp.Or(f.State, settings.State)
+	for _, r := range settings.Served() {
+		if f.Repository == "" || r.Name == f.Repository {
+			opt := options(app, r, &settings, config.NewView(now, r).Current)
+			opt.Configuration = configuration
+			list = append(list, opt)
+		}
+	}
+	return list, nil
+}
+
+// named adds the name of a repository to an error, if it has one.
+func named(repository string, err error) error {
+	if err == nil || repository == "" {
+		return err
+	}
+	return fmt.Errorf("repository %s: %w", repository, err)
 }

@@ -22,7 +22,7 @@ type SessionsCmd struct {
 
 	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
 	JSON   bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
-	Watch  bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended."`
+	Watch  bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended, and nothing is to follow that."`
 
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
@@ -88,11 +88,14 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 		}
 		if opt.JSON {
 			text, err := page.JSON(whole(s).Sessions[0])
-			return text, page.Ended(s), err
+			return text, last(s), err
 		}
-		return page.Session(s), page.Ended(s), nil
+		return page.Session(s), last(s), nil
 	})
 }
+
+// last tells whether nothing about a session will change any more.
+func last(s wire.Session) bool { return page.Ended(s) && len(s.Following()) == 0 }
 
 // Run aborts the session.
 func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {

@@ -4,6 +4,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,8 +15,9 @@ import (
 // A File is a configuration file that is read again when it changes, so that
 // a new token works, and a removed one does not, without a restart.
 type File struct {
-	path string
-	log  *slog.Logger
+	path   string
+	log    *slog.Logger
+	checks []func(*Config) error
 
 	mu      sync.Mutex
 	current *Config
@@ -28,19 +30,34 @@ type File struct {
 var errEmptied = errors.New("the file is empty")
 
 // OpenFile loads the file at path. From then on a broken file is logged, once
-// for each change of it, and what was read before stays in force.
-func OpenFile(path string, log *slog.Logger) (*File, error) {
+// for each change of it, and what was read before stays in force. So is one that
+// fails a check of what it names.
+func OpenFile(path string, log *slog.Logger, checks ...func(*Config) error) (*File, error) {
 	// Stat first: a change between the two is then seen as one later.
 	seen, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	c, err := Load(path)
+	f := &File{path: path, log: log, checks: checks, seen: seen}
+	if f.current, err = f.load(); err != nil {
+		return nil, err
+	}
+	c := f.current
+	log.Info("configuration read", "file", path, "tokens", len(c.Tokens), "oidc", len(c.OIDC))
+	return f, nil
+}
+
+func (f *File) load() (*Config, error) {
+	c, err := Load(f.path)
 	if err != nil {
 		return nil, err
 	}
-	log.Info("configuration read", "file", path, "tokens", len(c.Tokens), "oidc", len(c.OIDC))
-	return &File{path: path, log: log, current: c, seen: seen}, nil
+	for _, check := range f.checks {
+		if err := check(c); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.path, err)
+		}
+	}
+	return c, nil
 }
 
 // Current is the configuration as the file has it now. It costs a stat.
@@ -89,7 +106,7 @@ func (f *File) reload(now fs.FileInfo) (*Config, error) {
 	if now.Size() == 0 {
 		return nil, errEmptied
 	}
-	return Load(f.path)
+	return f.load()
 }
 
 // Unchanged tells whether a file, as two calls of stat have it, was neither replaced nor

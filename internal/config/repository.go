@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/lirios/ostree-upload/internal/units"
 )
 
 // What becomes of the repository's summary file when a session is published.
 const (
-	SummaryAuto   = "auto"   // regenerate one that is there and may be touched
+	SummaryAuto   = "auto"   // regenerate one that is there and may be touched, or that is to be signed
 	SummaryAlways = "always" // regenerate it
 	SummaryNever  = "never"  // leave it alone
 )
@@ -21,11 +23,17 @@ type Repository struct {
 	Repo    string  // path of the production repository
 	State   string  // state folder; "" for the one inside the repository
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	Keep    []Keep  // the first that concerns a ref counts; nil: the server removes nothing
+	Sign    Sign    // what summary and commits are signed with
 	After   []After // works that follow a publish besides the summary, in their order
+
+	CheckCommand []string // a program without whose consent nothing is published; nil for none
+	CheckTimeout units.Duration
+	Policy       []Policy // who has to have signed what is published
 }
 
 func defaultRepository(repo string) Repository {
-	return Repository{Repo: repo, Summary: SummaryAuto}
+	return Repository{Repo: repo, Summary: SummaryAuto, CheckTimeout: defaultCheckTimeout}
 }
 
 // StateFolder is where the server keeps what is not yet published: State, or
@@ -42,12 +50,22 @@ type repositoryForm struct {
 	Repo    yaml.Node   `yaml:"repo"`
 	State   yaml.Node   `yaml:"state"`
 	Summary yaml.Node   `yaml:"summary"`
+	Keep    []keepForm  `yaml:"keep"`
+	Sign    signForm    `yaml:"sign"`
 	After   []afterForm `yaml:"after"`
+
+	CheckCommand yaml.Node    `yaml:"check-command"`
+	CheckTimeout yaml.Node    `yaml:"check-timeout"`
+	Policy       []policyForm `yaml:"policy"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	r.Keep = p.keeps(form.Keep)
+	p.sign(&form.Sign, &r.Sign)
 	r.After = p.after(form.After)
+	p.check(form, r)
+	r.Policy = p.policies(form.Policy)
 }

@@ -72,6 +72,21 @@ func ReplaceFrom(folder, path string, fill func(*os.File) error) error {
 	})
 }
 
+// Fill makes the file at path, of which there is none yet, mode 0666 less the umask, and
+// makes its content durable, not its name: for a caller that renames it.
+//
+// System calls: open (O_CREAT, O_EXCL) path, write, fsync, close.
+func Fill(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) // #nosec G302 -- as others may read it
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err == nil {
+		err = syncFile(f)
+	}
+	return errors.Join(err, f.Close())
+}
+
 // Overwrite gives an open file a new content where it cannot be replaced. It
 // writes first and truncates then, so that nobody reads an empty file meanwhile. A
 // crash in between may leave a mixture of both contents.

@@ -201,6 +201,17 @@ func (r *Repo) MarkComplete(commit ostree.Checksum) error {
 	return nil
 }
 
+// IndexDeltas writes the indexes of all static deltas anew, and sets
+// core.indexed-deltas, by which clients know that there are such
+// (ostree_repo_static_delta_reindex).
+func (r *Repo) IndexDeltas() error {
+	var cerr *C.GError
+	if C.ostree_repo_static_delta_reindex(r.c, C.OSTREE_STATIC_DELTA_INDEX_FLAGS_NONE, nil, nil, &cerr) == 0 {
+		return failed("index the static deltas", cerr)
+	}
+	return nil
+}
+
 // RegenerateSummary writes the summary anew and removes its signature.
 func (r *Repo) RegenerateSummary() error {
 	if err := r.ot.RegenerateSummary(); err != nil {

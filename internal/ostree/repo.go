@@ -130,6 +130,10 @@ func (r *Repo) AutoUpdateSummary() bool {
 	return r.config.isSet("core.auto-update-summary") || r.config.isSet("core.commit-update-summary")
 }
 
+// IndexesDeltas tells whether its static deltas have indexes, core.indexed-deltas: then
+// clients look for them.
+func (r *Repo) IndexesDeltas() bool { return r.config.isSet("core.indexed-deltas") }
+
 // Locks tells whether libostree's lock of the repository works: nobody takes it if
 // core.locking is false.
 func (r *Repo) Locks() bool { return !r.config.isUnset("core.locking") }

@@ -98,6 +98,9 @@ func Session(s wire.Session) string {
 	if s.Force {
 		line("force", "yes")
 	}
+	if s.Repair {
+		line("repair", "yes")
+	}
 	for _, r := range s.Refs {
 		line("ref", "%s", r.Ref)
 		line("", "from %s", commit(r.Old))
@@ -116,10 +119,25 @@ func Session(s wire.Session) string {
 	for _, u := range s.Uploads {
 		line("upload", "%s %s of %s", u.Name, units.Amount(u.Offset), units.Amount(u.Size))
 	}
+	for _, a := range s.After {
+		line("after", "%s", work(a))
+	}
 	for _, p := range s.Problems {
 		line("problem", "%s %s: %s", p.Object, p.Code, p.Reason)
 	}
 	return b.String()
+}
+
+// work is how a work stands that follows the publish.
+func work(a wire.After) string {
+	text := a.Work + " " + a.State
+	if !a.Since.IsZero() {
+		text += ", to follow since " + clock(a.Since)
+	}
+	if a.Error != "" {
+		text += fmt.Sprintf(", tried again at %s: %s", clock(a.Next), a.Error)
+	}
+	return text
 }
 
 // labels is the width of the column of labels.

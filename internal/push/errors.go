@@ -65,6 +65,9 @@ func (e *Error) Result() *Result {
 // ended makes the *Error of whatever ended a push. resume is the command that
 // goes on with it, "" as long as there is no session.
 func ended(ctx context.Context, err error, resume string) *Error {
+	if told := new(Error); errors.As(err, &told) && told.Exit == ExitInterrupted {
+		return told
+	}
 	if ctx.Err() != nil {
 		return &Error{Exit: ExitInterrupted, Code: "interrupted", Err: errors.New("interrupted"), HintText: resumeHint(resume)}
 	}
@@ -89,6 +92,9 @@ const (
 	gaveUp    = "gave-up"
 	// RefsLeft is the code of a push that published all refs but those it left out.
 	RefsLeft = "refs-left-out"
+	// WorksDue is the code of a push that published all, and gave up waiting for what
+	// is to follow.
+	WorksDue = "works-due"
 )
 
 // Code is the code of an error that ends a command.

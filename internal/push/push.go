@@ -37,6 +37,8 @@ type Options struct {
 	Depth         int      // parents to send of each commit; -1: down to what the server's refs name
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
+	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
+	WaitAfter     bool   // wait for what follows the publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
 	Encoders      int    // that work ahead at once; 0: as many as there are processors
@@ -74,7 +76,9 @@ type run struct {
 	refs          []wire.Ref        // that are to move in the present one
 	left          []Left            // refs that a push of all refs leaves out
 	nothingToDo   bool
-	olderAbsent   int64 // older commits here that the server lacks, if there is nothing to do
+	local         map[string]ostree.Checksum // refs of this repository that were asked for
+	finished      bool                       // all of them are on the server, by this push or an earlier one
+	olderAbsent   int64                      // older commits here that the server lacks, if there is nothing to do
 	bytesWalked   int64
 	seconds       Seconds
 
@@ -86,6 +90,8 @@ type run struct {
 	rejected  map[ostree.Name]string // why, as the server said at the last round
 	lastByte  time.Time              // when the last upload was done; zero if there was none
 
+	metas      int64  // detached metadata that the walk of the present session found
+	absent     int64  // objects that the server took in repairs, but detached metadata
 	packPrefix string // makes pack names differ from those of earlier runs
 	packs      atomic.Int64
 }
@@ -101,6 +107,10 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	defer r.client.Close()
 	r.opt.Log.Debug("the requests have an ID, which the server's log has, too", "request", r.client.RequestID())
 	err = r.explainToken(r.explain(ctx, r.push(ctx)))
+	if err == nil {
+		r.finished = !opt.DryRun
+		err = r.follow(ctx)
+	}
 	if err == nil {
 		err = r.leftError()
 	}
@@ -173,6 +183,7 @@ func (r *run) push(ctx context.Context) error {
 		if local, err = r.localRefs(); err != nil {
 			return err
 		}
+		r.local = local
 	}
 	if err := r.fetchRefs(ctx); err != nil {
 		return err
@@ -190,6 +201,9 @@ func (r *run) push(ctx context.Context) error {
 			}
 		}
 		return r.publish(ctx)
+	}
+	if err := r.checkRepair(); err != nil {
+		return err
 	}
 	moves, err := r.plan(ctx, local)
 	if err != nil {
@@ -252,11 +266,11 @@ func (r *run) objects(refs []wire.Ref, have map[ostree.Checksum]bool) (source, e
 			olds[old] = true
 		}
 	}
-	if r.opt.History {
+	if r.opt.History || r.repairs() && r.opt.Depth >= 0 {
 		have = nil
 	}
 	return func(ctx context.Context, visit func(ostree.Name) error) error {
-		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth, Reach: olds}
+		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth, Reach: olds, Whole: r.repairs()}
 		return r.repo.Walk(ctx, commits, opt, visit)
 	}, nil
 }
@@ -305,6 +319,9 @@ func (r *run) resumeCommand() string {
 		words = append(words, "--resume", r.session.ID)
 	case r.opt.Force:
 		words = append(words, "--force")
+	}
+	if split && r.opt.Repair {
+		words = append(words, "--repair")
 	}
 	words = append(words, r.opt.Resuming...)
 	if split {

@@ -31,20 +31,27 @@ type Result struct {
 	BytesResent int64        `json:"bytes-resent"` // upload bytes that went out once more after they were lost
 	Retries     int64        `json:"retries"`      // requests that had to be repeated
 	Rounds      int          `json:"rounds"`       // times that objects were sent again
-	Seconds     Seconds      `json:"seconds"`      // how long it took
+	Repair      *Repair      `json:"repair,omitempty"`
+	Seconds     Seconds      `json:"seconds"` // how long it took
 	Error       string       `json:"error,omitempty"`
 	ErrorCode   string       `json:"error-code,omitempty"`
 	Hint        string       `json:"hint,omitempty"` // the next step after an error
 	ExitCode    int          `json:"exit-code"`
 	ResumeWith  string       `json:"resume,omitempty"`  // the command that goes on
 	Request     string       `json:"request,omitempty"` // ID that the requests had, which the server's log has
+
+	finished bool // all is published, whatever happened after that
+}
+
+// Repair says what came of a repair that was published.
+type Repair struct {
+	Objects int64 `json:"objects"` // of the commits, all verified
+	Absent  int64 `json:"absent"`  // of these, those that were damaged or not there
 }
 
 // Done tells whether the push did all that it could: at most, refs were left out
-// that cannot be pushed.
-func (r *Result) Done() bool {
-	return r.ExitCode == 0 || r.ErrorCode == RefsLeft
-}
+// that cannot be pushed, or what is to follow the publish was waited for in vain.
+func (r *Result) Done() bool { return r.ExitCode == 0 || r.finished }
 
 // Left is a ref that a push of all refs left out, and why.
 type Left struct {
@@ -91,10 +98,11 @@ const (
 	Uploading               // the walk may go on
 	Verifying               // the server has all bytes and checks them
 	Publishing              // the refs move
+	Following               // they have moved, and works are waited for
 )
 
 func (s Stage) String() string {
-	return [...]string{"walking", "uploading", "verifying", "publishing"}[s]
+	return [...]string{"walking", "uploading", "verifying", "publishing", "published, waits for"}[s]
 }
 
 // Stage is what the push is doing.
@@ -168,13 +176,16 @@ func (r *run) result(e *Error) *Result {
 		BytesSent: p.Traffic.Acknowledged.Load(), BytesResent: p.Traffic.Resent.Load(),
 		Encodings: p.ways.copy(), BytesSaved: p.Saved(),
 		Retries: p.Traffic.Retries.Load(), Rounds: r.rounds, Seconds: r.seconds,
-		Request: r.client.RequestID(),
+		Request: r.client.RequestID(), finished: r.finished,
 	}
 	if len(r.sessions) > 1 || len(r.later) > 0 {
 		result.Sessions = r.sessions
 	}
 	if r.session.ID != "" && r.session.Problems == nil {
 		result.Session.Problems = []wire.ObjectProblem{}
+	}
+	if r.repairs() && r.session.State == wire.Published {
+		result.Repair = &Repair{Objects: result.Objects, Absent: r.absent}
 	}
 	if e != nil {
 		result.Error, result.ErrorCode, result.ExitCode, result.Hint = e.Error(), e.Code, e.Exit, e.HintText

@@ -4,7 +4,9 @@ package server_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +30,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/gpg"
 	"github.com/lirios/ostree-upload/test/idp"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
@@ -44,6 +47,7 @@ type host struct {
 	issuer  *idp.Issuer       // of ID tokens
 	below   string            // the path of the repository, if there are several
 	log     *lockedLog
+	file    *config.File
 
 	*server.Server
 	address string
@@ -76,7 +80,7 @@ func (h *host) write() {
 	var text, repository strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(h.lines)) {
 		if h.below != "" && isRepositoryKey(key) {
-			fmt.Fprintf(&repository, "    %s: %s\n", key, h.lines[key])
+			fmt.Fprintf(&repository, "    %s: %s\n", key, strings.ReplaceAll(h.lines[key], "\n", "\n    "))
 			continue
 		}
 		fmt.Fprintf(&text, "%s: %s\n", key, h.lines[key])
@@ -101,6 +105,7 @@ func (h *host) start() {
 	log := server.NewLog(h.log, written.LogFormat, slog.LevelInfo)
 	file, err := config.OpenFile(h.path("config.yaml"), log)
 	must.OK(h.t, err)
+	h.file = file
 	c := file.Current()
 	l, err := server.Listen(c.Address, c.TLS)
 	must.OK(h.t, err)
@@ -222,12 +227,26 @@ var settings = map[string]setting{
 		_, err := os.Stat(h.path("prod/summary"))
 		return fmt.Sprint(err == nil)
 	}},
+	"keep": {"keep", `[{refs: ["**"], depth: 0}]`, func(h *host) string {
+		h.publish()
+		would, err := h.Prune(h.t.Context(), h.file.Current().Served()[0].Keep, true)
+		must.OK(h.t, err)
+		return fmt.Sprint(would.Commits > 0)
+	}},
+	"sign.gpg.homedir":      {"sign", "gpg", (*host).signed},
+	"sign.gpg.keys":         {"sign", "gpg", (*host).signed},
+	"sign.ed25519.key-file": {"sign", "ed25519", (*host).signed},
+	"sign.command":          {"sign", "{command: [sh, -c, head -c 64 /dev/zero]}", (*host).signed},
+	"sign.commits":          {"sign", "{command: [sh, -c, head -c 64 /dev/zero], commits: true}", (*host).signed},
 	"after": {"after", "[{command: ['true']}]", func(h *host) string {
 		h.publish()
 		list, err := h.Journal.Sessions(nil)
 		must.OK(h.t, err)
 		return fmt.Sprint(len(list[0].After))
 	}},
+	"policy":        {"policy", "[{ed25519: [AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=]}]", (*host).refused},
+	"check-command": {"check-command", "['false']", (*host).refused},
+	"check-timeout": {"check-timeout", "1ms\ncheck-command: [sleep, '60']", (*host).refused},
 	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},
@@ -296,8 +315,37 @@ var settings = map[string]setting{
 	}},
 }
 
+// refused is the code of a push that is refused, or nothing.
+func (h *host) refused() string {
+	h.t.Helper()
+	s, lacking := h.open()
+	h.client().Upload(s.ID, "all", ts.Pack(h.t, h.build, lacking...))
+	return h.client().Finalize(s.ID).Error
+}
+
 func (h *host) hasRef() bool {
 	return strings.Contains(string(h.client().Want(200, "GET", "/api/v1/refs", nil).Body), `"x"`)
+}
+
+// signed tells what a publish signed, and how.
+func (h *host) signed() string {
+	h.t.Helper()
+	h.publish()
+	var found []string
+	for _, name := range []string{"summary.sig", "objects/*/*.commitmeta"} {
+		paths, err := filepath.Glob(h.path("prod/" + name))
+		must.OK(h.t, err)
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			must.OK(h.t, err)
+			kind := regexp.MustCompile(`ostree\.(gpgsigs|sign\.ed25519)`).FindString(string(b))
+			if strings.HasSuffix(path, "commitmeta") {
+				kind += " of commits"
+			}
+			found = append(found, kind)
+		}
+	}
+	return strings.Join(slices.Compact(found), ", ")
 }
 
 // secure tells whether the server wants HTTPS.
@@ -365,7 +413,7 @@ func settingsPage(t *testing.T) map[string]string {
 	page, err := os.ReadFile("../../docs/operating.md")
 	must.OK(t, err)
 	when := make(map[string]string)
-	for _, row := range regexp.MustCompile("(?m)^\\| `([-a-z.]+)` \\|.*\\| (at once|after a restart) \\|$").FindAllStringSubmatch(string(page), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([-a-z0-9.]+)` \\|.*\\| (at once|after a restart) \\|$").FindAllStringSubmatch(string(page), -1) {
 		when[row[1]] = row[2]
 	}
 	return when
@@ -412,6 +460,20 @@ func (h *host) tryKey(s setting, when string) {
 	}
 }
 
+// signing makes the key that a setting needs.
+func (h *host) signing(value string) string {
+	switch value {
+	case "gpg":
+		return "{gpg: " + gpg.New(h.t).Settings(0) + "}"
+	case "ed25519":
+		_, secret, err := ed25519.GenerateKey(nil)
+		must.OK(h.t, err)
+		must.OK(h.t, os.WriteFile(h.path("ed25519"), []byte(base64.StdEncoding.EncodeToString(secret)), 0o600))
+		return fmt.Sprintf("{ed25519: {key-file: %s}}", h.path("ed25519"))
+	}
+	return value
+}
+
 // value gives names of files their folder, and makes what else a setting needs.
 func (h *host) value(s setting) string {
 	h.t.Helper()
@@ -423,6 +485,8 @@ func (h *host) value(s setting) string {
 		value := fmt.Sprintf("{main: {repo: %q}, other: {repo: %q}}", h.lines["repo"], h.path("other"))
 		delete(h.lines, "repo")
 		return value
+	case "sign":
+		return h.signing(s.value)
 	case "oidc":
 		return fmt.Sprintf("[{issuer: %q, audience: 'https://repo.example.org', claims: {repository: example/os}, name: gh}]", h.issuer.URL)
 	case "tls":

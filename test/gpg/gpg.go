@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/lirios/ostree-upload/test/must"
@@ -39,9 +40,55 @@ func New(t testing.TB) *Keys {
 	return k
 }
 
-func (k *Keys) gpg(args ...string) {
+// Home is their folder.
+func (k *Keys) Home() string { return k.home }
+
+// Fingerprint is that of a key.
+func (k *Keys) Fingerprint(key int) string {
 	k.t.Helper()
-	must.Run(k.t, "gpg", append([]string{"--homedir", k.home, "--batch"}, args...)...)
+	return k.fingerprint(k.ids[key])
+}
+
+func (k *Keys) fingerprint(id string) string {
+	k.t.Helper()
+	for line := range strings.Lines(k.gpg("--with-colons", "--list-keys", id)) {
+		if fields := strings.Split(line, ":"); fields[0] == "fpr" {
+			return fields[9]
+		}
+	}
+	k.t.Fatalf("there is no key %s in %s", id, k.home)
+	return ""
+}
+
+// Expired makes one more key, which is not in force any more, and gives its fingerprint.
+func (k *Keys) Expired() string {
+	k.t.Helper()
+	return k.more("expired", "--faked-system-time", "20200101T000000", "--passphrase", "", "--quick-generate-key", "expired@example.org", "ed25519", "sign", "1d")
+}
+
+// Locked makes one more key, with a passphrase that the agent does not know, and gives its
+// fingerprint.
+func (k *Keys) Locked(passphrase string) string {
+	k.t.Helper()
+	print := k.more("locked", "--pinentry-mode", "loopback", "--passphrase", passphrase, "--quick-generate-key", "locked@example.org", "ed25519", "sign", "never")
+	must.Run(k.t, "gpgconf", "--homedir", k.home, "--kill", "gpg-agent") // which knows it since it made the key
+	return print
+}
+
+func (k *Keys) more(name string, generate ...string) string {
+	k.t.Helper()
+	k.gpg(generate...)
+	return k.fingerprint(name + "@example.org")
+}
+
+// Settings are the configuration of a server that signs with a key.
+func (k *Keys) Settings(key int) string {
+	return fmt.Sprintf("{homedir: %s, keys: [%s]}", k.home, k.Fingerprint(key))
+}
+
+func (k *Keys) gpg(args ...string) string {
+	k.t.Helper()
+	return must.Run(k.t, "gpg", append([]string{"--homedir", k.home, "--batch"}, args...)...)
 }
 
 // Sign signs a commit of a repository.
@@ -59,6 +106,19 @@ func (k *Keys) SignSummary(repo string, key int) error {
 func (k *Keys) Verify(repo, ref string, key int) {
 	k.t.Helper()
 	must.OSTree(k.t, "pull", "--repo="+k.client(repo, key, "gpg-verify"), "prod", ref)
+}
+
+// PullSigned pulls a ref, or all if it is "", with an ordinary client that trusts just one
+// of the keys and takes the summary only if it is signed.
+func (k *Keys) PullSigned(repo, ref string, key int) {
+	k.t.Helper()
+	args := []string{"pull", "--repo=" + k.client(repo, key, "gpg-verify-summary"), "prod"}
+	if ref == "" {
+		args = append(args, "--mirror")
+	} else {
+		args = append(args, ref)
+	}
+	must.OSTree(k.t, args...)
 }
 
 // A SummaryReader is a client that takes a repository's summary only if it is

@@ -57,7 +57,7 @@ func (p *Play) Ended() {
 }
 
 // Publish pushes until all is published, as often as a person would give the
-// same command.
+// same command, and until what follows was tried.
 func (p *Play) Publish() {
 	p.T.Helper()
 	client := p.Client()
@@ -71,6 +71,7 @@ func (p *Play) Publish() {
 			e = <-client
 		}
 		if e.Exit == 0 {
+			p.awaitWorks()
 			return
 		}
 		if again++; again > 2 {
@@ -122,8 +123,8 @@ func (p *Play) Stop() {
 	}
 }
 
-// Finish stops the server and checks that all is published and nothing left
-// behind.
+// Finish stops the server and checks that all is published and followed, and nothing
+// left behind.
 func (p *Play) Finish() {
 	p.T.Helper()
 	p.Stop()
@@ -131,6 +132,7 @@ func (p *Play) Finish() {
 	if list := p.Sessions(wire.Open); len(list) > 0 {
 		p.T.Errorf("%s: sessions %+v are still open", p.Mishap, list)
 	}
+	p.checkFollowed()
 	must.OK(p.T, p.Server.Stop())
 	if notes := p.Twin.Sound(p.Site, p.Mishap.String()+", published"); LeftBehind(notes) {
 		p.T.Errorf("%s: left behind: %s", p.Mishap, notes)

@@ -22,7 +22,8 @@ import (
 
 // The README's and the docs' commands do what the pages say. Each block of commands is
 // run, from the page itself, unless `<!-- not run: why -->` stands before it. The
-// blocks of a page are one script. It differs from the page in what inTest replaces.
+// blocks of a page are one script, and those after `<!-- script: name -->` are one of
+// their own. They differ from the page in what inTest replaces.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	ran := 0
@@ -32,15 +33,20 @@ func TestDocs(t *testing.T) {
 		for _, path := range paths {
 			page, err := os.ReadFile(path)
 			must.OK(t, err)
-			var script strings.Builder
+			scripts := map[string]string{}
 			for _, b := range commandBlocks(string(page)) {
 				if !b.marked {
-					fmt.Fprintf(&script, "echo '--- line %d' >&2\n%s\n", b.line, inTest(b.text))
+					scripts[b.script] += fmt.Sprintf("echo '--- line %d' >&2\n%s\n", b.line, inTest(b.text))
 					ran++
 				}
 			}
-			if script.Len() > 0 {
-				t.Run(filepath.Base(path), func(t *testing.T) { runPage(t, script.String()) })
+			for name, script := range scripts {
+				t.Run(filepath.Join(filepath.Base(path), name), func(t *testing.T) {
+					if _, err := exec.LookPath("flatpak"); name == "flatpak" && err != nil {
+						t.Skip("flatpak is not installed")
+					}
+					runPage(t, given[name]+script)
+				})
 			}
 		}
 	}
@@ -54,11 +60,13 @@ func TestDocs(t *testing.T) {
 type commandBlock struct {
 	line   int // its first
 	text   string
-	marked bool // as not to be run
+	marked bool   // as not to be run
+	script string // that it belongs to, "" for that of the page
 }
 
 var (
 	mark     = regexp.MustCompile(`^<!-- not run: .+ -->$`)
+	script   = regexp.MustCompile(`^<!-- script: ([a-z]+) -->$`)
 	listItem = regexp.MustCompile(`^\s*([-*]|\d+\.) `)
 )
 
@@ -67,6 +75,9 @@ func commandBlocks(page string) (blocks []commandBlock) {
 	lines, last := strings.Split(page, "\n"), "" // the last line that is not blank
 	for i := 0; i < len(lines); i++ {
 		b := commandBlock{line: i + 1, marked: mark.MatchString(last)}
+		if m := script.FindStringSubmatch(last); m != nil {
+			b.script = m[1]
+		}
 		switch language, fenced := strings.CutPrefix(lines[i], "```"); {
 		case fenced:
 			for i++; i < len(lines) && lines[i] != "```"; i++ {
@@ -96,7 +107,11 @@ var replacements = []struct {
 	out string
 }{
 	{regexp.MustCompile(`repo\.example\.org:8080`), `127.0.0.1:$$PORT`},
+	{regexp.MustCompile(`https://repo\.example\.org/repo`), `file://$$PWD/srv/repo`},
 	{regexp.MustCompile(`/srv/ostree`), `$$PWD/srv`},
+	{regexp.MustCompile(`/var/lib/ostree-upload`), `$$PWD/lib`},
+	{regexp.MustCompile(`/usr/local/bin`), `$$PWD/bin`},
+	{regexp.MustCompile(`ssh .* signer gpg`), `gpg --homedir $$SIGNER`},
 	{regexp.MustCompile(`/etc/ssl/repo`), `$$PWD/tls`},
 	{regexp.MustCompile(`(?m)^(ostree-upload gentoken [^#\n]*)`), `PRINTED=$$($1) `},
 	{regexp.MustCompile(`OSTREE_UPLOAD_TOKEN=0123\.\.\.`), `OSTREE_UPLOAD_TOKEN=$$PRINTED`},
@@ -124,12 +139,41 @@ mkdir tls
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
 	-keyout tls/key.pem -out tls/cert.pem 2>/dev/null
 export SSL_CERT_FILE=$PWD/tls/cert.pem CURL_CA_BUNDLE=$PWD/tls/cert.pem
-trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; for home in lib/gpg signer; do gpgconf --homedir $PWD/$home --kill all; done' EXIT
 opened() {
 	curl -sSf -H "Authorization: Bearer $OSTREE_UPLOAD_TOKEN" -d '{"refs":[{"ref":"os/open","new":"'$(printf 'a%.0s' {1..64})'"}]}' \
 		$OSTREE_UPLOAD_ADDRESS/api/v1/sessions | sed 's/^{"id":"\([a-z2-7]*\)".*/\1/'
 }
 stop() { [ -z "$SERVER" ] || { kill $SERVER; wait $SERVER; SERVER=; }; }
+`
+
+// given is what the scripts of some names take for granted besides.
+var given = map[string]string{
+	"signed":  withClients,
+	"flatpak": withFlatpak,
+	"elsewhere": withClients + `export SIGNER=$PWD/signer
+install -d -m 700 $SIGNER
+gpg --homedir $SIGNER --batch --passphrase '' --quick-generate-key os@example.org ed25519 sign never
+gpg --homedir $SIGNER --export os@example.org >example.gpg
+`,
+}
+
+const withClients = `mkdir tree lib && echo hello >tree/hello
+ostree init --repo=build --mode=archive
+ostree commit --repo=build --branch=os/x86_64/stable --tree=dir=tree
+ostree init --repo=client --mode=archive
+`
+
+// withFlatpak is an application that was built, and a client that has its runtime.
+const withFlatpak = `mkdir -p lib app/files/bin app/export platform/files platform/usr run
+export HOME=$PWD/home XDG_DATA_HOME=$PWD/data XDG_CACHE_HOME=$PWD/cache XDG_RUNTIME_DIR=$PWD/run
+export FLATPAK_USER_DIR=$PWD/user FLATPAK_SYSTEM_DIR=$PWD/system FLATPAK_SYSTEM_CACHE_DIR=$PWD/systemcache
+printf '[Runtime]\nname=org.example.Platform\nruntime=org.example.Platform/%s/1\n' $(flatpak --default-arch) >platform/metadata
+printf '[Application]\nname=org.example.App\nruntime=org.example.Platform/%s/1\n' $(flatpak --default-arch) >app/metadata
+flatpak build-export --disable-sandbox --runtime --files=usr platforms platform 1
+flatpak build-export --disable-sandbox build app stable
+flatpak remote-add --user --no-gpg-verify platforms platforms
+flatpak install --user -y platforms org.example.Platform
 `
 
 const withServer = `export OSTREE_UPLOAD_TOKEN=$(ostree-upload gentoken --name reader --scope admin)
@@ -172,8 +216,8 @@ func runPage(t *testing.T, script string) {
 
 // A block that is to run is found with its mark and its line, and only such.
 func TestCommandBlocks(t *testing.T) {
-	page := "# Page\n\nText:\n\n    one\n\n    two\n\nMore.\n\n<!-- not run: it is dear -->\n\n    three\n\n```yaml\na: b\n```\n\n```sh\nfour\n```\n\n- item\n\n      of the list\n"
-	want := []commandBlock{{5, "one\n\ntwo\n\n", false}, {13, "three\n\n", true}, {19, "four\n", false}}
+	page := "# Page\n\nText:\n\n    one\n\n    two\n\nMore.\n\n<!-- not run: it is dear -->\n\n    three\n\n```yaml\na: b\n```\n\n```sh\nfour\n```\n\n<!-- script: more -->\n\n    five\n\n- item\n\n      of the list\n"
+	want := []commandBlock{{5, "one\n\ntwo\n\n", false, ""}, {13, "three\n\n", true, ""}, {19, "four\n", false, ""}, {25, "five\n\n", false, "more"}}
 	if got := commandBlocks(page); !slices.Equal(got, want) {
 		t.Errorf("found %+v, want %+v", got, want)
 	}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"errors"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/policy"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// checkPolicy refuses a session that would move a ref to a commit that too few keys have
+// signed. What counts are the signatures that the repository has of it, and those of the
+// session that are to be merged. One that was let through before a crash is not refused
+// now.
+func (a *apply) checkPolicy() error {
+	if a.plan.session.State == journal.Publishing {
+		return nil
+	}
+	return newSigners(a.cfg, a.target.view, a.metas).check(a.plan)
+}
+
+// signers asks of commits who has signed them.
+type signers struct {
+	policies []config.Policy
+	view     *view
+	metas    map[ostree.Checksum][]byte // detached metadata that comes to what is there
+	keys     map[string]*policy.Keys    // by the name of their policy
+	good     map[signed]bool
+}
+
+// signed is a commit that satisfies a policy.
+type signed struct {
+	policy string
+	commit ostree.Checksum
+}
+
+func newSigners(cfg Config, v *view, metas map[ostree.Checksum][]byte) *signers {
+	return &signers{policies: cfg.Policy(), view: v, metas: metas, keys: make(map[string]*policy.Keys), good: make(map[signed]bool)}
+}
+
+// check is an *Outcome if a ref is to move to a commit that does not satisfy each policy
+// that concerns it.
+func (s *signers) check(pl *plan) error {
+	for _, r := range pl.session.Refs {
+		if r.New == r.Old {
+			continue // what is there only gets signatures
+		}
+		for _, p := range s.policies {
+			if !p.Concerns(r.Ref) {
+				continue
+			}
+			if err := s.ref(pl, r, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ref looks at the commit that a ref is moved to and, if the policy says so, at those
+// below it that the session brings.
+func (s *signers) ref(pl *plan, r wire.Ref, p config.Policy) error {
+	tip, err := ostree.ParseChecksum(r.New)
+	if err != nil {
+		return err
+	}
+	if err := s.commit(r.Ref, p, tip); err != nil || !p.History {
+		return err
+	}
+	for n := pl.lineage.nodes[tip]; n != nil && n.commit.HasParent && n.commit.Parent.String() != r.Old; {
+		if n = pl.lineage.nodes[n.commit.Parent]; n == nil || !pl.sent[n.sum] {
+			continue
+		}
+		if err := s.commit(r.Ref, p, n.sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *signers) commit(ref string, p config.Policy, c ostree.Checksum) error {
+	if s.good[signed{p.Name, c}] {
+		return nil
+	}
+	keys, err := s.load(p)
+	if err != nil {
+		return err
+	}
+	commit, err := s.view.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
+	if err != nil {
+		return err
+	}
+	meta, _, err := s.view.merged(c, s.metas[c])
+	if err != nil {
+		return err
+	}
+	err = keys.Check(commit, meta, time.Now())
+	if lacking := new(policy.LackingError); errors.As(err, &lacking) {
+		return outcomef(wire.Policy, "ref %s, commit %s: %v; let the others sign it, by `ostree gpg-sign` or `ostree sign`, and push it again", ref, c, lacking)
+	}
+	s.good[signed{p.Name, c}] = err == nil
+	return err
+}
+
+// load reads the keys of a policy. Without them nothing is published: whoever finalizes
+// the session again, once the operator has mended it, goes on.
+func (s *signers) load(p config.Policy) (*policy.Keys, error) {
+	if k := s.keys[p.Name]; k != nil {
+		return k, nil
+	}
+	k, err := policy.Load(p)
+	if err != nil {
+		return nil, outcomef(wire.Internal, "who signed it cannot be told, and so it is not published: %v", err)
+	}
+	s.keys[p.Name] = k
+	return k, nil
+}
