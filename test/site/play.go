@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -131,6 +132,7 @@ func (p *Play) Finish() {
 	if list := p.Sessions(wire.Open); len(list) > 0 {
 		p.T.Errorf("%s: sessions %+v are still open", p.Mishap, list)
 	}
+	must.Wait(p.T, "what follows the publishes is done", func() bool { return !slices.ContainsFunc(p.Sessions(wire.Published), workLeft) })
 	must.OK(p.T, p.Server.Stop())
 	if notes := p.Twin.Sound(p.Site, p.Mishap.String()+", published"); LeftBehind(notes) {
 		p.T.Errorf("%s: left behind: %s", p.Mishap, notes)
@@ -142,6 +144,11 @@ func (p *Play) Finish() {
 			p.T.Errorf("%s: the summary does not name %s", p.Mishap, commit)
 		}
 	}
+}
+
+// workLeft tells whether a work that follows a session's publish is still to be done.
+func workLeft(s wire.Session) bool {
+	return slices.ContainsFunc(s.After, func(a wire.After) bool { return a.State == wire.WorkDue || a.State == wire.WorkFailed })
 }
 
 // Run plays it to its end.
