@@ -130,7 +130,7 @@ func (p *Publisher) kickWorks() {
 
 // runWorks does the works that are due, then waits for more, until ctx ends. After a
 // start all are tried: what made them fail before may be mended. An error means that the
-// journal cannot be used or the disk cannot be trusted.
+// journal has stopped or the disk cannot be trusted.
 func (p *Publisher) runWorks(ctx context.Context) error {
 	p.RetryWorks()
 	again := time.NewTimer(0)
@@ -143,8 +143,12 @@ func (p *Publisher) runWorks(ctx context.Context) error {
 		case <-again.C:
 		}
 		next, err := p.doWorks(ctx, p.retryAll.Swap(false))
-		if err != nil {
+		if errors.Is(err, durable.ErrNotSynced) || p.cfg.Journal.Err() != nil {
 			return err
+		}
+		if err != nil { // no space: deltas, say, have filled the disk
+			p.cfg.Log.Error("cannot note how what follows a publish stands; it will be done again", "err", err)
+			next = time.Now().Add(p.pause(1))
 		}
 		if !next.IsZero() {
 			again.Reset(time.Until(next))

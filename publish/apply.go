@@ -26,11 +26,15 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err := p.ready(early, s); err != nil {
 		return nil, err
 	}
+	if err := p.consent(s); err != nil {
+		return nil, err
+	}
 	defer p.cfg.Hold()()
 	v, err := openView(p.cfg)
 	if err != nil {
 		return nil, err
 	}
+	v.repair = s.Repair
 	pl, err := p.verify(early, v, s)
 	if err != nil {
 		return nil, err
@@ -77,12 +81,16 @@ type apply struct {
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
 	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
+	quiet    bool                       // it warns of nothing, as another does so after it
 	leftOut  int                        // commits whose detached metadata is not
 	warnings []string                   // what the session is to know although it is published
 	failed   []journal.Ask              // works that were tried within the publish
 }
 
 func (a *apply) warn(format string, args ...any) {
+	if a.quiet {
+		return
+	}
 	w := fmt.Sprintf(format, args...)
 	a.cfg.Log.Warn(w, "session", a.plan.session.ID)
 	a.warnings = append(a.warnings, w)
@@ -169,11 +177,15 @@ func (a *apply) say(format string, args ...any) {
 // checkToken refuses a session whose token was taken away, or may not move its
 // refs any more. Once one of them has moved, all of them do.
 func (a *apply) checkToken() error {
-	s := a.plan.session
 	if begun, err := a.begun(); begun || err != nil {
 		return err
 	}
-	t := a.cfg.Token(s.Token)
+	return a.cfg.mayPublish(a.plan.session)
+}
+
+// mayPublish refuses a session whose token may not move its refs now.
+func (cfg *Config) mayPublish(s *journal.Session) error {
+	t := cfg.Token(s.Token)
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
 	}
@@ -221,6 +233,9 @@ func (a *apply) flip(ctx context.Context) error {
 	if err := a.move(moves); err != nil {
 		return err
 	}
+	if a.plan.session.Repair {
+		a.reviveOthers()
+	}
 	a.follow(ctx)
 	return a.target.sync()
 }
@@ -267,6 +282,12 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
 	c := newClosure(a.target.view, a.cfg.Good)
+	if c.repair = a.plan.session.Repair; c.repair {
+		var err error
+		if c.bad, err = takenBack(a.cfg.Journal, a.plan.session.ID); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}

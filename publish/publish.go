@@ -62,6 +62,8 @@ type Config struct {
 	// After are the works that the configuration asks for besides the summary, in the
 	// order in which they are done.
 	After func() []Follower
+	// Check is what has to consent to what is published, as the configuration has it now.
+	Check func() Check
 	// Policy says who has to have signed what is published, as the configuration has it now.
 	Policy func() []config.Policy
 	// Hold keeps staged objects where they are until the returned release.
@@ -79,7 +81,9 @@ type Publisher struct {
 
 	// Verifying sessions whose uploads are waited for, or have been; only pass uses it.
 	awaited map[string]*awaited
+	checks  map[string]*checking // of verifying sessions, also by pass alone
 	waiting sync.WaitGroup
+	repairs *repairs
 
 	works    chan struct{} // wakes the goroutine that does the works
 	retryAll atomic.Bool   // works are tried although their pause is not over
@@ -99,12 +103,15 @@ func New(cfg Config) *Publisher {
 	if cfg.After == nil {
 		cfg.After = func() []Follower { return nil }
 	}
+	if cfg.Check == nil {
+		cfg.Check = func() Check { return Check{} }
+	}
 	if cfg.Policy == nil {
 		cfg.Policy = func() []config.Policy { return nil }
 	}
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys),
-		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), lastTurn: make(map[string]uint64),
+		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), checks: make(map[string]*checking), lastTurn: make(map[string]uint64), repairs: newRepairs(),
 		works: make(chan struct{}, 1), pause: pause,
 	}
 }
@@ -128,7 +135,7 @@ func (p *Publisher) Enqueue() {
 // one can go on: verifying ones back to open, what ended ones still hold
 // released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
-	if err := p.dropTransactions(); err != nil {
+	if err := errors.Join(p.dropTransactions(), p.dropViews()); err != nil {
 		return err
 	}
 	p.summary.begin(context.Background(), p.cfg.Log)
@@ -271,6 +278,7 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		return false, false, err
 	}
 	p.keepAwaited(list)
+	p.keepChecks(list)
 	slices.Reverse(list) // the oldest first
 	slices.SortStableFunc(list, func(a, b journal.Session) int {
 		return cmp.Compare(p.lastTurn[a.Token], p.lastTurn[b.Token])
@@ -281,8 +289,15 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		if !p.await(ctx, s.ID).done() {
+		awaited := p.await(ctx, s)
+		if !awaited.done() {
 			continue // it enqueues itself
+		}
+		if over, err := p.checked(ctx, s, awaited.err); err != nil || !over {
+			if err != nil {
+				return more, retry, err
+			}
+			continue // so does this
 		}
 		if again, ok := had[s.Token]; ok {
 			more = more || !again
@@ -306,6 +321,9 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 	s, err := p.cfg.Journal.Session(id)
 	if err == nil && (s.State == journal.Verifying || s.State == journal.Publishing) {
 		retry, err = p.outcome(ctx, &s)
+	}
+	if !retry {
+		delete(p.checks, id) // a session that is finalized again is checked again
 	}
 	var closed *journal.StateError
 	if errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {

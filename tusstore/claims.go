@@ -98,14 +98,18 @@ func (c *claims) removeAll(session string) {
 	delete(c.sessions, session)
 }
 
-// token is whose an upload is.
-func (c *claims) token(session string) string {
+// upload tells whose an upload is, and how many bytes of it have come.
+func (c *claims) upload(session, name string) (token string, come int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.sessions[session]; s != nil {
-		return s.token
+	s := c.sessions[session]
+	if s == nil {
+		return "", 0
 	}
-	return ""
+	if p := s.uploads[name]; p != nil {
+		come = p.offset
+	}
+	return s.token, come
 }
 
 // list lists the uploads of a session, by name.

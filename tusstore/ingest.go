@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/background"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -65,10 +66,16 @@ func (s *Store) takeWorker(t *task) (w *worker) {
 	return w
 }
 
+// longObject is after how many steps of its verification an object counts as long:
+// 64 MiB of it, stored or inflated. From then on its thread works in the background: a
+// few small uploads that inflate to gigabytes would else slow each request and each
+// publish.
+const longObject = 1024
+
 // step is taken about once for each 64 KiB of an object.
 func (w *worker) step() error {
 	if w.steps++; w.steps == longObject {
-		slowDown()
+		background.Thread()
 	}
 	return w.queue.step(w.task)
 }
@@ -88,10 +95,12 @@ func (w *worker) do(shared bool) error {
 	return err
 }
 
-// backlog is how many complete uploads of a token for each worker, the one under
-// way included, delay the creation of another, and throttleTime is for how long.
+// backlog is how many bytes of complete uploads of a token for each worker, those under
+// way included, delay the creation of another, and throttleTime is for how long. In
+// archive form that is one pack; of differences, which are long to ingest and short to
+// send, some more, so that a thin link does not stand still meanwhile.
 const (
-	backlog      = 1
+	backlog      = wire.PackTarget
 	throttleTime = 10 * time.Second
 )
 
@@ -101,7 +110,7 @@ const (
 func (s *Store) Throttle(ctx context.Context, token string) {
 	ctx, cancel := context.WithTimeout(ctx, throttleTime)
 	defer cancel()
-	s.queue.waitBelow(ctx, token, backlog*s.cfg.Workers)
+	s.queue.waitBelow(ctx, token, s.cfg.Workers, backlog*int64(s.cfg.Workers))
 }
 
 // Wait returns when every upload of a session that is complete at the call is

@@ -16,6 +16,7 @@ type job struct{ session, name string }
 type task struct {
 	job
 	token  string
+	bytes  int64  // of the upload
 	number uint64 // in the order of pushes
 	again  bool   // pushed once more while it was worked on
 
@@ -62,6 +63,7 @@ type line struct {
 	paused  []*task // begun, and without a worker
 	working int     // workers that it has
 	open    int     // tasks in all
+	bytes   int64   // of their uploads
 	turn    uint64  // when it got a worker last
 
 	wideTurn uint64 // when it got a large window last
@@ -85,19 +87,19 @@ func newQueue(workers int) *queue {
 
 // push adds a job of a token. One that is being worked on comes once more after
 // that: its upload was rejected and made anew meanwhile.
-func (q *queue) push(token string, j job) {
+func (q *queue) push(token string, j job, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t := q.open[j.session][j.name]; t != nil {
 		t.again = t.ctx != nil
 		return
 	}
-	q.add(token, j)
+	q.add(token, j, bytes)
 }
 
-func (q *queue) add(token string, j job) {
+func (q *queue) add(token string, j job, bytes int64) {
 	q.last++
-	t := &task{job: j, token: token, number: q.last}
+	t := &task{job: j, token: token, bytes: bytes, number: q.last}
 	put(q.open, j, t)
 	drop(q.failed, j)
 	l := q.lines[token]
@@ -107,6 +109,7 @@ func (q *queue) add(token string, j job) {
 	}
 	l.waiting = append(l.waiting, t)
 	l.open++
+	l.bytes += bytes
 	q.give()
 }
 
@@ -233,13 +236,14 @@ func (q *queue) finish(t *task, err error) {
 	l := q.lines[t.token]
 	l.working--
 	l.open--
+	l.bytes -= t.bytes
 	if l.open == 0 {
 		delete(q.lines, t.token)
 	}
 	q.begun--
 	q.free++
 	if t.again {
-		q.add(t.token, t.job)
+		q.add(t.token, t.job, t.bytes)
 	}
 	q.give()
 }
@@ -285,13 +289,16 @@ func (q *queue) busy(session string, last uint64) bool {
 	return false
 }
 
-// waitBelow returns when fewer than most jobs of a token are open, or when ctx has
-// ended.
-func (q *queue) waitBelow(ctx context.Context, token string, most int) {
+// waitBelow returns when fewer than jobs of a token are open, or fewer than bytes of
+// their uploads, or when ctx has ended.
+func (q *queue) waitBelow(ctx context.Context, token string, jobs int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()
-	for q.lines[token] != nil && q.lines[token].open >= most && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		if l := q.lines[token]; l == nil || l.open < jobs || l.bytes < bytes {
+			return
+		}
 		q.changed.Wait()
 	}
 }

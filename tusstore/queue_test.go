@@ -43,14 +43,14 @@ func TestTurns(t *testing.T) {
 	for workers := 1; workers <= 3; workers++ {
 		q := newQueue(workers)
 		for i := range 2 * workers {
-			q.push("hog", job{"h", fmt.Sprint(i)})
+			q.push("hog", job{"h", fmt.Sprint(i)}, 0)
 		}
 		var hogs []*task
 		for range workers {
 			hogs = append(hogs, begin(t, q))
 			must.OK(t, q.step(hogs[len(hogs)-1])) // nobody else is there
 		}
-		q.push("other", job{"o", "p"})
+		q.push("other", job{"o", "p"}, 0)
 		for _, h := range hogs {
 			h.since = time.Now().Add(-turnTime)
 		}
@@ -74,8 +74,8 @@ func TestTurns(t *testing.T) {
 // Two tokens with one worker take turns, also while neither comes to an end.
 func TestTurnsAlternate(t *testing.T) {
 	q := newQueue(1)
-	q.push("a", job{"a", "p"})
-	q.push("b", job{"b", "p"})
+	q.push("a", job{"a", "p"}, 0)
+	q.push("b", job{"b", "p"}, 0)
 	a := begin(t, q)
 	aGoesOn := make(chan error, 1)
 	go func() { aGoesOn <- q.step(a) }()
@@ -94,7 +94,7 @@ func TestBegunIsBounded(t *testing.T) {
 	ended := make(chan error)
 	tokens := 2 * begunPerWorker
 	for i := range tokens {
-		q.push(fmt.Sprint(i), job{fmt.Sprint(i), "p"})
+		q.push(fmt.Sprint(i), job{fmt.Sprint(i), "p"}, 0)
 	}
 	var begun []*task
 	for range begunPerWorker {
@@ -120,7 +120,7 @@ func TestBegunIsBounded(t *testing.T) {
 // A task that was cancelled ends at its next step, also one that waits.
 func TestForgetCancels(t *testing.T) {
 	q := newQueue(1)
-	q.push("a", job{"a", "p"})
+	q.push("a", job{"a", "p"}, 0)
 	a := begin(t, q)
 	q.forget("a")
 	if err := q.step(a); !errors.Is(err, context.Canceled) {
@@ -183,4 +183,31 @@ func TestLongIngest(t *testing.T) {
 	if f.counts().Rejected != 0 {
 		t.Error("the end of its session waited")
 	}
+}
+
+// A token whose uploads are small is held back later than one whose uploads are packs:
+// the workers are as far behind, and the link would stand still.
+func TestQueueHoldsBackByBytes(t *testing.T) {
+	q := newQueue(1)
+	for i := range 3 {
+		q.push("a", job{"a", fmt.Sprint(i)}, 10)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	q.waitBelow(t.Context(), "a", 1, 31)
+	q.waitBelow(t.Context(), "a", 4, 30)
+	held := make(chan bool)
+	go func() {
+		q.waitBelow(t.Context(), "a", 1, 30)
+		close(held)
+	}()
+	q.waitBelow(ended, "a", 1, 30)
+	select {
+	case <-held:
+		t.Error("30 bytes wait, and another upload is let in")
+	default:
+	}
+	task, _ := q.pop(t.Context())
+	q.finish(task, nil)
+	<-held
 }

@@ -248,7 +248,8 @@ func (s *Store) lock(ctx context.Context, session, name string) (unlock func(), 
 
 // push hands a complete upload to the workers.
 func (s *Store) push(session, name string) {
-	s.queue.push(s.claims.token(session), job{session, name})
+	token, bytes := s.claims.upload(session, name)
+	s.queue.push(token, job{session, name}, bytes)
 }
 
 // recoverUploads puts the uploads that the process before left behind where

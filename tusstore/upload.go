@@ -314,7 +314,8 @@ func (s *Store) salvage(ctx context.Context, session, name string) error {
 	if err := u.writeInfo(); err != nil {
 		return err
 	}
-	s.claims.set(session, s.claims.token(session), name, progress{u.offset, u.offset})
+	token, _ := s.claims.upload(session, name)
+	s.claims.set(session, token, name, progress{u.offset, u.offset})
 	s.push(session, name)
 	return nil
 }

@@ -50,12 +50,12 @@ func TestMuchGivesWay(t *testing.T) {
 	var hogs []*task
 	goOn := make(chan error)
 	for i := range workers {
-		q.push("hog", job{"h", fmt.Sprint(i)})
+		q.push("hog", job{"h", fmt.Sprint(i)}, 0)
 		hogs = append(hogs, begin(t, q))
 	}
 	var others []*task
 	for i := range workers {
-		q.push("other", job{"o", fmt.Sprint(i)})
+		q.push("other", job{"o", fmt.Sprint(i)}, 0)
 	}
 	for i, h := range hogs {
 		go func() { goOn <- q.step(h) }()

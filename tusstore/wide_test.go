@@ -21,7 +21,7 @@ func (q *queue) waitingWide() int {
 func TestWide(t *testing.T) {
 	q := newQueue(2)
 	for i := range 4 {
-		q.push("hog", job{"h", fmt.Sprint(i)})
+		q.push("hog", job{"h", fmt.Sprint(i)}, 0)
 	}
 	type outcome struct {
 		*task
@@ -41,9 +41,9 @@ func TestWide(t *testing.T) {
 			must.Wait(t, "it waits", func() bool { return q.waitingWide() == i })
 		}
 	}
-	q.push("other", job{"o", "plain"})
+	q.push("other", job{"o", "plain"}, 0)
 	q.finish(begin(t, q), nil) // there is a worker
-	q.push("other", job{"o", "wide"})
+	q.push("other", job{"o", "wide"}, 0)
 	widen(begin(t, q), maxWide/4)
 	must.Wait(t, "the other waits", func() bool { return q.waitingWide() == 4 })
 

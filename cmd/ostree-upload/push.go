@@ -38,6 +38,7 @@ type PushCmd struct {
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
 	Depth     *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
 	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
+	Repair    bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
 	Force     bool            `help:"Push also commits that do not descend from the server's."`
 	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
 	WaitAfter bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
@@ -115,7 +116,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -168,6 +169,8 @@ func (c *PushCmd) check() error {
 		return usage("--history sends all parents: leave out --depth %d", c.depth())
 	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
 		return usage("--resume takes the refs from the session: leave out %s", c.refs()[0])
+	case c.Resume != nil && c.Repair:
+		return usage("--resume goes on with a repair if the session is one: leave out --repair")
 	case c.WaitAfter && c.DryRun:
 		return usage("--wait-after and --dry-run do not go together: nothing is published")
 	case c.Resume != nil && c.DryRun:
@@ -245,6 +248,7 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	}
 	sent := fmt.Sprintf("%s, %s sent%s, %s",
 		units.Count(r.ObjectsSent, "object", "objects"), units.Amount(r.BytesSent), saved(r), session)
+	defer printRepair(app, r.Repair)
 	if len(r.Refs) == 1 {
 		fmt.Fprintf(app.Stdout, "published %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
 		return
@@ -253,6 +257,15 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 		fmt.Fprintf(app.Stdout, "published %s %s\n", page.Printable(ref.Ref), page.Printable(ref.New))
 	}
 	fmt.Fprintf(app.Stdout, "%d refs: %s\n", len(r.Refs), sent)
+}
+
+// printRepair says what the server had to take of what it was to have.
+func printRepair(app *App, r *push.Repair) {
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(app.Stdout, "the server verified %s, of which %s were damaged or absent\n",
+		units.Count(r.Objects, "object", "objects"), units.Thousands(r.Absent))
 }
 
 // saved says how many bytes other encodings than archive form have saved.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/lirios/ostree-upload/internal/units"
 )
 
 // What becomes of the repository's summary file when a session is published.
@@ -23,11 +25,13 @@ type Repository struct {
 	Sign    Sign    // what summary and commits are signed with
 	After   []After // works that follow a publish besides the summary, in their order
 
-	Policy []Policy // who has to have signed what is published
+	CheckCommand []string // a program without whose consent nothing is published; nil for none
+	CheckTimeout units.Duration
+	Policy       []Policy // who has to have signed what is published
 }
 
 func defaultRepository(repo string) Repository {
-	return Repository{Repo: repo, Summary: SummaryAuto}
+	return Repository{Repo: repo, Summary: SummaryAuto, CheckTimeout: defaultCheckTimeout}
 }
 
 // StateFolder is where the server keeps what is not yet published: State, or
@@ -47,7 +51,9 @@ type repositoryForm struct {
 	Sign    signForm    `yaml:"sign"`
 	After   []afterForm `yaml:"after"`
 
-	Policy []policyForm `yaml:"policy"`
+	CheckCommand yaml.Node    `yaml:"check-command"`
+	CheckTimeout yaml.Node    `yaml:"check-timeout"`
+	Policy       []policyForm `yaml:"policy"`
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
@@ -56,5 +62,6 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	p.sign(&form.Sign, &r.Sign)
 	r.After = p.after(form.After)
+	p.check(form, r)
 	r.Policy = p.policies(form.Policy)
 }

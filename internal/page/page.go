@@ -98,6 +98,9 @@ func Session(s wire.Session) string {
 	if s.Force {
 		line("force", "yes")
 	}
+	if s.Repair {
+		line("repair", "yes")
+	}
 	for _, r := range s.Refs {
 		line("ref", "%s", r.Ref)
 		line("", "from %s", commit(r.Old))

@@ -19,6 +19,7 @@ import (
 // An Error says why a program did not do what it was run for.
 type Error struct {
 	Program string   // as the configuration names it
+	Started bool     // it was there and could be run
 	Status  int      // its exit status, if it ended by itself with another than 0
 	Said    []string // the first and the last lines of its stderr
 	why     string
@@ -84,7 +85,7 @@ func notStarted(program string, err error) error {
 
 // failed is the error of a program that ran.
 func failed(program string, err error, said []string) error {
-	e := &Error{Program: program, Said: said, why: err.Error(), err: err}
+	e := &Error{Program: program, Started: true, Said: said, why: err.Error(), err: err}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -188,16 +188,21 @@ func TestWithoutVersions(t *testing.T) {
 
 // fixedRate is a link of a known rate.
 type fixedRate struct {
-	isSlow bool
-	bytes  int64
+	isSlow, isBusy, isNew bool
+	bytes                 int64
 }
 
 func (f fixedRate) slow() bool    { return f.isSlow }
+func (f fixedRate) fast() bool    { return !f.isSlow && !f.isNew }
+func (f fixedRate) idle() bool    { return !f.isBusy }
+func (f fixedRate) free() bool    { return !f.isBusy }
+func (f fixedRate) plain() int64  { return f.bytes }
 func (f fixedRate) second() int64 { return f.bytes }
 
 // TestPool pins who gets what: on a slow link encoders what saves most, twins together,
 // and uploaders packs that are ready or else what is small; on a fast one uploaders all of
-// it, as it came.
+// it, as it came. Nothing in archive form goes beside what keeps a slow link
+// busy, and nothing large while it is not known how fast the link is.
 func TestPool(t *testing.T) {
 	of := func(i byte, folder uint32, size int64) item {
 		return item{name: ostree.Name{Checksum: ostree.Checksum{i}, Type: ostree.File}, origin: origin{folder: folder}, size: size}
@@ -206,7 +211,7 @@ func TestPool(t *testing.T) {
 	fresh.origin.none = true
 	items := []item{fresh, of(2, 7, 1<<20), of(3, 8, 4<<20), of(4, 7, 5<<20), of(5, 8, 8<<20), of(6, 7, 1<<20)}
 	fill := func(slow bool) *pool {
-		p := newPool(Auto, fixedRate{slow, 1000})
+		p := newPool(Auto, fixedRate{isSlow: slow, bytes: 1000})
 		for _, i := range items {
 			must.OK(t, p.add(t.Context(), i))
 		}
@@ -242,6 +247,18 @@ func TestPool(t *testing.T) {
 	}
 	if _, _, ok := p.take(t.Context()); ok {
 		t.Error("there is more")
+	}
+	p = fill(true)
+	p.rate = fixedRate{isSlow: true, isBusy: true, bytes: 1000}
+	if one, ok := p.takePlain(); ok {
+		t.Errorf("%v goes beside a pack", one.name)
+	}
+	p.rate = fixedRate{isNew: true, isBusy: true, bytes: 1000}
+	if _, one, _ := p.take(t.Context()); one.name != fresh.name {
+		t.Errorf("the uploader of a new link gets %v", one.name)
+	}
+	if one, ok := p.takePlain(); ok {
+		t.Errorf("%v goes although the link may be slow", one.name)
 	}
 	p = fill(false)
 	for _, want := range items {

@@ -123,6 +123,9 @@ func (p *pipeline) walk(ctx context.Context, src source) error {
 	err := src(ctx, func(n ostree.Name) error {
 		if first {
 			p.run.progress.Walked.Add(1)
+			if n.Type == ostree.CommitMeta {
+				p.run.metas++
+			}
 		}
 		if batch = append(batch, n); len(batch) < size {
 			return nil
@@ -214,7 +217,7 @@ func (p *pipeline) addPlain(ctx context.Context, pack *content, name ostree.Name
 		return pack, p.run.objectError(ctx, name, err)
 	}
 	if o.Size > wire.MaxPackPayload {
-		end := p.links.begin()
+		end := p.links.begin(o.Size)
 		err := p.run.sendObject(ctx, o)
 		end()
 		if err != nil {
@@ -244,7 +247,10 @@ func (p *pipeline) plainTarget() int64 {
 
 // sendEncoded sends a pack of the second kind.
 func (p *pipeline) sendEncoded(ctx context.Context, pack *encoded) error {
-	if err := p.run.sendShared(ctx, pack); err != nil {
+	end := p.links.beginPack(int64(len(pack.pack)))
+	err := p.run.sendShared(ctx, pack)
+	end()
+	if err != nil {
 		return p.run.explain(ctx, err)
 	}
 	for _, n := range pack.names {
@@ -258,7 +264,7 @@ func (p *pipeline) closePack(ctx context.Context, pack *content) error {
 	if len(pack.parts) == 0 {
 		return nil
 	}
-	end := p.links.begin()
+	end := p.links.begin(pack.size)
 	err := p.run.sendPack(ctx, pack)
 	end()
 	if err != nil {

@@ -113,24 +113,23 @@ func (p *pool) take(ctx context.Context) (pack *encoded, one item, ok bool) {
 	defer p.mu.Unlock()
 	defer p.wake(ctx)()
 	for ctx.Err() == nil {
-		switch {
-		case len(p.ready) > 0:
+		if len(p.ready) > 0 {
 			pack = p.ready[0]
 			p.ready = p.ready[1:]
 			p.bytes -= len(pack.pack)
 			p.changed.Broadcast()
 			return pack, item{}, true
-		case len(p.plain) > 0:
+		}
+		if len(p.plain) > 0 {
 			one = p.plain[0]
 			p.plain = p.plain[1:]
 			return nil, one, true
-		case p.queue.len() > 0 && p.goesPlain():
-			defer p.changed.Broadcast()
-			if p.encodes() {
-				return nil, p.queue.last(), true
-			}
-			return nil, p.queue.next(), true
-		case p.closed && p.queue.len() == 0 && p.encoders == 0:
+		}
+		if one, ok = p.takePlain(); ok {
+			p.changed.Broadcast()
+			return nil, one, true
+		}
+		if p.closed && p.queue.len() == 0 && p.encoders == 0 {
 			return nil, item{}, false
 		}
 		p.changed.Wait()
@@ -138,18 +137,31 @@ func (p *pool) take(ctx context.Context) (pack *encoded, one item, ok bool) {
 	return nil, item{}, false
 }
 
-// goesPlain tells whether the next item is better sent as it is now than encoded later.
-func (p *pool) goesPlain() bool {
+// takePlain takes an item that is better sent in archive form now than encoded later.
+func (p *pool) takePlain() (one item, ok bool) {
+	q := &p.queue
 	switch {
+	case q.len() == 0:
+		return item{}, false
 	case p.encoding == encode.NameArchive:
-		return true
+		return q.next(), true
 	case p.encoding != Auto:
-		return false
-	case !p.encodes():
-		return true
+		return item{}, false
+	case p.rate.slow():
+		// The encoders are at work, and will be at the large ones before those are sent. What
+		// they have made goes first: a second upload beside it would only take its bytes away.
+		if (p.rate.free() || p.rate.idle()) && q.lastSize() <= p.rate.second() {
+			return q.last(), true
+		}
+		return item{}, false
+	case p.rate.fast() || q.nextSize() <= p.rate.plain():
+		return q.next(), true
+	case p.rate.idle() || q.lastSize() <= p.rate.plain():
+		// Until it is known how fast the link is, nothing goes that would keep a slow one busy
+		// for long, unless that is all there is.
+		return q.last(), true
 	}
-	// The encoders are at work, and will be at the large ones before those are sent.
-	return p.queue.lastSize() <= p.rate.second()
+	return item{}, false
 }
 
 // batch gives an encoder what is next, the first of a pack or more for it: an item and
@@ -191,8 +203,12 @@ func (p *pool) done(pack *encoded, plain []item) {
 
 // A rate tells how fast the link and the encoders are. It is asked often, by everyone.
 type rate interface {
-	slow() bool    // the link is slower than the encoders
+	slow() bool    // the link is known to be slower than the encoders
+	fast() bool    // the link is known to be faster
+	idle() bool    // nothing is left for it soon
+	free() bool    // no pack of an encoder is under way
 	second() int64 // bytes that it takes in a second
+	plain() int64  // bytes of a pack in archive form
 }
 
 // tick wakes those who wait in a pool now and then, as the link may have changed, until

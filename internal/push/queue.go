@@ -28,13 +28,21 @@ func (q *queue) add(i item) {
 
 // next takes an item in the order in which they came, as files lie on the disk.
 func (q *queue) next() (one item) {
-	for _, list := range []*[]item{&q.others, &q.fresh, &q.sorted} {
+	list := q.front()
+	one, *list = (*list)[0], (*list)[1:]
+	return one
+}
+
+// nextSize is the size of the item that next takes.
+func (q *queue) nextSize() int64 { return (*q.front())[0].size }
+
+func (q *queue) front() *[]item {
+	for _, list := range []*[]item{&q.others, &q.fresh} {
 		if len(*list) > 0 {
-			one, *list = (*list)[0], (*list)[1:]
-			break
+			return list
 		}
 	}
-	return one
+	return &q.sorted
 }
 
 // last takes the item that saves least.

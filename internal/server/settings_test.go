@@ -213,11 +213,9 @@ var settings = map[string]setting{
 		must.OK(h.t, err)
 		return fmt.Sprint(len(list[0].After))
 	}},
-	"policy": {"policy", "[{ed25519: [AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=]}]", func(h *host) string {
-		s, lacking := h.open()
-		h.client().Upload(s.ID, "all", ts.Pack(h.t, h.build, lacking...))
-		return h.client().Finalize(s.ID).Error
-	}},
+	"policy":        {"policy", "[{ed25519: [AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=]}]", (*host).refused},
+	"check-command": {"check-command", "['false']", (*host).refused},
+	"check-timeout": {"check-timeout", "1ms\ncheck-command: [sleep, '60']", (*host).refused},
 	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},
@@ -281,6 +279,14 @@ var settings = map[string]setting{
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
 	}},
+}
+
+// refused is the code of a push that is refused, or nothing.
+func (h *host) refused() string {
+	h.t.Helper()
+	s, lacking := h.open()
+	h.client().Upload(s.ID, "all", ts.Pack(h.t, h.build, lacking...))
+	return h.client().Finalize(s.ID).Error
 }
 
 func (h *host) hasRef() bool {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -58,7 +57,7 @@ func (p *Play) Ended() {
 }
 
 // Publish pushes until all is published, as often as a person would give the
-// same command.
+// same command, and until what follows was tried.
 func (p *Play) Publish() {
 	p.T.Helper()
 	client := p.Client()
@@ -72,6 +71,7 @@ func (p *Play) Publish() {
 			e = <-client
 		}
 		if e.Exit == 0 {
+			p.awaitWorks()
 			return
 		}
 		if again++; again > 2 {
@@ -123,8 +123,8 @@ func (p *Play) Stop() {
 	}
 }
 
-// Finish stops the server and checks that all is published and nothing left
-// behind.
+// Finish stops the server and checks that all is published and followed, and nothing
+// left behind.
 func (p *Play) Finish() {
 	p.T.Helper()
 	p.Stop()
@@ -132,7 +132,7 @@ func (p *Play) Finish() {
 	if list := p.Sessions(wire.Open); len(list) > 0 {
 		p.T.Errorf("%s: sessions %+v are still open", p.Mishap, list)
 	}
-	must.Wait(p.T, "what follows the publishes is done", func() bool { return !slices.ContainsFunc(p.Sessions(wire.Published), workLeft) })
+	p.checkFollowed()
 	must.OK(p.T, p.Server.Stop())
 	if notes := p.Twin.Sound(p.Site, p.Mishap.String()+", published"); LeftBehind(notes) {
 		p.T.Errorf("%s: left behind: %s", p.Mishap, notes)
@@ -144,11 +144,6 @@ func (p *Play) Finish() {
 			p.T.Errorf("%s: the summary does not name %s", p.Mishap, commit)
 		}
 	}
-}
-
-// workLeft tells whether a work that follows a session's publish is still to be done.
-func workLeft(s wire.Session) bool {
-	return slices.ContainsFunc(s.After, func(a wire.After) bool { return a.State == wire.WorkDue || a.State == wire.WorkFailed })
 }
 
 // Run plays it to its end.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 // A Scenario is a site whose server is stopped, and a small push to it: two refs,
-// a pack, an object that travels alone, signatures, a summary.
+// a pack, an object that travels alone, signatures, a summary, a command that follows.
 type Scenario struct {
 	*Twin
 	dir   string // of the site, to be copied
@@ -32,6 +33,8 @@ func NewScenario(t *testing.T) *Scenario {
 	s := At(t, c.dir)
 	s.MakeToken()
 	s.Configure("limits: {min-free-space: 0}") // so that small disks do
+	s.Configure(follows)
+	must.OK(t, os.WriteFile(followed(c.dir), nil, 0o644))
 	c.token = s.Token
 	c.commit()
 	return c
