@@ -199,8 +199,6 @@ func (s *Server) mayPush(name, ref string) bool {
 	return t != nil && t.MayPush(ref)
 }
 
-func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
-
 // token is the token of a name, if it is valid now.
 func (s *Server) token(name string) *token.Token {
 	return s.opt.Settings().Named(name, time.Now())
