@@ -19,12 +19,14 @@ import (
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/units"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // serverCommands are those that need libostree.
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Prune   PruneCmd   `cmd:"" help:"Remove the commits that the configuration does not keep."`
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 
 	MakeDelta MakeDeltaCmd `cmd:"" hidden:"" help:"Make a static delta, for the server."`
@@ -95,34 +97,75 @@ func options(app *App, s *config.Config, now func() *config.Config) server.Optio
 	}
 }
 
-// check compares everything and prints what is wrong. Without a configuration
-// file the defaults hold.
+// options are those of the repository that the flags name. Without a configuration file
+// the defaults hold.
+func (f *repositoryFlags) options(app *App) (server.Options, *config.Config, error) {
+	now, configuration := config.Default, ""
+	file, err := config.OpenFile(f.Config, app.Log)
+	switch {
+	case err == nil:
+		now, configuration = file.Current, f.Config
+	case !errors.Is(err, fs.ErrNotExist):
+		return server.Options{}, nil, err
+	}
+	settings := *now()
+	settings.Repo, settings.State = cmp.Or(f.Repo, settings.Repo), cmp.Or(f.State, settings.State)
+	opt := options(app, &settings, now)
+	opt.Configuration = configuration
+	return opt, &settings, nil
+}
+
+// check compares everything and prints what is wrong.
 func (c *CheckCmd) check(ctx context.Context, app *App) error {
 	if c.Content && c.Repair {
 		return usage("--content finds what push --repair mends: leave out --repair")
 	}
-	now, configuration := config.Default, ""
-	file, err := config.OpenFile(c.Config, app.Log)
-	switch {
-	case err == nil:
-		now, configuration = file.Current, c.Config
-	case !errors.Is(err, fs.ErrNotExist):
+	opt, settings, err := c.options(app)
+	if err != nil {
 		return err
-	case c.Repair:
-		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
 	}
-	settings := *now()
-	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
-	opt := options(app, &settings, now)
-	opt.Configuration = configuration
 	if c.Content {
 		return c.checkContent(ctx, app, opt)
+	}
+	if c.Repair && opt.Configuration == "" {
+		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
 	}
 	report, err := server.Check(ctx, opt, c.Repair)
 	if err != nil {
 		return err
 	}
-	return c.print(app, &settings, report)
+	return c.print(app, settings, report)
+}
+
+// prune prunes and prints what was removed, also if that ends with an error.
+func (c *PruneCmd) prune(ctx context.Context, app *App) error {
+	opt, _, err := c.options(app)
+	if err != nil {
+		return err
+	}
+	if opt.Configuration == "" && !c.DryRun {
+		return hint.Add(errors.New("there is no configuration file at "+c.Config+", which says what is kept"), "name it with --config")
+	}
+	report, err := server.Prune(ctx, opt, c.DryRun)
+	if report != nil && (err == nil || report.Commits+report.Objects > 0) {
+		err = errors.Join(err, c.print(app, report))
+	}
+	if err != nil {
+		return interruptedOr(ctx, err)
+	}
+	return nil
+}
+
+func (c *PruneCmd) print(app *App, p *wire.Pruned) (err error) {
+	text := page.Pruned(p)
+	if c.JSON {
+		p.Refs = append([]wire.PrunedRef{}, p.Refs...)
+		if text, err = page.JSON(p); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(app.Stdout, text)
+	return err
 }
 
 func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {

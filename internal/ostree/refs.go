@@ -75,11 +75,30 @@ func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
 		return fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
 	c, err := r.readRef(ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted just now
+	}
 	if err != nil {
 		return err
 	}
 	refs[ref] = c
 	return nil
+}
+
+// OtherRefs returns the commits of the refs that are not local: those below
+// refs/remotes and refs/mirrors, by their path below refs.
+func (r *Repo) OtherRefs() (map[string]Checksum, error) {
+	listed := map[string]Checksum{}
+	for _, kind := range []string{"../remotes", "../mirrors"} { // as seen from refs/heads
+		if err := r.listRefs(kind, listed); err != nil {
+			return nil, err
+		}
+	}
+	refs := make(map[string]Checksum, len(listed))
+	for name, c := range listed {
+		refs[strings.TrimPrefix(name, "../")] = c
+	}
+	return refs, nil
 }
 
 func (r *Repo) refPath(ref string) string {
