@@ -90,7 +90,7 @@ func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
 func (r *Repo) OtherRefs() (map[string]Checksum, error) {
 	listed := map[string]Checksum{}
 	for _, kind := range []string{"../remotes", "../mirrors"} { // as seen from refs/heads
-		if err := r.listRefs(kind, listed); err != nil {
+		if err := r.listRefs(kind, func(ref string) error { return r.addRef(ref, listed) }); err != nil {
 			return nil, err
 		}
 	}
