@@ -30,7 +30,11 @@ type Follower struct {
 	Concerns func(ref string) bool
 	// Do does it. It may be repeated. When ctx ends it stops, and is done again later.
 	Do func(ctx context.Context, due Due) error
-	// Summary tells that what it does shows in the summary, which is written after it.
+	// Untold tells whether it has changed what the summary shows, until Told is called,
+	// also of an earlier process. nil: it never does.
+	Untold func() (bool, error)
+	Told   func() error
+	// Summary tells that it writes the summary, so that nobody else does.
 	Summary bool
 }
 
@@ -220,6 +224,9 @@ func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	}
 	start := time.Now()
 	failed := fault.Point("do the work "+f.Work, func() error { return f.Do(ctx, d) })
+	if err := p.show(ctx, f, w); err != nil {
+		return err
+	}
 	log := p.cfg.Log.With("work", w.Name, "refs", refCount(d), "sessions", len(d.Sessions)+d.More, "took", time.Since(start))
 	switch {
 	case errors.Is(failed, durable.ErrNotSynced):
@@ -235,22 +242,47 @@ func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	}
 	log.Info("done what was to follow a publish")
 	p.cfg.Seen.Work(f.Work, true, time.Since(start))
-	return p.workDone(ctx, f, w)
+	return p.workDone(f, w)
+}
+
+// show has the summary written for what a work has changed, whether or not it failed.
+func (p *Publisher) show(ctx context.Context, f *Follower, w journal.Work) error {
+	if f.Untold == nil {
+		return nil
+	}
+	untold, err := f.Untold()
+	if err != nil || !untold {
+		return err
+	}
+	writer := workSummary
+	for _, other := range p.cfg.After() {
+		if other.Summary {
+			writer = other.Work
+		}
+	}
+	err = p.cfg.Journal.Ask(w.Sessions, journal.Ask{Work: writer, Refs: w.Refs, All: w.All})
+	if err = errors.Join(err, f.Told()); err != nil {
+		return err
+	}
+	return p.doWork(ctx, writer, true)
+}
+
+// Ask has a work done although no publish asks for it.
+func (p *Publisher) Ask(work string) error {
+	if err := p.cfg.Journal.Ask(nil, journal.Ask{Work: work, All: true}); err != nil {
+		return err
+	}
+	p.kickWorks()
+	return nil
 }
 
 // workDone records that a work is done, and what is to follow that.
-func (p *Publisher) workDone(ctx context.Context, f *Follower, w journal.Work) error {
+func (p *Publisher) workDone(f *Follower, w journal.Work) error {
 	var again []journal.Ask
-	if f.Summary {
-		again = append(again, journal.Ask{Work: workSummary, Refs: w.Refs, All: w.All})
-	}
 	if w.Tries > 0 {
-		again = append(again, p.afterIt(f, w)...)
+		again = p.afterIt(f, w)
 	}
-	if err := p.cfg.Journal.WorkDone(w, again...); err != nil || !f.Summary {
-		return err
-	}
-	return p.doWork(ctx, workSummary, true)
+	return p.cfg.Journal.WorkDone(w, again...)
 }
 
 // afterIt are the works that come after one that is done at last, and may have been done
@@ -321,5 +353,5 @@ func (p *Publisher) finishSummary(ctx context.Context) error {
 	if err := p.writeSummary(ctx); err != nil {
 		return err
 	}
-	return p.workDone(ctx, &Follower{Work: workSummary}, w)
+	return p.workDone(&Follower{Work: workSummary}, w)
 }

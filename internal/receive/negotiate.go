@@ -32,6 +32,8 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer s.cfg.Store.Hold()()
+	s.cfg.Telling.RLock()
+	defer s.cfg.Telling.RUnlock()
 	entries, lacking, err := s.look(session, names)
 	if err != nil {
 		return err
