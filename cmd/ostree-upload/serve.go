@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/fsck"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
+	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -115,9 +117,15 @@ func (f *repositoryFlags) options(app *App) (server.Options, *config.Config, err
 
 // check compares everything and prints what is wrong.
 func (c *CheckCmd) check(ctx context.Context, app *App) error {
+	if c.Content && c.Repair {
+		return usage("--content finds what push --repair mends: leave out --repair")
+	}
 	opt, settings, err := c.options(app)
 	if err != nil {
 		return err
+	}
+	if c.Content {
+		return c.checkContent(ctx, app, opt)
 	}
 	if c.Repair && opt.Configuration == "" {
 		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
@@ -161,31 +169,63 @@ func (c *PruneCmd) print(app *App, p *wire.Pruned) (err error) {
 }
 
 func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
+	sound := "journal, state folder and repository agree"
+	if !r.Used {
+		sound = fmt.Sprintf("there is no journal in %s: nothing was ever received here", s.StateFolder())
+	}
+	if err := c.printReport(app, r, sound); err != nil {
+		return err
+	}
+	return c.found(r)
+}
+
+// printReport prints what was found or, if that is nothing, that all is sound.
+func (c *CheckCmd) printReport(app *App, r *server.Report, sound string) error {
 	if c.JSON {
 		text, err := page.JSON(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
 		if err == nil {
 			_, err = io.WriteString(app.Stdout, text)
 		}
-		if err != nil {
-			return err
-		}
-		return c.found(r)
+		return err
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(app.Stdout, "note: %s\n", n)
 	}
-	if !r.Used {
-		fmt.Fprintf(app.Stdout, "there is no journal in %s: nothing was ever received here\n", s.StateFolder())
-		return nil
-	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(app.Stdout, "finding: %s\n", f)
 	}
-	err := c.found(r)
-	if err == nil {
-		fmt.Fprintln(app.Stdout, "journal, state folder and repository agree")
+	if len(r.Findings) == 0 {
+		fmt.Fprintln(app.Stdout, sound)
 	}
-	return err
+	return nil
+}
+
+// checkContent reads all objects of the repository and prints what is wrong.
+func (c *CheckCmd) checkContent(ctx context.Context, app *App, opt server.Options) error {
+	var seen *fsck.Progress
+	stop := func() {}
+	report, err := server.CheckContent(ctx, opt, func(p *fsck.Progress) {
+		seen = p
+		stop = lines(app.Stderr, func() string { return verified(p) }, plainEvery)
+	})
+	stop()
+	if err != nil {
+		return err
+	}
+	if err := c.printReport(app, report, verified(seen)+": all are what their names say"); err != nil {
+		return err
+	}
+	if n := len(report.Findings); n > 0 {
+		return hint.Add(fmt.Errorf("%d findings", n),
+			"ostree-upload push --repair REF, from a build repository that has the commits whole, mends what belongs to a ref")
+	}
+	return nil
+}
+
+// verified says how far the check of all objects is.
+func verified(p *fsck.Progress) string {
+	return fmt.Sprintf("verified %s of %s objects, %s",
+		units.Thousands(p.Objects.Load()), units.Thousands(p.Total.Load()), units.Amount(p.Bytes.Load()))
 }
 
 // found is an error if there are findings.

@@ -158,7 +158,7 @@ _ostree_upload() {
 		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --tls-client-ca --init --wait-lock -h --help -v --verbose --version'
 		;;
 	'check')
-		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state --repair --content --json -h --help -v --verbose --version'
 		;;
 	'prune')
 		flags='-c --config -r --repo --state --dry-run --json -h --help -v --verbose --version'

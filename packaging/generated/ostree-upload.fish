@@ -171,6 +171,7 @@ complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l config -s c 
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l repo -s r -x -a '(__fish_complete_directories)' -d 'Repository that is published into'
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l state -x -a '(__fish_complete_directories)' -d 'State folder'
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l repair -d 'Repair what can be repaired safely'
+complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l content -d 'Verify all objects of the repository instead, also while a server runs'
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l json -d 'Print one JSON document'
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload -n '__fish_seen_subcommand_from check' -l verbose -s v -d 'Log more'
