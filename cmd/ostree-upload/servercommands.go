@@ -35,12 +35,13 @@ type repositoryFlags struct {
 }
 
 // CheckCmd compares the state folder, the journal and the repository, with the
-// server stopped.
+// server stopped, or reads all objects of the repository.
 type CheckCmd struct {
 	repositoryFlags
 
-	Repair bool `help:"Repair what can be repaired safely: finish what a crash left, delete what does not verify."`
-	JSON   bool `name:"json" help:"Print one JSON document."`
+	Repair  bool `help:"Repair what can be repaired safely: finish what a crash left, delete what does not verify."`
+	Content bool `help:"Verify all objects of the repository instead, also while a server runs; push --repair mends what it finds."`
+	JSON    bool `name:"json" help:"Print one JSON document."`
 }
 
 // Run prints what is wrong; anything is exit code 1.

@@ -162,7 +162,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
-	if err := s.checkKeys(ctx); err != nil {
+	if err := checkKeys(ctx, s.keys()); err != nil {
 		return err
 	}
 	if err := CheckSettings(opt.Settings()); err != nil {

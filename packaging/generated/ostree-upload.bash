@@ -158,10 +158,10 @@ _ostree_upload() {
 		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --tls-client-ca --init --wait-lock -h --help -v --verbose --version'
 		;;
 	'check')
-		flags='-c --config -r --repo --state --repository --repair --json -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state --repository --repair --content --json -h --help -v --verbose --version'
 		;;
 	'prune')
-		flags='-c --config -r --repo --state --dry-run --json -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state --repository --dry-run --json -h --help -v --verbose --version'
 		;;
 	'health')
 		flags='-c --config -a --address --repository --client-cert --client-key -h --help -v --verbose --version'
