@@ -33,6 +33,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/ostree":     {"internal/gvariant", "internal/inflate"},
 		"internal/fault":      {},
 		"internal/background": {},
+		"internal/fsck":       {"internal/background", "internal/ostree"},
 		"internal/forwarded":  {},
 		"internal/durable":    {"internal/fault"},
 		"internal/config":     {"internal/durable", "internal/forwarded", "internal/hint", "internal/token", "internal/units"},
@@ -47,7 +48,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/wire":       {"internal/ostree"},
 		"internal/metrics":    {},
 		"internal/prune":      {"journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/wire"},
-		"internal/server":     {"internal/after", "internal/metrics", "internal/prune", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire", "internal/deltas"},
+		"internal/server":     {"internal/after", "internal/metrics", "internal/prune", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/fsck", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire", "internal/deltas"},
 		"internal/after":      {"publish", "internal/config", "internal/program", "internal/wire", "internal/deltas", "internal/durable"},
 		"internal/client":     {"internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
 		"internal/program":    {},
@@ -60,7 +61,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"journal":             {"internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
 		"tusstore":            {"journal", "internal/background", "internal/delta", "internal/durable", "internal/encode", "internal/fault", "internal/hint", "internal/ostree", "internal/wire"},
 		"publish":             {"journal", "internal/background", "internal/config", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire"},
-		"cmd/ostree-upload":   {"internal/server", "internal/client", "internal/deltas", "internal/encode", "internal/push", "internal/config", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
+		"cmd/ostree-upload":   {"internal/server", "internal/client", "internal/deltas", "internal/encode", "internal/push", "internal/config", "internal/fsck", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
 	}
 	for pkg := range packages(t) {
 		if _, listed := only[pkg]; !listed && !outside(pkg) {

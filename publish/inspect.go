@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
@@ -28,7 +29,13 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 	for _, s := range live {
 		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
 	}
-	err = cfg.Journal.Moved(func(m journal.RefMove) error { return i.ref(ctx, m) })
+	if err := cfg.Journal.Moved(func(m journal.RefMove) error { return i.ref(ctx, m) }); err != nil {
+		return nil, nil, err
+	}
+	due, err := cfg.Journal.Works()
+	for _, w := range due {
+		i.notes = append(i.notes, fmt.Sprintf("%s is to follow a publish since %s; the server does it", w.Name, w.Since.Format(time.RFC3339)))
+	}
 	return i.findings, i.notes, err
 }
 

@@ -33,23 +33,24 @@ type PushCmd struct {
 	Repo string `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
 	serverFlags
 
-	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
-	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
-	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
-	Depth     *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
-	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
-	Repair    bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
-	Force     bool            `help:"Push also commits that do not descend from the server's."`
-	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
-	WaitAfter bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
-	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
-	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
-	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
-	Encoding  string          `enum:"auto,archive,zstd,delta" default:"auto" help:"How objects travel: archive, zstd (compressed together), delta (the same, and as differences from what the server has), or auto (as the link is)."`
-	Encoders  int             `placeholder:"N" help:"Objects encoded at once, each with some 100 MiB of memory (default: the number of processors)."`
-	LimitRate *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
-	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
-	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
+	Branch      []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
+	Refs        []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
+	Resume      *string         `placeholder:"SESSION" help:"Resume this session."`
+	Depth       *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
+	History     bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
+	Repair      bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
+	Force       bool            `help:"Push also commits that do not descend from the server's."`
+	FollowAlias bool            `help:"Where a ref is an alias on the server, push to the ref that it stands for."`
+	DryRun      bool            `help:"Print what would be pushed, and push nothing."`
+	WaitAfter   bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
+	Prune       bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
+	Jobs        int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
+	ChunkSize   units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	Encoding    string          `enum:"auto,archive,zstd,delta" default:"auto" help:"How objects travel: archive, zstd (compressed together), delta (the same, and as differences from what the server has), or auto (as the link is)."`
+	Encoders    int             `placeholder:"N" help:"Objects encoded at once, each with some 100 MiB of memory (default: the number of processors)."`
+	LimitRate   *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
+	RetryFor    *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
+	JSON        bool            `name:"json" help:"Print the result as one JSON document."`
 }
 
 // Run pushes and prints the result.
@@ -116,7 +117,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, DryRun: c.DryRun, FollowAlias: c.FollowAlias, WaitAfter: c.WaitAfter,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -196,6 +197,9 @@ func (c *PushCmd) resuming() (flags []string) {
 	}
 	if c.Encoding != push.Auto {
 		flags = append(flags, "--encoding="+c.Encoding)
+	}
+	if c.FollowAlias {
+		flags = append(flags, "--follow-alias")
 	}
 	if c.WaitAfter {
 		flags = append(flags, "--wait-after")

@@ -11,8 +11,8 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/hint"
-	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/page"
+	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -97,8 +97,8 @@ func (c *RefsLogCmd) Run(ctx context.Context, app *App, opt *RefsCmd) error {
 	if c.Limit < 0 {
 		return usage("--limit %d: give the number of moves, or leave it out for all", c.Limit)
 	}
-	if err := ostree.ValidateRef(c.Ref); err != nil {
-		return usage("%w", err)
+	if err := push.CheckRef(c.Ref); err != nil {
+		return err
 	}
 	api, err := opt.client(ctx)
 	if err != nil {

@@ -30,15 +30,18 @@ type repositoryFlags struct {
 	Config string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
 	Repo   string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository that is published into."`
 	State  string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
+
+	Repository string `placeholder:"NAME" help:"Only this one of several repositories of the configuration."`
 }
 
 // CheckCmd compares the state folder, the journal and the repository, with the
-// server stopped.
+// server stopped, or reads all objects of the repository.
 type CheckCmd struct {
 	repositoryFlags
 
-	Repair bool `help:"Repair what can be repaired safely: finish what a crash left, delete what does not verify."`
-	JSON   bool `name:"json" help:"Print one JSON document."`
+	Repair  bool `help:"Repair what can be repaired safely: finish what a crash left, delete what does not verify."`
+	Content bool `help:"Verify all objects of the repository instead, also while a server runs; push --repair mends what it finds."`
+	JSON    bool `name:"json" help:"Print one JSON document."`
 }
 
 // Run prints what is wrong; anything is exit code 1.

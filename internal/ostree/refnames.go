@@ -22,10 +22,10 @@ type RefName struct {
 	Alias bool
 }
 
-// RefNames lists the names of the local refs, sorted, and reads none of them: an alias is
+// ListedRefs lists the names of the local refs, sorted, and reads none of them: an alias is
 // listed although there may be no such ref. A folder that is a symlink is not followed:
 // libostree lists no refs there either.
-func (r *Repo) RefNames() ([]RefName, error) {
+func (r *Repo) ListedRefs() ([]RefName, error) {
 	l := refLister{repo: r}
 	l.group.SetLimit(runtime.GOMAXPROCS(0))
 	err := l.folder("")
@@ -81,13 +81,13 @@ func (l *refLister) add(name string, alias bool) {
 	l.names = append(l.names, RefName{name, alias})
 }
 
-// OwnRef is Ref for one that RefNames has listed. The error wraps fs.ErrNotExist if it is
+// OwnRef is Ref for one that ListedRefs has listed. The error wraps fs.ErrNotExist if it is
 // gone, or an alias of no ref.
 func (r *Repo) OwnRef(name string) (Checksum, error) { return r.readRef(name) }
 
 // Targets returns the names that aliases stand for, each with the first of its aliases.
 func (r *Repo) Targets() (map[string]string, error) {
-	names, err := r.RefNames()
+	names, err := r.ListedRefs()
 	targets := map[string]string{}
 	for _, n := range names {
 		if !n.Alias || err != nil {

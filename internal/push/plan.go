@@ -90,6 +90,9 @@ func (r *run) move(ctx context.Context, name string, commit ostree.Checksum) (*w
 	if err := r.checkAlias(name); err != nil {
 		return nil, err
 	}
+	if _, err := r.named(name, r.opt.FollowAlias); err != nil {
+		return nil, err
+	}
 	if err := r.repo.CheckWhole(commit); err != nil {
 		return nil, &unfitError{r.notWholeError(name, err)}
 	}

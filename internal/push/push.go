@@ -38,6 +38,7 @@ type Options struct {
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
+	FollowAlias   bool   // push to the ref that an alias of the server stands for
 	WaitAfter     bool   // wait for what follows the publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
@@ -183,7 +184,6 @@ func (r *run) push(ctx context.Context) error {
 		if local, err = r.localRefs(); err != nil {
 			return err
 		}
-		r.local = local
 	}
 	if err := r.fetchRefs(ctx); err != nil {
 		return err
@@ -205,6 +205,11 @@ func (r *run) push(ctx context.Context) error {
 	if err := r.checkRepair(); err != nil {
 		return err
 	}
+	local, err := followed(r, local)
+	if err != nil {
+		return err
+	}
+	r.local = local
 	moves, err := r.plan(ctx, local)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
@@ -101,7 +102,7 @@ func (r *run) setRefs(ctx context.Context, opt *SetOptions) error {
 	}
 	open := wire.OpenRequest{Refs: moves, Force: r.opt.Force, Promote: true}
 	if opt.DryRun {
-		return r.retrier.Do(ctx, "open a session", func() error { return r.client.CheckOpen(ctx, open) })
+		return notThere(r.retrier.Do(ctx, "open a session", func() error { return r.client.CheckOpen(ctx, open) }))
 	}
 	return r.publishMoves(ctx, open)
 }
@@ -119,8 +120,8 @@ func (r *run) fetchAllRefs(ctx context.Context) error {
 func (r *run) wanted(ctx context.Context, opt *SetOptions) (moves []wire.Ref, err error) {
 	given := map[string]string{} // refs that move, with what they were named
 	for _, want := range opt.Wants {
-		if err := ostree.ValidateRef(want.Ref); err != nil {
-			return nil, &Error{Exit: ExitUsage, Code: wire.BadRequest, Err: err, HintText: "ostree-upload refs list shows the refs of the server"}
+		if err := CheckRef(want.Ref); err != nil {
+			return nil, err
 		}
 		ref, err := r.named(want.Ref, opt.FollowAlias)
 		if err != nil {
@@ -141,31 +142,12 @@ func (r *run) wanted(ctx context.Context, opt *SetOptions) (moves []wire.Ref, er
 	return moves, nil
 }
 
-// maxAliases bounds how many aliases are followed that stand for each other.
-const maxAliases = 40
-
-// named is the ref that a name stands for: itself unless it is an alias.
-func (r *run) named(name string, follow bool) (string, error) {
-	ref := name
-	for range maxAliases {
-		target := r.serverRefs[ref].Alias
-		switch {
-		case target == "":
-			return ref, nil
-		case !follow:
-			return "", &Error{
-				Exit: ExitRefused, Code: wire.Policy, Err: fmt.Errorf("ref %s is an alias of %s on the server", ref, target),
-				HintText: fmt.Sprintf("name %s instead, or give --follow-alias", target),
-			}
-		case ostree.ValidateRef(target) != nil:
-			return "", &Error{
-				Exit: ExitRefused, Code: wire.Policy, Err: fmt.Errorf("ref %s is an alias of %s on the server, which is no ref", ref, target),
-				HintText: "have the alias removed on the server: ostree refs --delete " + ref,
-			}
-		}
-		ref = target
+// CheckRef reports what is no name of a ref, as wrong usage.
+func CheckRef(ref string) error {
+	if err := ostree.ValidateRef(ref); err != nil {
+		return &Error{Exit: ExitUsage, Code: wire.BadRequest, Err: err, HintText: "ostree-upload refs list shows the refs of the server"}
 	}
-	return "", &Error{Exit: ExitRefused, Code: wire.Policy, Err: fmt.Errorf("ref %s is an alias that leads to itself on the server", name), HintText: "have it removed there: ostree refs --delete " + name}
+	return nil
 }
 
 // target is the commit that a ref is to name, "" if it is to be gone.
@@ -211,7 +193,7 @@ func (r *run) publishMoves(ctx context.Context, open wire.OpenRequest) error {
 		r.session, err = r.client.OpenSession(ctx, open)
 		return err
 	})
-	if err == nil {
+	if err = notThere(err); err == nil {
 		err = r.finalize(ctx)
 	}
 	if err == nil {
@@ -229,6 +211,14 @@ func (r *run) publishMoves(ctx context.Context, open wire.OpenRequest) error {
 		return nil
 	}
 	return r.explainSet(err)
+}
+
+// notThere makes a refusal of an answer that says that a commit is not there.
+func notThere(err error) error {
+	if code := client.Code(err); code != wire.MissingObjects && code != wire.BadObjects {
+		return err
+	}
+	return &Error{Exit: ExitRefused, Code: client.Code(err), Err: err, HintText: hint.Of(err)}
 }
 
 // alreadySet tells whether a session failed because its refs were moved, by an earlier

@@ -83,7 +83,7 @@ func (s *Server) refs(w http.ResponseWriter, r *request) error {
 
 // refNames are the names of a page.
 func (s *Server) refNames(t *token.Token, q *refQuery) (names []ostree.RefName, next string, err error) {
-	all, err := s.cfg.Repo.RefNames()
+	all, err := s.cfg.Repo.ListedRefs()
 	sees := func(ref string) bool { return t.MaySee(ref) || q.all && t.May(token.Promote) }
 	for _, n := range all {
 		if n.Name <= q.after || !q.matches(n.Name) || !sees(n.Name) {

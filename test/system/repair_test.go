@@ -123,6 +123,9 @@ func TestPushRepair(t *testing.T) {
 			if e := s.Run("push", "--repo", b.Repo).Must(t, 0); e.Stdout != "nothing to do\n" {
 				t.Errorf("without --repair: %s", e.Stdout)
 			}
+			if e := s.Run("check", "--content", "--repo", s.Prod).Must(t, 1); !strings.Contains(e.Stdout, "finding: ref os/x, commit "+b.Commit) {
+				t.Errorf("check --content says\n%s", e.Stdout)
+			}
 			r := s.Push(b, "--repair")
 			if r.Session.State != wire.Published || r.Repair == nil || r.Repair.Absent != 40 || r.ObjectsSent != 40 {
 				t.Errorf("repair %+v: %d objects sent, session %+v", r.Repair, r.ObjectsSent, r.Session)
@@ -131,6 +134,7 @@ func TestPushRepair(t *testing.T) {
 				t.Errorf("%d bytes sent for %d", r.BytesSent, lost)
 			}
 			must.OSTree(t, "fsck", "--repo="+s.Prod)
+			s.Run("check", "--content", "--repo", s.Prod).Must(t, 0)
 			same(t, "ostree ls", must.OSTree(t, "ls", "-RCX", "--repo="+s.Prod, b.Commit), must.OSTree(t, "ls", "-RCX", "--repo="+b.Repo, b.Commit))
 			nothing := s.Push(b, "--repair")
 			if nothing.Repair.Absent != 0 || nothing.ObjectsSent != 0 || nothing.Repair.Objects != r.Repair.Objects {
