@@ -24,6 +24,8 @@ type Scenario struct {
 	Args  []string // of the server
 
 	Encoding string // of the push; "": as the push chooses
+
+	damaged map[string]bool // objects of the repository that the push is to repair; nil: none
 }
 
 // NewScenario makes a site whose repository the server is still to make.
