@@ -61,7 +61,7 @@ tokens:
 	}
 	want := &Config{
 		BasePath: "/some/prefix", TrustedProxies: proxies,
-		Repository: Repository{Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever, Sign: Sign{Ed25519: "/etc/key", Commits: true}},
+		Repository: Repository{Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever, CheckTimeout: defaultCheckTimeout, Sign: Sign{Ed25519: "/etc/key", Commits: true}},
 		Address:    "127.0.0.1:9000",
 		TLS:        TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", LogFormat: LogJSON,
 		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
