@@ -49,6 +49,9 @@ type Session struct {
 	// Brought names those of the first FewRefs whose commits this session brought,
 	// and did not find in the repository. Move to Publishing notes them.
 	Brought []string
+	Hold    bool   // it becomes Held before it is published
+	Key     string // that opens the preview of one that is held; "" unless Hold
+	By      string // name of the token that had it published after it was held, or rejected it
 	// After are the works that follow its publish. Lists have them, too.
 	After  []wire.After
 	Counts Counts
@@ -148,6 +151,9 @@ type record struct {
 	Error   string        `json:"error,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
 	After   []asked       `json:"after,omitempty"`
+	Hold    bool          `json:"hold,omitempty"`
+	Key     string        `json:"key,omitempty"`
+	By      string        `json:"by,omitempty"`
 }
 
 func readRecord(tx *bbolt.Tx, id string) (record, error) {
@@ -186,6 +192,7 @@ func (r *record) session(id string, c Counts) Session {
 		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
+		Hold: r.Hold, Key: r.Key, By: r.By,
 	}
 }
 
@@ -204,7 +211,7 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return s, err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request, Subject and Force of s,
+// Create opens a session for the Refs, Token, Remote, Request, Subject, Force and Hold of s,
 // which expires ttl after the last activity, and returns it with its ID, State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
@@ -213,6 +220,9 @@ func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
 		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
+	}
+	if s.Hold {
+		r.Hold, r.Key = true, newID()
 	}
 	err := j.update(func(tx *bbolt.Tx) error { return j.insert(tx, id, &r) })
 	if err != nil {
@@ -342,6 +352,7 @@ func (s *Session) Document() wire.Session {
 		Bytes:    wire.Bytes{Received: s.Counts.Received, Staged: s.Counts.StagedBytes},
 		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After,
 	}
+	d.Hold, d.By = s.Hold, s.By
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
 	}

@@ -5,6 +5,7 @@ package push
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,8 +19,14 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 	for len(moves) > 0 {
 		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
+		if r.opt.Hold && len(moves) > 0 {
+			return &Error{
+				Exit: ExitFailed, Code: wire.TooLarge, HintText: "push fewer refs at a time",
+				Err: fmt.Errorf("a session of this server has at most %d of these refs, and what is held has to be one session", len(part)),
+			}
+		}
 		r.begin(part, moves)
-		if err := r.openSession(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force}, time.Time{}); err != nil {
+		if err := r.openSession(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force, Hold: r.opt.Hold}, time.Time{}); err != nil {
 			return err
 		}
 		err := r.publish(ctx)

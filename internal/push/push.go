@@ -38,6 +38,7 @@ type Options struct {
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
 	WaitAfter     bool   // wait for what follows the publish
+	Hold          bool   // the session is held, for somebody else to publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
 	Encoders      int    // that work ahead at once; 0: as many as there are processors

@@ -46,7 +46,7 @@ func (r *run) openSession(ctx context.Context, open wire.OpenRequest, after time
 // useOldest uses s, which was just opened, unless a rival opened one for the same at
 // the same time: of these all use the oldest.
 func (r *run) useOldest(ctx context.Context, s wire.Session, after time.Time) error {
-	all, err := r.findSessions(ctx, wire.OpenRequest{Refs: s.Refs, Force: s.Force}, after)
+	all, err := r.findSessions(ctx, wire.OpenRequest{Refs: s.Refs, Force: s.Force, Hold: s.Hold}, after)
 	if err != nil {
 		return err
 	}
@@ -63,13 +63,17 @@ func (r *run) useOldest(ctx context.Context, s wire.Session, after time.Time) er
 // newest first, in the first state that has any.
 func (r *run) findSessions(ctx context.Context, open wire.OpenRequest, after time.Time) (found []wire.Session, err error) {
 	moves := wire.MovesOf(open.Refs, open.Force)
-	for _, state := range unfinished {
+	states := unfinished
+	if open.Hold {
+		states = append(states[:len(states):len(states)], wire.Held) // then nothing is left to do
+	}
+	for _, state := range states {
 		sessions, err := r.client.OwnSessions(ctx, state, moves)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range sessions {
-			if s.State == state && s.Created.After(after) && movesOf(s) == moves {
+			if s.State == state && s.Hold == open.Hold && s.Created.After(after) && movesOf(s) == moves {
 				w, err := r.whole(ctx, s)
 				if err != nil {
 					return nil, err
@@ -144,7 +148,7 @@ func (r *run) useSession(s wire.Session, resumed bool) error {
 	r.session, r.refs, r.resumed = s, s.Refs, resumed
 	r.progress.resumed(s)
 	switch s.State {
-	case wire.Failed, wire.Aborted, wire.Expired:
+	case wire.Failed, wire.Aborted, wire.Expired, wire.Rejected:
 		return closedError(s)
 	case wire.Open:
 		if err := r.checkCommits(s); err != nil {

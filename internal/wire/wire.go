@@ -51,10 +51,12 @@ const (
 	Failed     = "failed"
 	Aborted    = "aborted"
 	Expired    = "expired"
+	Held       = "held"     // verified, and waits for somebody to publish or reject it
+	Rejected   = "rejected" // after it was held
 )
 
 // States are all of them.
-var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired}
+var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired, Held, Rejected}
 
 // Ref is one ref of a session: it moves from Old ("" for a new ref) to New,
 // both 64 hex digits.
@@ -68,6 +70,7 @@ type Ref struct {
 type OpenRequest struct {
 	Refs   []Ref `json:"refs"`
 	Force  bool  `json:"force"`
+	Hold   bool  `json:"hold,omitempty"`    // do not publish it before somebody else says so
 	DryRun bool  `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
@@ -109,6 +112,13 @@ type Session struct {
 	Error    string          `json:"error"`
 	Detail   string          `json:"detail"`
 	After    []After         `json:"after,omitempty"` // the works that follow its publish
+	// Hold says that it is not published before a token of scope publish says so. By is
+	// the name of the token that did, or that rejected it.
+	Hold bool   `json:"hold,omitempty"`
+	By   string `json:"by,omitempty"`
+	// Preview is the path, below the server's address, of a repository that shows a held
+	// session to whoever knows the path.
+	Preview string `json:"preview,omitempty"`
 }
 
 // After is a work that follows the publish of a session.
@@ -166,6 +176,14 @@ type ObjectProblem struct {
 	Code   string `json:"code"`
 	Reason string `json:"reason"`
 }
+
+// Rejection is the body of POST /api/v1/sessions/{id}/reject.
+type Rejection struct {
+	Reason string `json:"reason"`
+}
+
+// MaxReason is how many bytes the reason of a rejection may have.
+const MaxReason = 1000
 
 // SessionList is the answer of GET /api/v1/sessions, newest first.
 type SessionList struct {
