@@ -3,7 +3,7 @@
 #
 #   hack/deps.sh build   installs what a build needs and this machine lacks:
 #                        libostree with its headers, pkg-config and a C compiler
-#   hack/deps.sh         and what the tests need: the ostree command
+#   hack/deps.sh         and what the tests need: the commands ostree and flatpak
 #
 # Does nothing, and needs no root, if all is there.
 set -eu
@@ -13,7 +13,7 @@ for_build() {
 }
 
 complete() {
-	for_build && { [ "$wanted" = build ] || command -v ostree; }
+	for_build && { [ "$wanted" = build ] || { command -v ostree && command -v flatpak; }; }
 }
 
 wanted=${1-tests}
@@ -35,10 +35,10 @@ elif command -v dnf >/dev/null; then
 	refresh=
 	install="dnf install -y"
 else
-	echo "install these first: libostree with its headers, pkg-config, gcc; for tests ostree, too" >&2
+	echo "install these first: libostree with its headers, pkg-config, gcc; for tests ostree and flatpak, too" >&2
 	exit 1
 fi
-[ "$wanted" = build ] || packages="$packages ostree"
+[ "$wanted" = build ] || packages="$packages ostree flatpak"
 
 if [ -n "$root" ] && ! command -v sudo >/dev/null; then
 	echo "install these first, as root: $packages" >&2

@@ -71,7 +71,7 @@ func TestList(t *testing.T) {
 			move(t, j, s.ID, Verifying)
 		}
 	}
-	moves := wire.MovesOf(refsTo(1, "0"), false)
+	moves := wire.OpenRequest{Refs: refsTo(1, "0")}.Moves()
 	for _, q := range []Query{{}, {Token: "ci"}, {Token: "c"}, {Token: "nobody"}, {State: Open}, {State: Verifying, Token: "ci"}, {State: Aborted}, {Token: "ci", State: Aborted}, {Moves: moves}, {State: Open, Token: "ci", Moves: moves}, {State: "paused"}} {
 		all, err := j.Sessions(func(s *Session) bool {
 			return (q.Token == "" || s.Token == q.Token) && (q.State == "" || s.State == q.State) && (q.Moves == "" || s.Moves == q.Moves)

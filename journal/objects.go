@@ -148,6 +148,21 @@ func (j *Journal) Each(id string, fn func(ostree.Name, Status) error) error {
 	})
 }
 
+// Part gives at most so many objects of a session's set, beginning with the one of
+// number from, in the order in which they came. A set that is short of that gives
+// fewer, a released one none. It is for those who work on each object for long, which
+// Each would keep the file from being cleaned meanwhile.
+func (j *Journal) Part(id string, from, most int) (part []Entry, err error) {
+	err = j.viewSet(id, func(s *set) error {
+		for ord := from; ord < min(from+most, int(s.stored)); ord++ {
+			at := uint32(ord) // #nosec G115 -- below stored
+			part = append(part, Entry{key(s.names.at(at)).name(), s.statusOf(at)})
+		}
+		return nil
+	})
+	return part, err
+}
+
 // CommitMetas gives the detached metadata that a session received, by commit.
 func (j *Journal) CommitMetas(id string) (map[ostree.Checksum][]byte, error) {
 	metas := map[ostree.Checksum][]byte{}

@@ -436,3 +436,33 @@ func TestRejectedAreBounded(t *testing.T) {
 		t.Errorf("%d reasons for %d objects", len(kept), s.Counts.Rejected)
 	}
 }
+
+// Part gives the objects of a set in the order in which they came, piece by piece.
+func TestPart(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	all := slices.Concat(objects(50, 60, Present), objects(0, 300, Missing))
+	must.OK(t, j.Add(id, all[:10]))
+	must.OK(t, j.Add(id, all[10:]))
+	var got []Entry
+	for from := 0; ; from += 100 {
+		part, err := j.Part(id, from, 100)
+		must.OK(t, err)
+		if got = append(got, part...); len(part) < 100 {
+			break
+		}
+	}
+	// Those that came twice keep their place, with the later status.
+	for i := range all[:10] {
+		all[i].Status = Missing
+	}
+	all = slices.Concat(all[:60], all[70:])
+	if !slices.Equal(got, all) {
+		t.Errorf("%d objects, want %d", len(got), len(all))
+	}
+	move(t, j, id, Aborted)
+	must.OK(t, j.Release(id))
+	if part, err := j.Part(id, 0, 100); len(part) > 0 || err != nil {
+		t.Errorf("released: %d objects, %v", len(part), err)
+	}
+}

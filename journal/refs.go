@@ -145,7 +145,7 @@ func upgradeSession(tx *bbolt.Tx, id string) error {
 	if err != nil {
 		return err
 	}
-	r.Count, r.Moves = len(r.Refs), wire.MovesOf(r.Refs, r.Force)
+	r.Count, r.Moves = len(r.Refs), wire.OpenRequest{Refs: r.Refs, Force: r.Force}.Moves()
 	if err := splitRefs(tx, id, &r); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type Session struct {
 	ID      string
 	State   State
 	Force   bool
+	Repair  bool   // what the repository has of the set is verified before it is relied on
 	Token   string // name of the token that opened it, or went on with it
 	Remote  string // address that opened it or, later, asked to finalize it; for the log
 	Subject string // whose ID token that was done with, "" if with none; for the log
@@ -37,7 +38,7 @@ type Session struct {
 	// first are all that is kept.
 	Refs     []wire.Ref
 	RefCount int
-	Moves    string // wire.MovesOf all refs and Force
+	Moves    string // wire.OpenRequest.Moves of all refs, Force and Repair
 	Created  time.Time
 	Updated  time.Time // of the last activity, up to a minute late
 	Expires  time.Time
@@ -66,6 +67,11 @@ func (s *Session) RefNames() iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// open is the request that asks for what s is to do.
+func (s *Session) open() wire.OpenRequest {
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair, Hold: s.Hold}
 }
 
 // Counts are what a session's set and uploads add up to.
@@ -136,6 +142,7 @@ func writeCounts(tx *bbolt.Tx, id string, c Counts) error {
 type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
+	Repair  bool          `json:"repair,omitempty"`
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
 	Request string        `json:"request,omitempty"`
@@ -189,7 +196,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Counts: c,
 		Hold: r.Hold, Key: r.Key, By: r.By,
@@ -211,14 +218,15 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return s, err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request, Subject, Force and Hold of s,
-// which expires ttl after the last activity, and returns it with its ID, State and times.
+// Create opens a session for the Refs, Token, Remote, Request, Subject, Force,
+// Repair and Hold of s, which expires ttl after the last activity, and returns it with its ID,
+// State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
-		Refs: s.Refs, Count: len(s.Refs), Moves: wire.MovesOf(s.Refs, s.Force),
+		State: Open, Force: s.Force, Repair: s.Repair, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
+		Refs: s.Refs, Count: len(s.Refs), Moves: s.open().Moves(),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
 	if s.Hold {
@@ -342,7 +350,7 @@ func (s *Session) Age(now time.Time) time.Duration { return now.Sub(s.Created) }
 // Document is the session as the API shows it, as far as the journal knows it.
 func (s *Session) Document() wire.Session {
 	d := wire.Session{
-		ID: s.ID, State: string(s.State), Force: s.Force, Token: s.Token,
+		ID: s.ID, State: string(s.State), Force: s.Force, Repair: s.Repair, Token: s.Token,
 		Refs: s.Refs, RefCount: s.RefCount, Moves: s.Moves,
 		Created: s.Created.Truncate(time.Second), Updated: s.Updated.Truncate(time.Second), Expires: s.Expires.Truncate(time.Second),
 		Objects: wire.Objects{

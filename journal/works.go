@@ -202,18 +202,27 @@ func (j *Journal) WorkDone(w Work, again ...Ask) error {
 		if err := finish(tx, w, j.clock()); err != nil {
 			return err
 		}
-		for _, a := range again {
-			number, err := a.add(tx, w.Sessions, j.clock())
-			if err != nil {
-				return err
-			}
-			err = changeAsked(tx, w.Sessions, a.Work, func(kept *asked) { *kept = asked{Work: a.Work, Number: number} })
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return askAgain(tx, w.Sessions, again, j.clock())
 	})
+}
+
+// Ask asks for works after what some sessions have asked for, or for none.
+func (j *Journal) Ask(sessions []string, asks ...Ask) error {
+	return j.update(func(tx *bbolt.Tx) error { return askAgain(tx, sessions, asks, j.clock()) })
+}
+
+func askAgain(tx *bbolt.Tx, sessions []string, asks []Ask, now time.Time) error {
+	for _, a := range asks {
+		number, err := a.add(tx, sessions, now)
+		if err != nil {
+			return err
+		}
+		err = changeAsked(tx, sessions, a.Work, func(kept *asked) { *kept = asked{Work: a.Work, Number: number} })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // WorkDropped records that a work is not done and will not be.

@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -30,7 +31,11 @@ type Follower struct {
 	Concerns func(ref string) bool
 	// Do does it. It may be repeated. When ctx ends it stops, and is done again later.
 	Do func(ctx context.Context, due Due) error
-	// Summary tells that what it does shows in the summary, which is written after it.
+	// Untold tells whether it has changed what the summary shows, until Told is called,
+	// also of an earlier process. nil: it never does.
+	Untold func() (bool, error)
+	Told   func() error
+	// Summary tells that it writes the summary, so that nobody else does.
 	Summary bool
 }
 
@@ -57,8 +62,10 @@ func (a *apply) follow(ctx context.Context) {
 	if a.signingFails() {
 		return
 	}
+	start := time.Now()
 	why, err := a.summary.write(ctx, a.target.dst)
 	if err != nil {
+		a.cfg.Seen.Work(workSummary, false, time.Since(start))
 		a.failed = append(a.failed, journal.Ask{
 			Work: workSummary, Error: shortened(err.Error()), Next: time.Now().Add(pause(1)),
 			Refs: slices.Collect(a.plan.session.RefNames()),
@@ -115,6 +122,13 @@ func pause(tries int) time.Duration {
 	return min(firstPause<<min(tries-1, 10), longestPause)
 }
 
+// rests tells whether the pause of a work is not over. One that seems longer than all
+// pauses is: the clock was put back.
+func rests(w journal.Work) bool {
+	left := time.Until(w.Next)
+	return left > 0 && left <= longestPause
+}
+
 // RetryWorks has works that failed tried again at once.
 func (p *Publisher) RetryWorks() {
 	p.retryAll.Store(true)
@@ -143,15 +157,15 @@ func (p *Publisher) runWorks(ctx context.Context) error {
 		case <-again.C:
 		}
 		next, err := p.doWorks(ctx, p.retryAll.Swap(false))
-		if errors.Is(err, durable.ErrNotSynced) || p.cfg.Journal.Err() != nil {
-			return err
+		if stopped := p.cfg.Journal.Err(); stopped != nil || errors.Is(err, durable.ErrNotSynced) {
+			return cmp.Or(err, stopped)
 		}
 		if err != nil { // no space: deltas, say, have filled the disk
 			p.cfg.Log.Error("cannot note how what follows a publish stands; it will be done again", "err", err)
 			next = time.Now().Add(p.pause(1))
 		}
 		if !next.IsZero() {
-			again.Reset(time.Until(next))
+			again.Reset(min(time.Until(next), longestPause))
 		}
 	}
 }
@@ -207,7 +221,7 @@ func (p *Publisher) follower(name string) *Follower {
 // doWork does a work if it is due, and its pause over unless now.
 func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	w, due, err := p.cfg.Journal.Work(name)
-	if err != nil || !due || ctx.Err() != nil || !now && time.Now().Before(w.Next) {
+	if err != nil || !due || ctx.Err() != nil || !now && rests(w) {
 		return err
 	}
 	f := p.follower(name)
@@ -220,6 +234,9 @@ func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	}
 	start := time.Now()
 	failed := fault.Point("do the work "+f.Work, func() error { return f.Do(ctx, d) })
+	if err := p.show(ctx, f, w); err != nil {
+		return err
+	}
 	log := p.cfg.Log.With("work", w.Name, "refs", refCount(d), "sessions", len(d.Sessions)+d.More, "took", time.Since(start))
 	switch {
 	case errors.Is(failed, durable.ErrNotSynced):
@@ -235,22 +252,47 @@ func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	}
 	log.Info("done what was to follow a publish")
 	p.cfg.Seen.Work(f.Work, true, time.Since(start))
-	return p.workDone(ctx, f, w)
+	return p.workDone(f, w)
+}
+
+// show has the summary written for what a work has changed, whether or not it failed.
+func (p *Publisher) show(ctx context.Context, f *Follower, w journal.Work) error {
+	if f.Untold == nil {
+		return nil
+	}
+	untold, err := f.Untold()
+	if err != nil || !untold {
+		return err
+	}
+	writer := workSummary
+	for _, other := range p.cfg.After() {
+		if other.Summary {
+			writer = other.Work
+		}
+	}
+	err = p.cfg.Journal.Ask(w.Sessions, journal.Ask{Work: writer, Refs: w.Refs, All: w.All})
+	if err = errors.Join(err, f.Told()); err != nil {
+		return err
+	}
+	return p.doWork(ctx, writer, true)
+}
+
+// Ask has a work done although no publish asks for it.
+func (p *Publisher) Ask(work string) error {
+	if err := p.cfg.Journal.Ask(nil, journal.Ask{Work: work, All: true}); err != nil {
+		return err
+	}
+	p.kickWorks()
+	return nil
 }
 
 // workDone records that a work is done, and what is to follow that.
-func (p *Publisher) workDone(ctx context.Context, f *Follower, w journal.Work) error {
+func (p *Publisher) workDone(f *Follower, w journal.Work) error {
 	var again []journal.Ask
-	if f.Summary {
-		again = append(again, journal.Ask{Work: workSummary, Refs: w.Refs, All: w.All})
-	}
 	if w.Tries > 0 {
-		again = append(again, p.afterIt(f, w)...)
+		again = p.afterIt(f, w)
 	}
-	if err := p.cfg.Journal.WorkDone(w, again...); err != nil || !f.Summary {
-		return err
-	}
-	return p.doWork(ctx, workSummary, true)
+	return p.cfg.Journal.WorkDone(w, again...)
 }
 
 // afterIt are the works that come after one that is done at last, and may have been done
@@ -321,5 +363,5 @@ func (p *Publisher) finishSummary(ctx context.Context) error {
 	if err := p.writeSummary(ctx); err != nil {
 		return err
 	}
-	return p.workDone(ctx, &Follower{Work: workSummary}, w)
+	return p.workDone(&Follower{Work: workSummary}, w)
 }

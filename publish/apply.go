@@ -34,6 +34,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err != nil {
 		return nil, err
 	}
+	v.repair = s.Repair
 	pl, err := p.verify(early, v, s)
 	if err != nil {
 		return nil, err
@@ -245,6 +246,9 @@ func (a *apply) flip(ctx context.Context) error {
 	if err := a.move(moves); err != nil {
 		return err
 	}
+	if a.plan.session.Repair {
+		a.reviveOthers()
+	}
 	a.follow(ctx)
 	return a.target.sync()
 }
@@ -291,6 +295,12 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
 	c := newClosure(a.target.view, a.cfg.Good)
+	if c.repair = a.plan.session.Repair; c.repair {
+		var err error
+		if c.bad, err = takenBack(a.cfg.Journal, a.plan.session.ID); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}

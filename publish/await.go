@@ -8,7 +8,8 @@ import (
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// awaited is the wait for what has arrived of a session to be staged. That may take
+// awaited is the wait for what has arrived of a session to be staged, and the
+// verification of what the repository has for one that is to repair. That may take
 // long, so it goes on beside the publishes of others.
 type awaited struct {
 	ended chan struct{}
@@ -25,13 +26,16 @@ func (a *awaited) done() bool {
 }
 
 // await begins the wait for a session, unless that has begun.
-func (p *Publisher) await(ctx context.Context, id string) *awaited {
-	a := p.awaited[id]
+func (p *Publisher) await(ctx context.Context, s *journal.Session) *awaited {
+	a := p.awaited[s.ID]
 	if a == nil {
 		a = &awaited{ended: make(chan struct{})}
-		p.awaited[id] = a
+		p.awaited[s.ID] = a
 		p.waiting.Go(func() {
-			a.err = p.cfg.Ready(ctx, id)
+			a.err = p.cfg.Ready(ctx, s.ID)
+			if a.err == nil && s.Repair {
+				a.err = p.proveHeld(ctx, s)
+			}
 			close(a.ended)
 			p.Enqueue()
 		})
@@ -45,7 +49,7 @@ func (p *Publisher) ready(ctx context.Context, s *journal.Session) error {
 	if s.State == journal.Publishing { // since a crash: nothing arrives any more
 		return p.cfg.Ready(ctx, s.ID)
 	}
-	a := p.await(ctx, s.ID)
+	a := p.await(ctx, s)
 	delete(p.awaited, s.ID)
 	<-a.ended
 	return a.err

@@ -50,8 +50,12 @@ func (c *checking) over() bool {
 const mostChecks = 4
 
 // checked tells whether nothing more has to be waited for before a session has its turn.
-// It begins the session's check if that has its turn.
-func (p *Publisher) checked(ctx context.Context, s *journal.Session) (bool, error) {
+// It begins the session's check if that has its turn, and not for one that failed to be
+// made ready.
+func (p *Publisher) checked(ctx context.Context, s *journal.Session, failed error) (bool, error) {
+	if failed != nil {
+		return true, nil
+	}
 	c := p.checks[s.ID]
 	if c == nil {
 		check := p.cfg.Check()

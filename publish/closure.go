@@ -29,6 +29,8 @@ type closure struct {
 	*view
 	// good tells whether a staged object is there and is what its name says.
 	good    func(context.Context, ostree.Name) (bool, error)
+	repair  bool                       // what is staged replaces what the repository has
+	bad     map[ostree.Name]bool       // what the repository has of these does not count
 	folders [256]map[ostree.Name]place // all but the commits, by the folder of objects/
 	trees   trees
 
@@ -195,26 +197,30 @@ func damaged(n ostree.Name, b []byte) string {
 }
 
 // file notes where a content object is. Most are staged; whether the repository
-// has it as well turns out when it is brought in.
+// has it as well turns out when it is brought in, unless a repair is to replace that.
 func (c *closure) file(ctx context.Context, n ostree.Name) error {
 	staged, err := c.good(ctx, n)
 	if err != nil {
 		return err
 	}
-	if staged {
+	if staged && !c.repair {
 		c.note(n, importable)
 		return nil
 	}
 	there, err := c.repo.Has(n)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if there {
+	case staged && there:
+		c.note(n, replaceable)
+	case staged:
+		c.note(n, importable)
+	case there && !c.bad[n]:
 		c.note(n, published)
-		return nil
+	default:
+		c.note(n, nowhere)
+		c.lacks(n)
 	}
-	c.note(n, nowhere)
-	c.lacks(n)
 	return nil
 }
 

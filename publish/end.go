@@ -26,6 +26,7 @@ func (p *Publisher) end(id string, to journal.State, change func(*journal.Sessio
 // release lets go of the object set and the uploads of a session that has ended.
 // Releasing twice is not an error.
 func (p *Publisher) release(id string) error {
+	p.repairs.forget(id)
 	if err := fault.Point("release the object set", func() error { return p.cfg.Journal.Release(id) }); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (p *Publisher) dropTransactions() error {
 		return err
 	}
 	for _, f := range left {
-		if strings.HasPrefix(f.Name(), refsPrefix) || f.Name() == draftFolder {
+		if strings.HasPrefix(f.Name(), refsPrefix) || f.Name() == draftFolder || f.Name() == replaceName {
 			if err := os.RemoveAll(filepath.Join(tmp, f.Name())); err != nil {
 				return err
 			}

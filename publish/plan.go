@@ -16,7 +16,7 @@ import (
 type plan struct {
 	session *journal.Session
 	lineage lineage
-	commits []ostree.Checksum        // each whole: the refs' new commits and those sent between old and new
+	commits []ostree.Checksum        // each whole: the refs' new commits and those sent between old and new; those named, in a repair
 	whole   map[ostree.Checksum]bool // those of commits
 	path    []ostree.Checksum        // all from new to old, also those that were there
 	sent    map[ostree.Checksum]bool // whether the session brought a commit of path
@@ -220,12 +220,12 @@ func (p *Publisher) read(v *view, pl *plan, sum ostree.Checksum, child *node) (*
 	if err != nil {
 		return nil, err
 	}
-	sent, err := p.sent(pl, sum)
+	status, err := p.status(pl, sum)
 	if err != nil {
 		return nil, err
 	}
-	pl.path, pl.sent[sum] = append(pl.path, sum), sent
-	if sent {
+	pl.path, pl.sent[sum] = append(pl.path, sum), status == journal.Staged
+	if pl.sent[sum] || pl.session.Repair && status != 0 {
 		pl.complete(sum)
 	}
 	n := &node{sum: sum, commit: commit}
@@ -239,11 +239,14 @@ func (p *Publisher) absent(pl *plan, c ostree.Checksum, format string, args ...a
 	return withProblems(p.cfg.Journal, o, pl, []wire.ObjectProblem{lacking(ostree.Name{Checksum: c, Type: ostree.CommitObject})})
 }
 
-// sent tells whether the session brought a commit: it is in the object set and
-// was not in the repository when it was asked for.
-func (p *Publisher) sent(pl *plan, at ostree.Checksum) (bool, error) {
+// status is what the session knows of a commit: Staged if it brought it, 0 if it did
+// not name it.
+func (p *Publisher) status(pl *plan, at ostree.Checksum) (journal.Status, error) {
 	statuses, err := p.cfg.Journal.Statuses(pl.session.ID, []ostree.Name{{Checksum: at, Type: ostree.CommitObject}})
-	return err == nil && statuses[0] == journal.Staged, err
+	if err != nil {
+		return 0, err
+	}
+	return statuses[0], nil
 }
 
 // checkBindings refuses a commit that names other refs or another collection

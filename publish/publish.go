@@ -85,6 +85,7 @@ type Publisher struct {
 	awaited map[string]*awaited
 	checks  map[string]*checking // of verifying sessions, also by pass alone
 	waiting sync.WaitGroup
+	repairs *repairs
 
 	works    chan struct{} // wakes the goroutine that does the works
 	retryAll atomic.Bool   // works are tried although their pause is not over
@@ -112,7 +113,7 @@ func New(cfg Config) *Publisher {
 	}
 	return &Publisher{
 		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys),
-		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), checks: make(map[string]*checking), lastTurn: make(map[string]uint64),
+		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), checks: make(map[string]*checking), lastTurn: make(map[string]uint64), repairs: newRepairs(),
 		works: make(chan struct{}, 1), pause: pause,
 	}
 }
@@ -296,10 +297,11 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		if !p.await(ctx, s.ID).done() {
+		awaited := p.await(ctx, s)
+		if !awaited.done() {
 			continue // it enqueues itself
 		}
-		if over, err := p.checked(ctx, s); err != nil || !over {
+		if over, err := p.checked(ctx, s, awaited.err); err != nil || !over {
 			if err != nil {
 				return more, retry, err
 			}

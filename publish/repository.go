@@ -91,7 +91,10 @@ func (r *repository) importTree(c *closure) error {
 	if !c.holds(importable, replaceable) {
 		return nil
 	}
-	return r.transaction(func() error { return r.importAll(c) })
+	if err := transaction(r.dst, func() error { return r.importAll(c) }); err != nil {
+		return err
+	}
+	return r.replaceFiles(c)
 }
 
 // importAll imports by several threads, as ostree pull does too. Each works on a
@@ -115,7 +118,7 @@ func (r *repository) importFolder(folder map[ostree.Name]place) error {
 			if there {
 				continue
 			}
-		} else if is != replaceable {
+		} else if is != replaceable || r.replaces(n, is) {
 			continue
 		}
 		if err := r.dst.Import(r.src, n); err != nil {
@@ -125,17 +128,17 @@ func (r *repository) importFolder(folder map[ostree.Name]place) error {
 	return nil
 }
 
-// transaction has do fill a transaction and commits it.
-func (r *repository) transaction(do func() error) error {
-	if err := r.dst.Begin(); err != nil {
+// transaction has do fill a transaction of a repository and commits it.
+func transaction(repo *libostree.Repo, do func() error) error {
+	if err := repo.Begin(); err != nil {
 		return err
 	}
 	err := fault.Point("fill a transaction", do)
 	if err == nil {
-		err = fault.Point("commit a transaction", r.dst.Commit)
+		err = fault.Point("commit a transaction", repo.Commit)
 	}
 	if err != nil {
-		return errors.Join(err, r.dst.Abort())
+		return errors.Join(err, repo.Abort())
 	}
 	return nil
 }
@@ -143,7 +146,7 @@ func (r *repository) transaction(do func() error) error {
 // importCommits brings in commits, and takes away what says that they are deleted
 // or incomplete.
 func (r *repository) importCommits(commits []ostree.Checksum) error {
-	return r.transaction(func() error {
+	return transaction(r.dst, func() error {
 		for _, c := range commits {
 			if err := r.importCommit(c); err != nil {
 				return err

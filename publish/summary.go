@@ -29,6 +29,10 @@ const (
 	Auto   Summary = "auto"
 	Always Summary = "always"
 	Never  Summary = "never"
+	// First is Auto that also writes the first one, and Elsewhere Never where a work
+	// writes it, so that nothing is wrong.
+	First     Summary = "first"
+	Elsewhere Summary = "elsewhere"
 )
 
 // ours are the keys that ostree_repo_regenerate_summary writes by itself. Any
@@ -70,6 +74,9 @@ func newSummary(repo string, setting func() Summary, keys func() *sign.Keys) *su
 // why.
 func (s *summary) look(ctx context.Context) (write bool, why string, err error) {
 	setting, keys := s.setting(), s.keys()
+	if setting == Elsewhere {
+		return false, "", nil
+	}
 	there, err := exists(s.repo, "summary")
 	if err != nil {
 		return false, "", err
@@ -88,7 +95,7 @@ func (s *summary) look(ctx context.Context) (write bool, why string, err error) 
 		return false, "", nil
 	case s.kept != "":
 		return false, s.kept, nil
-	case setting == Always:
+	case setting == Always, !there && setting == First:
 		return true, "", nil
 	case !there:
 		repo, err := ostree.OpenRepo(s.repo)

@@ -36,7 +36,7 @@ func (a *apply) checkTarget(c *closure) error {
 			if err != nil {
 				return err
 			}
-			if reason := h.StorableIn(mode); reason != nil && !there {
+			if reason := h.StorableIn(mode); reason != nil && (!there || is == replaceable) {
 				return outcomef(wire.Policy, "object %s: %v", n, reason)
 			}
 			size += int64(h.Size)

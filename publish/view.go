@@ -15,6 +15,7 @@ import (
 // view is what a commit's objects may be in: the staging and the repository.
 type view struct {
 	staged, repo *ostree.Repo
+	repair       bool // detached metadata that is damaged is replaced
 }
 
 func openView(cfg Config) (*view, error) {
@@ -63,13 +64,17 @@ func (v *view) commit(c ostree.Checksum) (*ostree.Commit, error) {
 
 // merged is a commit's detached metadata with what a session brought; changed
 // tells whether that adds anything. The error is an *Outcome if they do not go
-// together, as when the result would be too large.
+// together, as when the result would be too large. A repair replaces what is damaged.
 func (v *view) merged(c ostree.Checksum, sent []byte) (meta []byte, changed bool, err error) {
 	old, err := v.repo.Metadata(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
-	meta, err = ostree.MergeCommitMeta(old, sent)
+	good := old
+	if v.repair && ostree.ParseCommitMeta(old) != nil {
+		good = nil
+	}
+	meta, err = ostree.MergeCommitMeta(good, sent)
 	if err != nil {
 		return nil, false, outcomef(wire.Policy, "commit %s: %v", c, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/background"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -65,10 +66,16 @@ func (s *Store) takeWorker(t *task) (w *worker) {
 	return w
 }
 
+// longObject is after how many steps of its verification an object counts as long:
+// 64 MiB of it, stored or inflated. From then on its thread works in the background: a
+// few small uploads that inflate to gigabytes would else slow each request and each
+// publish.
+const longObject = 1024
+
 // step is taken about once for each 64 KiB of an object.
 func (w *worker) step() error {
 	if w.steps++; w.steps == longObject {
-		slowDown()
+		background.Thread()
 	}
 	return w.queue.step(w.task)
 }

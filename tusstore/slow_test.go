@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/background"
 	"github.com/lirios/ostree-upload/test/must"
 )
 
@@ -27,7 +28,7 @@ func slowThreads(t *testing.T) map[string]bool {
 		}
 		const nice = 16 // counted from the state, which follows the name
 		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		if fields[nice] == strconv.Itoa(slowNice) {
+		if fields[nice] == strconv.Itoa(background.Niceness) {
 			slow[path] = true
 		}
 	}
@@ -37,7 +38,7 @@ func slowThreads(t *testing.T) map[string]bool {
 // What inflates to gigabytes is verified on a thread of low priority, and what is
 // short is not.
 func TestLongObjectIsSlow(t *testing.T) {
-	if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || 20-n >= slowNice { // as the system call tells it
+	if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || 20-n >= background.Niceness { // as the system call tells it
 		t.Skip("all threads of this process have a low priority: run the test without nice")
 	}
 	f := newFixture(t)

@@ -27,7 +27,7 @@ func showProgress(app *App, p *push.Progress) (shown *App, stop func()) {
 	if f, ok := app.Stderr.(*os.File); ok && isTerminal(f) {
 		return bar(app, f, m)
 	}
-	return app, lines(app.Stderr, m, plainEvery)
+	return app, lines(app.Stderr, func() string { return page.Text(m.Line(0)) }, plainEvery)
 }
 
 // isTerminal is true for any character device; mpb writes nothing to one that is
@@ -38,7 +38,7 @@ func isTerminal(f *os.File) bool {
 }
 
 // lines writes a line at each interval.
-func lines(to io.Writer, m *push.Meter, every time.Duration) (stop func()) {
+func lines(to io.Writer, line func() string, every time.Duration) (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -47,7 +47,7 @@ func lines(to io.Writer, m *push.Meter, every time.Duration) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintln(to, page.Text(m.Line(0)))
+				fmt.Fprintln(to, line())
 			case <-done:
 				return
 			}

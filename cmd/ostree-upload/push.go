@@ -38,6 +38,7 @@ type PushCmd struct {
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
 	Depth     *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
 	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
+	Repair    bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
 	Force     bool            `help:"Push also commits that do not descend from the server's."`
 	Hold      bool            `help:"Have it verified and held on the server, for a token of scope publish to publish or reject."`
 	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
@@ -116,7 +117,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, Hold: c.Hold, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -171,6 +172,8 @@ func (c *PushCmd) check() error {
 		return usage("--resume takes the refs from the session: leave out %s", c.refs()[0])
 	case c.WaitAfter && c.Hold:
 		return usage("--wait-after and --hold do not go together: nothing is published yet")
+	case c.Resume != nil && c.Repair:
+		return usage("--resume goes on with a repair if the session is one: leave out --repair")
 	case c.WaitAfter && c.DryRun:
 		return usage("--wait-after and --dry-run do not go together: nothing is published")
 	case c.Resume != nil && c.DryRun:
@@ -248,6 +251,7 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	}
 	sent := fmt.Sprintf("%s, %s sent%s, %s",
 		units.Count(r.ObjectsSent, "object", "objects"), units.Amount(r.BytesSent), saved(r), session)
+	defer printRepair(app, r.Repair)
 	done := "published"
 	if r.Session.State == wire.Held {
 		done = "held"
@@ -267,6 +271,15 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 func tellHeld(app *App, s *wire.Session) {
 	fmt.Fprintf(app.Stderr, "held until %s, for a token of scope publish: ostree-upload sessions publish %s\n",
 		s.Expires.UTC().Format(time.DateTime+"Z"), page.Printable(s.ID))
+}
+
+// printRepair says what the server had to take of what it was to have.
+func printRepair(app *App, r *push.Repair) {
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(app.Stdout, "the server verified %s, of which %s were damaged or absent\n",
+		units.Count(r.Objects, "object", "objects"), units.Thousands(r.Absent))
 }
 
 // saved says how many bytes other encodings than archive form have saved.

@@ -15,6 +15,7 @@ import (
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" hidden:"" help:"Not in this build."`
 	Check   CheckCmd   `cmd:"" hidden:"" help:"Not in this build."`
+	Prune   PruneCmd   `cmd:"" hidden:"" help:"Not in this build."`
 	Health  HealthCmd  `cmd:"" hidden:"" help:"Ask the server of this machine whether it is healthy."`
 }
 
@@ -22,7 +23,9 @@ func (c *ReceiveCmd) serve(context.Context, *App) error { return errNoLibostree 
 
 func (c *CheckCmd) check(context.Context, *App) error { return errNoLibostree }
 
-var errNoLibostree = hint.Add(errors.New("this build of ostree-upload has no libostree: it can push, but not receive, check or read a state folder"),
+func (c *PruneCmd) prune(context.Context, *App) error { return errNoLibostree }
+
+var errNoLibostree = hint.Add(errors.New("this build of ostree-upload has no libostree: it can push, but not receive, check, prune or read a state folder"),
 	"build it with CGO_ENABLED=1 and libostree's headers: make build")
 
 // stoppedFlags are not in this build either: it reads no journal.

@@ -14,15 +14,19 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/fsck"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
+	"github.com/lirios/ostree-upload/internal/units"
+	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // serverCommands are those that need libostree.
 type serverCommands struct {
 	Receive ReceiveCmd `cmd:"" help:"Serve a repository: receive pushes and publish them."`
 	Check   CheckCmd   `cmd:"" help:"Compare the state folder, the journal and the repository."`
+	Prune   PruneCmd   `cmd:"" help:"Remove the commits that the configuration does not keep."`
 	Health  HealthCmd  `cmd:"" help:"Ask the server of this machine whether it is healthy."`
 
 	MakeDelta MakeDeltaCmd `cmd:"" hidden:"" help:"Make a static delta, for the server."`
@@ -93,56 +97,135 @@ func options(app *App, s *config.Config, now func() *config.Config) server.Optio
 	}
 }
 
-// check compares everything and prints what is wrong. Without a configuration
-// file the defaults hold.
-func (c *CheckCmd) check(ctx context.Context, app *App) error {
+// options are those of the repository that the flags name. Without a configuration file
+// the defaults hold.
+func (f *repositoryFlags) options(app *App) (server.Options, *config.Config, error) {
 	now, configuration := config.Default, ""
-	file, err := config.OpenFile(c.Config, app.Log)
+	file, err := config.OpenFile(f.Config, app.Log)
 	switch {
 	case err == nil:
-		now, configuration = file.Current, c.Config
+		now, configuration = file.Current, f.Config
 	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	case c.Repair:
-		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
+		return server.Options{}, nil, err
 	}
 	settings := *now()
-	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	settings.Repo, settings.State = cmp.Or(f.Repo, settings.Repo), cmp.Or(f.State, settings.State)
 	opt := options(app, &settings, now)
 	opt.Configuration = configuration
+	return opt, &settings, nil
+}
+
+// check compares everything and prints what is wrong.
+func (c *CheckCmd) check(ctx context.Context, app *App) error {
+	if c.Content && c.Repair {
+		return usage("--content finds what push --repair mends: leave out --repair")
+	}
+	opt, settings, err := c.options(app)
+	if err != nil {
+		return err
+	}
+	if c.Content {
+		return c.checkContent(ctx, app, opt)
+	}
+	if c.Repair && opt.Configuration == "" {
+		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
+	}
 	report, err := server.Check(ctx, opt, c.Repair)
 	if err != nil {
 		return err
 	}
-	return c.print(app, &settings, report)
+	return c.print(app, settings, report)
+}
+
+// prune prunes and prints what was removed, also if that ends with an error.
+func (c *PruneCmd) prune(ctx context.Context, app *App) error {
+	opt, _, err := c.options(app)
+	if err != nil {
+		return err
+	}
+	if opt.Configuration == "" && !c.DryRun {
+		return hint.Add(errors.New("there is no configuration file at "+c.Config+", which says what is kept"), "name it with --config")
+	}
+	report, err := server.Prune(ctx, opt, c.DryRun)
+	if report != nil && (err == nil || report.Commits+report.Objects > 0) {
+		err = errors.Join(err, c.print(app, report))
+	}
+	if err != nil {
+		return interruptedOr(ctx, err)
+	}
+	return nil
+}
+
+func (c *PruneCmd) print(app *App, p *wire.Pruned) (err error) {
+	text := page.Pruned(p)
+	if c.JSON {
+		p.Refs = append([]wire.PrunedRef{}, p.Refs...)
+		if text, err = page.JSON(p); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(app.Stdout, text)
+	return err
 }
 
 func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
+	sound := "journal, state folder and repository agree"
+	if !r.Used {
+		sound = fmt.Sprintf("there is no journal in %s: nothing was ever received here", s.StateFolder())
+	}
+	if err := c.printReport(app, r, sound); err != nil {
+		return err
+	}
+	return c.found(r)
+}
+
+// printReport prints what was found or, if that is nothing, that all is sound.
+func (c *CheckCmd) printReport(app *App, r *server.Report, sound string) error {
 	if c.JSON {
 		text, err := page.JSON(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
 		if err == nil {
 			_, err = io.WriteString(app.Stdout, text)
 		}
-		if err != nil {
-			return err
-		}
-		return c.found(r)
+		return err
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(app.Stdout, "note: %s\n", n)
 	}
-	if !r.Used {
-		fmt.Fprintf(app.Stdout, "there is no journal in %s: nothing was ever received here\n", s.StateFolder())
-		return nil
-	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(app.Stdout, "finding: %s\n", f)
 	}
-	err := c.found(r)
-	if err == nil {
-		fmt.Fprintln(app.Stdout, "journal, state folder and repository agree")
+	if len(r.Findings) == 0 {
+		fmt.Fprintln(app.Stdout, sound)
 	}
-	return err
+	return nil
+}
+
+// checkContent reads all objects of the repository and prints what is wrong.
+func (c *CheckCmd) checkContent(ctx context.Context, app *App, opt server.Options) error {
+	var seen *fsck.Progress
+	stop := func() {}
+	report, err := server.CheckContent(ctx, opt, func(p *fsck.Progress) {
+		seen = p
+		stop = lines(app.Stderr, func() string { return verified(p) }, plainEvery)
+	})
+	stop()
+	if err != nil {
+		return err
+	}
+	if err := c.printReport(app, report, verified(seen)+": all are what their names say"); err != nil {
+		return err
+	}
+	if n := len(report.Findings); n > 0 {
+		return hint.Add(fmt.Errorf("%d findings", n),
+			"ostree-upload push --repair REF, from a build repository that has the commits whole, mends what belongs to a ref")
+	}
+	return nil
+}
+
+// verified says how far the check of all objects is.
+func verified(p *fsck.Progress) string {
+	return fmt.Sprintf("verified %s of %s objects, %s",
+		units.Thousands(p.Objects.Load()), units.Thousands(p.Total.Load()), units.Amount(p.Bytes.Load()))
 }
 
 // found is an error if there are findings.

@@ -25,15 +25,33 @@ type ReceiveCmd struct {
 // Run serves until a signal comes.
 func (c *ReceiveCmd) Run(ctx context.Context, app *App) error { return c.serve(ctx, app) }
 
-// CheckCmd compares the state folder, the journal and the repository, with the
-// server stopped.
-type CheckCmd struct {
+// repositoryFlags name a repository on this host.
+type repositoryFlags struct {
 	Config string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
 	Repo   string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository that is published into."`
 	State  string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
-	Repair bool   `help:"Repair what can be repaired safely: finish what a crash left, delete what does not verify."`
-	JSON   bool   `name:"json" help:"Print one JSON document."`
+}
+
+// CheckCmd compares the state folder, the journal and the repository, with the
+// server stopped, or reads all objects of the repository.
+type CheckCmd struct {
+	repositoryFlags
+
+	Repair  bool `help:"Repair what can be repaired safely: finish what a crash left, delete what does not verify."`
+	Content bool `help:"Verify all objects of the repository instead, also while a server runs; push --repair mends what it finds."`
+	JSON    bool `name:"json" help:"Print one JSON document."`
 }
 
 // Run prints what is wrong; anything is exit code 1.
 func (c *CheckCmd) Run(ctx context.Context, app *App) error { return c.check(ctx, app) }
+
+// PruneCmd removes what the configuration does not keep: by the server, if one runs.
+type PruneCmd struct {
+	repositoryFlags
+
+	DryRun bool `help:"Only tell what would be removed."`
+	JSON   bool `name:"json" help:"Print one JSON document."`
+}
+
+// Run prints what was removed.
+func (c *PruneCmd) Run(ctx context.Context, app *App) error { return c.prune(ctx, app) }

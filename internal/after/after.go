@@ -27,17 +27,30 @@ const lowerPriority = 10
 // Work is a work of the configuration.
 type Work struct {
 	config.After
-	Repo string // absolute path of the repository
-	Log  *slog.Logger
+	Repo   string     // absolute path of the repository
+	Deltas Deltas     // those that the server makes
+	GPG    config.GPG // what it signs with
+	Log    *slog.Logger
 }
 
 // Follower is the work as the publisher does it.
 func (w *Work) Follower() publish.Follower {
-	return publish.Follower{Work: w.Name, Concerns: w.Concerns, Do: w.do}
+	f := publish.Follower{Work: w.Name, Concerns: w.Concerns, Do: w.do}
+	switch w.Kind {
+	case config.AfterDeltas:
+		f.Untold, f.Told = w.Deltas.Keeper.Untold, w.Deltas.Keeper.Told
+	case config.AfterFlatpak:
+		f.Summary = w.Flatpak.WritesSummary()
+	}
+	return f
 }
 
 func (w *Work) do(ctx context.Context, d publish.Due) error {
 	switch w.Kind {
+	case config.AfterDeltas:
+		return w.Deltas.Keeper.Do(ctx, w.Deltas.Settings)
+	case config.AfterFlatpak:
+		return w.flatpak(ctx)
 	case config.AfterCommand:
 		return w.command(ctx, d)
 	}
@@ -47,7 +60,10 @@ func (w *Work) do(ctx context.Context, d publish.Due) error {
 // Check tells why the work cannot be done as it is configured, nil if nothing is known
 // against it.
 func (w *Work) Check() error {
-	if w.Kind == config.AfterCommand {
+	switch w.Kind {
+	case config.AfterFlatpak:
+		return program.Check([]string{flatpakProgram})
+	case config.AfterCommand:
 		return program.Check(w.Command)
 	}
 	return nil

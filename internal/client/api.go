@@ -76,7 +76,7 @@ func (c *Client) Sessions(ctx context.Context, state string) ([]wire.Session, er
 }
 
 // OwnSessions lists the sessions of this token alone, also if it may see others,
-// that are in a state and for exactly these moves (wire.MovesOf). A server that
+// that are in a state and for exactly these moves (wire.OpenRequest.Moves). A server that
 // knows no moves lists others, too.
 func (c *Client) OwnSessions(ctx context.Context, state, moves string) ([]wire.Session, error) {
 	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}, "moves": {moves}})

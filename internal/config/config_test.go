@@ -131,6 +131,15 @@ func TestParseFaults(t *testing.T) {
 		{"base-path: /../b", "is not the path of a URL"},
 		{"base-path: /b?c", "is not the path of a URL"},
 		{"base-path: https://host/b", "is not the path of a URL"},
+		{"keep: {refs: [x]}", "line 1: a mapping does not belong here"},
+		{"keep:\n- depth: 2", "line 2: keep 1: needs refs"},
+		{"keep:\n- {refs: [], depth: 2}", "line 2: keep 1: is for no ref"},
+		{"keep:\n- refs: [x]", "line 2: keep 1: needs depth, younger-than or both"},
+		{"keep:\n- {refs: [x], depth: -2}", `keep 1: depth: "-2" is not a number of parents`},
+		{"keep:\n- {refs: [x], depth: all}", `keep 1: depth: "all" is not a number of parents`},
+		{"keep:\n- {refs: [x], younger-than: 90}", `keep 1: younger-than: "90" is not a duration`},
+		{"keep:\n- {refs: ['x[0-9]'], depth: 1}", "only letters, digits"},
+		{"keep:\n- {ref: [x], depth: 1}", `unknown key "ref"`},
 		{"trusted-proxies: 127.0.0.1", "line 1: trusted-proxies: needs a list"},
 		{"trusted-proxies:\n- 127.0.0.1\n- nginx", `line 3: trusted-proxies: "nginx" is neither an address`},
 		{"tokens: {name: a}", "does not belong here"},
@@ -262,4 +271,28 @@ func FuzzParse(f *testing.F) {
 		}
 		withToken(text, token.Token{Name: "fuzz", SHA256: hashB, Scopes: []string{"push"}})
 	})
+}
+
+// TestKeep pins how the entries of keep are read, and that no list is another thing than
+// an empty one.
+func TestKeep(t *testing.T) {
+	c, err := Parse([]byte("keep:\n- {refs: ['os/*'], depth: 10, younger-than: 90d}\n- {refs: ['**'], depth: -1}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Keep{
+		{Refs: []string{"os/*"}, Depth: 10, YoungerThan: units.Duration(90 * 24 * time.Hour)},
+		{Refs: []string{"**"}, Depth: KeepAll},
+	}
+	if !reflect.DeepEqual(c.Keep, want) {
+		t.Errorf("%+v", c.Keep)
+	}
+	if !want[0].Concerns("os/x") || want[0].Concerns("os/x/y") || !want[1].Concerns("os/x/y") {
+		t.Error("the wrong refs are concerned")
+	}
+	for text, none := range map[string]bool{"": true, "keep:": true, "keep: []": false} {
+		if c, err = Parse([]byte(text)); err != nil || (c.Keep == nil) != none {
+			t.Errorf("%q: %v, %v", text, c.Keep, err)
+		}
+	}
 }

@@ -35,16 +35,6 @@ type After struct {
 	Flatpak Flatpak  // of AfterFlatpak
 }
 
-// Deltas says which static deltas are made.
-type Deltas struct {
-	From []string // parent, empty, or the number of releases back
-}
-
-// Flatpak says how the repository's metadata for Flatpak are made.
-type Flatpak struct {
-	Args []string // besides the repository
-}
-
 // Concerns tells whether the work follows a publish of this ref.
 func (a *After) Concerns(ref string) bool {
 	return a.Refs == nil || slices.ContainsFunc(a.Refs, func(g string) bool { return token.MatchGlob(g, ref) })
@@ -57,15 +47,6 @@ type afterForm struct {
 	Command yaml.Node    `yaml:"command"`
 	Refs    yaml.Node    `yaml:"refs"`
 	Timeout yaml.Node    `yaml:"timeout"`
-}
-
-type deltasForm struct {
-	Refs yaml.Node `yaml:"refs"`
-	From yaml.Node `yaml:"from"`
-}
-
-type flatpakForm struct {
-	Args yaml.Node `yaml:"args"`
 }
 
 // after reads the list, in the order in which the works are done.
@@ -92,7 +73,7 @@ func (p *parser) work(f *afterForm, key string) (a After) {
 		p.deltas(f.Deltas, key+": deltas", &a.Deltas)
 	case f.Flatpak != nil:
 		a.Kind = AfterFlatpak
-		a.Flatpak.Args, _ = p.list(&f.Flatpak.Args, key+": flatpak: args", anyWord)
+		p.flatpak(f, key, &a.Flatpak)
 	default:
 		a.Kind = AfterCommand
 		a.Command = p.command(&f.Command, key+": command")
@@ -130,10 +111,6 @@ func (p *parser) workRefs(f *afterForm, key string, a *After) {
 			p.errorf(globs, key+": refs", "%w", errors.New("concerns no ref; leave the key out for all refs"))
 		}
 	}
-}
-
-func (p *parser) deltas(f *deltasForm, key string, d *Deltas) {
-	d.From, _ = p.list(&f.From, key+": from", anyWord)
 }
 
 // command reads the words of a program and its arguments. A relative path would mean

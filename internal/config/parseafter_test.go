@@ -17,7 +17,7 @@ func TestParseAfter(t *testing.T) {
   - command: [/usr/local/bin/purge-cdn, --all]
     refs: ["os/**"]
     timeout: 1m
-  - deltas: {refs: ["os/**"], from: [parent, 3, empty]}
+  - deltas: {refs: ["os/**"], from: [parent, 3, empty, 1], at-once: 2, keep: 0, max-bsdiff-size: 128MiB}
   - command: [purge-cdn]
   - flatpak: {args: ["--generate-static-deltas"]}
   - deltas: {}
@@ -28,8 +28,8 @@ func TestParseAfter(t *testing.T) {
 	}
 	os := []string{"os/**"}
 	want := []After{
-		{Name: "deltas", Kind: AfterDeltas, Refs: os, Deltas: Deltas{From: []string{"parent", "3", "empty"}}},
-		{Name: "deltas (2)", Kind: AfterDeltas, Timeout: units.Duration(2 * time.Hour)},
+		{Name: "deltas", Kind: AfterDeltas, Refs: os, Deltas: Deltas{From: []int{0, 1, 3}, AtOnce: 2, Keep: 0, MaxBsdiff: 128 << 20}},
+		{Name: "deltas (2)", Kind: AfterDeltas, Timeout: units.Duration(2 * time.Hour), Deltas: defaultDeltas()},
 		{Name: "flatpak", Kind: AfterFlatpak, Flatpak: Flatpak{Args: []string{"--generate-static-deltas"}}},
 		{Name: "command purge-cdn", Kind: AfterCommand, Refs: os, Timeout: units.Duration(time.Minute), Command: []string{"/usr/local/bin/purge-cdn", "--all"}},
 		{Name: "command purge-cdn (2)", Kind: AfterCommand, Command: []string{"purge-cdn"}},
@@ -57,6 +57,13 @@ func TestAfterFaults(t *testing.T) {
 		"after:\n- {command: [x], timeout: 0}":                       "line 2: after 1: timeout: must be more than 0",
 		"after:\n- {command: [x], refs: []}":                         "line 2: after 1: refs: concerns no ref; leave the key out for all refs",
 		"after:\n- {command: [x], refs: [\"a[b]\"]}":                 "line 2: after 1: refs: ref glob \"a[b]\": only letters, digits and any of - . _ / * may be in it",
+		"after:\n- deltas: {from: []}":                               "line 2: after 1: deltas: from: asks for no delta; leave the key out for those from the parent",
+		"after:\n- deltas: {from: [0]}":                              "line 2: after 1: deltas: from: \"0\" is not one of parent, empty, or the number of releases back, from 1 to 100",
+		"after:\n- deltas: {from: [main]}":                           "line 2: after 1: deltas: from: \"main\" is not one of parent, empty, or the number of releases back, from 1 to 100",
+		"after:\n- deltas: {at-once: 0}":                             "line 2: after 1: deltas: at-once: must be from 1 to 64",
+		"after:\n- deltas: {max-bsdiff-size: 5GiB}":                  "line 2: after 1: deltas: max-bsdiff-size: must be at most 4GiB",
+		"after:\n- flatpak: {args: [repo, --prune]}":                 "line 2: after 1: flatpak: args: \"repo\" is no option, and not the value of one; the repository is the one that is served",
+		"after:\n- {flatpak: {}, refs: [\"app/**\"]}":                "line 2: after 1: refs: flatpak writes the summary, which is to show all refs: leave the key out",
 		"after:\n- {deltas: {refs: [a]}, refs: [b]}":                 "line 2: after 1: refs: the refs of these deltas are given twice",
 		"after:\n- deltas: {refs: [a], into: there}\n- command: [x]": "line 2: unknown key \"into\"",
 	} {

@@ -22,6 +22,7 @@ type Repository struct {
 	Repo    string  // path of the production repository
 	State   string  // state folder; "" for the one inside the repository
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
+	Keep    []Keep  // the first that concerns a ref counts; nil: the server removes nothing
 	Sign    Sign    // what summary and commits are signed with
 	After   []After // works that follow a publish besides the summary, in their order
 
@@ -48,6 +49,7 @@ type repositoryForm struct {
 	Repo    yaml.Node   `yaml:"repo"`
 	State   yaml.Node   `yaml:"state"`
 	Summary yaml.Node   `yaml:"summary"`
+	Keep    []keepForm  `yaml:"keep"`
 	Sign    signForm    `yaml:"sign"`
 	After   []afterForm `yaml:"after"`
 
@@ -60,6 +62,7 @@ func (p *parser) repository(form *repositoryForm, r *Repository) {
 	p.text(&form.Repo, "repo", &r.Repo)
 	p.text(&form.State, "state", &r.State)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
+	r.Keep = p.keeps(form.Keep)
 	p.sign(&form.Sign, &r.Sign)
 	r.After = p.after(form.After)
 	p.check(form, r)

@@ -37,9 +37,11 @@ type Rule struct {
 
 // Settings say which deltas there are to be, and how they are made.
 type Settings struct {
-	Rules  []Rule
-	AtOnce int           // how many are made at a time
-	Keep   time.Duration // how long a superseded one stays
+	Rules     []Rule
+	AtOnce    int           // how many are made at a time
+	Keep      time.Duration // how long a superseded one stays
+	MaxBsdiff uint32        // as Generate takes it
+	Timeout   time.Duration // for one of them
 	// MinFree is what is left free on the disk, besides what the repository's own
 	// settings say.
 	MinFree int64
@@ -50,35 +52,43 @@ type Keeper struct {
 	Repo  string // the repository
 	State string // the folder of the record
 	// Generate writes a delta into a folder and makes it durable there.
-	Generate func(ctx context.Context, d Delta, folder string) error
+	Generate func(ctx context.Context, s Settings, d Delta, folder string) error
 	Log      *slog.Logger
 }
 
 // Do makes what the rules ask for and is not there, then removes what has been
 // superseded for long enough. It begins again with each delta, so that refs that moved
-// meanwhile count. A delta that cannot be made holds up no other. changed tells that a
-// summary which lists deltas has to be written anew, and stays so until Told.
-func (k *Keeper) Do(ctx context.Context, s Settings) (changed bool, err error) {
+// meanwhile count. A delta that cannot be made holds up no other.
+func (k *Keeper) Do(ctx context.Context, s Settings) error {
 	rec, err := readRecord(k.State)
 	if err != nil {
-		return false, err
+		return err
 	}
 	r := &run{Keeper: k, Settings: s, rec: rec, failed: make(map[Delta]error)}
 	if r.repo, err = ostree.OpenRepo(k.Repo); err != nil {
-		return false, err
+		return err
 	}
 	if r.lib, err = libostree.Open(k.Repo); err != nil {
-		return false, err
+		return err
 	}
 	defer r.lib.Close()
+	if err := errors.Join(r.sweep(), r.bringBack()); err != nil {
+		return err
+	}
 	err = r.makeAll(ctx)
 	if ctx.Err() == nil {
 		err = errors.Join(err, r.tidy(ctx))
 	}
-	return rec.Untold, err
+	return err
 }
 
-// Told records that the summary is going to be written.
+// Untold tells whether a summary which lists deltas has to be written anew.
+func (k *Keeper) Untold() (bool, error) {
+	rec, err := readRecord(k.State)
+	return err == nil && rec.Untold, err
+}
+
+// Told records that it is going to be.
 func (k *Keeper) Told() error {
 	rec, err := readRecord(k.State)
 	if err != nil || !rec.Untold {
@@ -152,7 +162,7 @@ func (r *run) note(ctx context.Context, some []wanted, errs []error) error {
 		case errors.As(err, &full):
 			return err
 		case !errors.Is(err, errSuperseded):
-			r.Log.Warn("cannot make a static delta", "delta", w.Delta, "ref", w.refs, "err", err)
+			r.Log.Warn("cannot make a static delta", "delta", w.Delta, "ref", w.refList(), "err", err)
 			r.failed[w.Delta] = err
 		}
 	}

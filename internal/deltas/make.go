@@ -16,9 +16,12 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
-// Prefix is what the folders begin with in which deltas are made and to which those go
-// that are removed, in the repository's tmp/. What a crash leaves of them is of no use.
-const Prefix = "ostree-upload-delta-"
+// What folders begin with in the repository's tmp/: those in which deltas are made, and
+// to which those go that are removed, are of no use after a crash; those of Shelter are.
+const (
+	prefix     = "ostree-upload-delta-"
+	keptPrefix = "ostree-upload-kept-delta-"
+)
 
 // errSuperseded says that the refs have moved on while a delta was made.
 var errSuperseded = errors.New("the refs have moved on")
@@ -40,14 +43,23 @@ func (r *run) isThere(d Delta) bool {
 	return err == nil
 }
 
-// temp is the folder of a delta that is not in its place.
-func (r *run) temp(d Delta) string {
-	return filepath.Join(r.Repo, "tmp", Prefix+strings.ReplaceAll(strings.TrimPrefix(d.path(), "deltas/"), "/", ""))
+// temp is a folder of a delta that is not in its place.
+func (r *run) temp(prefix string, d Delta) string {
+	return filepath.Join(r.Repo, "tmp", prefix+strings.ReplaceAll(strings.TrimPrefix(d.path(), "deltas/"), "/", ""))
+}
+
+// sweep removes what a crash has left of making and removing deltas.
+func (r *run) sweep() error {
+	left, err := filepath.Glob(filepath.Join(r.Repo, "tmp", prefix+"*"))
+	for _, path := range left {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
 }
 
 // make makes one delta. Nothing is left of one that fails.
 func (r *run) make(ctx context.Context, w wanted) (err error) {
-	start, folder := time.Now(), r.temp(w.Delta)
+	start, folder := time.Now(), r.temp(prefix, w.Delta)
 	if err := os.RemoveAll(folder); err != nil {
 		return err
 	}
@@ -55,7 +67,7 @@ func (r *run) make(ctx context.Context, w wanted) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	if err := r.guarded(ctx, w, func(ctx context.Context) error { return r.Generate(ctx, w.Delta, folder) }); err != nil {
+	if err := r.guarded(ctx, w, func(ctx context.Context) error { return r.Generate(ctx, r.Settings, w.Delta, folder) }); err != nil {
 		return err
 	}
 	size, err := sizeOf(folder)
@@ -65,7 +77,7 @@ func (r *run) make(ctx context.Context, w wanted) (err error) {
 	if err := r.place(w.Delta, folder); err != nil {
 		return err
 	}
-	r.Log.Info("made a static delta", "delta", w.Delta, "ref", w.refs, "bytes", size, "took", time.Since(start))
+	r.Log.Info("made a static delta", "delta", w.Delta, "ref", w.refList(), "bytes", size, "took", time.Since(start))
 	return nil
 }
 

@@ -33,6 +33,11 @@ type entry struct {
 	Superseded time.Time `json:"superseded,omitzero"` // since when no rule asks for it
 }
 
+// old tells whether it was superseded before a time.
+func (e *entry) old(before time.Time) bool {
+	return !e.Superseded.IsZero() && !e.Superseded.After(before)
+}
+
 func readRecord(state string) (*record, error) {
 	rec := &record{Deltas: make(map[Delta]*entry)}
 	path := filepath.Join(state, recordName)

@@ -46,6 +46,22 @@ func (r *run) settle() error {
 	return r.rec.write(r.State)
 }
 
+// Old tells whether one of the deltas has been superseded for so long that Do would
+// remove it.
+func (k *Keeper) Old(keep time.Duration) (bool, error) {
+	rec, err := readRecord(k.State)
+	if err != nil {
+		return false, err
+	}
+	before := time.Now().Add(-keep)
+	for _, e := range rec.Deltas {
+		if e.old(before) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // mark notes since when deltas are superseded.
 func (r *run) mark(now time.Time) error {
 	list, err := r.wanted()
@@ -76,7 +92,7 @@ func (r *run) mark(now time.Time) error {
 func (r *run) removeOld(ctx context.Context, before time.Time) error {
 	var old []Delta
 	for d, e := range r.rec.Deltas {
-		if !e.Superseded.IsZero() && !e.Superseded.After(before) && r.isThere(d) {
+		if e.old(before) && r.isThere(d) {
 			old = append(old, d)
 		}
 	}
@@ -87,7 +103,7 @@ func (r *run) removeOld(ctx context.Context, before time.Time) error {
 		return err
 	}
 	for _, d := range old {
-		if err := errors.Join(os.RemoveAll(r.temp(d)), r.index(d)); err != nil {
+		if err := errors.Join(os.RemoveAll(r.temp(prefix, d)), r.index(d)); err != nil {
 			return err
 		}
 		r.Log.Info("removed a static delta that was superseded", "delta", d)
@@ -110,10 +126,10 @@ func (r *run) takeAway(ctx context.Context, old []Delta) (err error) {
 
 func (r *run) rename(old []Delta) error {
 	for _, d := range old {
-		if err := os.RemoveAll(r.temp(d)); err != nil {
+		if err := os.RemoveAll(r.temp(prefix, d)); err != nil {
 			return err
 		}
-		err := fault.Point("take a delta away", func() error { return os.Rename(filepath.Join(r.Repo, d.path()), r.temp(d)) })
+		err := fault.Point("take a delta away", func() error { return os.Rename(filepath.Join(r.Repo, d.path()), r.temp(prefix, d)) })
 		if err != nil {
 			return err
 		}

@@ -3,8 +3,10 @@
 package deltas
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
@@ -14,6 +16,16 @@ import (
 type wanted struct {
 	Delta
 	refs []string
+}
+
+// refList names some of the refs, in the form of a session's.
+func (w *wanted) refList() string {
+	const most = 10
+	text := strings.Join(w.refs[:min(len(w.refs), most)], ",")
+	if more := len(w.refs) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // wanted lists the deltas that the rules ask for as the refs are now, in the order of

@@ -32,9 +32,10 @@ import (
 
 // GenerateDelta writes the static delta that leads to a commit, from another one or,
 // if that is nil, from nothing, into a folder that is there: the file "superblock",
-// after the parts "0", "1" and so on. It syncs none of them. Files of more than
-// maxBsdiff MB (of 10^6 bytes) are compared in a way that finds less and takes little
-// memory; smaller ones take 17 times their size (ostree_repo_static_delta_generate).
+// after the parts "0", "1" and so on. It syncs none of them. An old and a new file of up
+// to maxBsdiff MB (of 10^6 bytes) together are compared by bsdiff, which takes 17 times
+// the size of the old one of memory; larger ones in a way that finds less
+// (ostree_repo_static_delta_generate).
 func (r *Repo) GenerateDelta(from *ostree.Checksum, to ostree.Checksum, folder string, maxBsdiff uint32) error {
 	var cfrom *C.char
 	if from != nil {

@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -16,6 +17,7 @@ type Commit struct {
 	HasParent bool
 	Tree      Checksum // the root dirtree
 	Meta      Checksum // the root dirmeta
+	Time      uint64   // when it was made, as its maker says: seconds since 1970
 
 	RefBindings    []string // ostree.ref-binding
 	HasRefBindings bool     // tells an empty list from none
@@ -37,7 +39,7 @@ func ParseCommit(b []byte) (*Commit, error) {
 	}
 	var m [8][]byte
 	commitType.Members(b, m[:])
-	c := &Commit{}
+	c := &Commit{Time: binary.BigEndian.Uint64(m[5])}
 	for _, err := range []error{
 		c.readParent(m[1]),
 		checkRelated(m[2]),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -22,14 +23,24 @@ var localRefPart = regexp.MustCompile(`^[\p{L}\p{N}_][-._\p{L}\p{N}]*$`)
 // own name. Names are as they are on disk; ValidateRef may refuse some.
 func (r *Repo) Refs() (map[string]Checksum, error) {
 	refs := map[string]Checksum{}
-	if err := r.listRefs("", refs); err != nil {
+	if err := r.listRefs("", func(ref string) error { return r.addRef(ref, refs) }); err != nil {
 		return nil, err
 	}
 	return refs, nil
 }
 
-// listRefs adds the refs below a folder of refs/heads to refs.
-func (r *Repo) listRefs(folder string, refs map[string]Checksum) error {
+// RefNames lists the same refs, sorted, and does not read them.
+func (r *Repo) RefNames() (names []string, err error) {
+	err = r.listRefs("", func(ref string) error {
+		names = append(names, ref)
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+// listRefs visits the refs below a folder of refs/heads.
+func (r *Repo) listRefs(folder string, visit func(ref string) error) error {
 	entries, err := os.ReadDir(r.refPath(folder))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a folder that goes while we read, or a repository without refs
@@ -43,12 +54,12 @@ func (r *Repo) listRefs(folder string, refs map[string]Checksum) error {
 		}
 		ref := strings.TrimPrefix(folder+"/"+e.Name(), "/")
 		if e.IsDir() {
-			if err := r.listRefs(ref, refs); err != nil {
+			if err := r.listRefs(ref, visit); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := r.addRef(ref, refs); err != nil {
+		if err := visit(ref); err != nil {
 			return err
 		}
 	}
@@ -64,11 +75,30 @@ func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
 		return fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
 	c, err := r.readRef(ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted just now
+	}
 	if err != nil {
 		return err
 	}
 	refs[ref] = c
 	return nil
+}
+
+// OtherRefs returns the commits of the refs that are not local: those below
+// refs/remotes and refs/mirrors, by their path below refs.
+func (r *Repo) OtherRefs() (map[string]Checksum, error) {
+	listed := map[string]Checksum{}
+	for _, kind := range []string{"../remotes", "../mirrors"} { // as seen from refs/heads
+		if err := r.listRefs(kind, func(ref string) error { return r.addRef(ref, listed) }); err != nil {
+			return nil, err
+		}
+	}
+	refs := make(map[string]Checksum, len(listed))
+	for name, c := range listed {
+		refs[strings.TrimPrefix(name, "../")] = c
+	}
+	return refs, nil
 }
 
 func (r *Repo) refPath(ref string) string {

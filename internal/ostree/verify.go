@@ -34,6 +34,7 @@ type Verifier struct {
 	meta    []byte // a metadata object that did not come in memory
 	header  []byte // a filez header
 	content []byte // the content header made from it
+	chunk   []byte // of content that a bare repository holds
 	inflate inflate.Inflater
 	_       pad
 }

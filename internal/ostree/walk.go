@@ -22,6 +22,10 @@ type WalkOptions struct {
 	// there, whatever Depth and Have say. The other side wants to see every commit
 	// in between, and may lack the parent of a commit that it has.
 	Reach map[Checksum]bool
+	// Whole has all objects of the commits visited, also what commits in Have hold, and
+	// goes down to the first of those, that one included: the other side may have lost
+	// something.
+	Whole bool
 }
 
 // Walk calls visit once for each object that the commits need and the other
@@ -46,7 +50,7 @@ func (r *Repo) Walk(ctx context.Context, commits []Checksum, opt WalkOptions, vi
 			return err
 		}
 	}
-	if slices.ContainsFunc(commits, func(c Checksum) bool { return !opt.Have[c] }) {
+	if !opt.Whole && slices.ContainsFunc(commits, func(c Checksum) bool { return !opt.Have[c] }) {
 		if err := w.skipHave(); err != nil {
 			return err
 		}
@@ -149,10 +153,13 @@ func (w *walk) history(c Checksum) error {
 	if err != nil {
 		return err
 	}
-	for depth := 0; depth < least || !w.opt.Have[c]; depth++ {
+	for depth := 0; depth < least || !w.opt.Have[c] || w.opt.Whole; depth++ {
 		commit, err := w.commit(c)
 		if err != nil {
 			return w.explain(c, err)
+		}
+		if w.opt.Whole && w.opt.Have[c] && depth >= least {
+			return nil
 		}
 		if !commit.HasParent || w.opt.Depth >= 0 && depth >= max(w.opt.Depth, least) {
 			return nil

@@ -101,6 +101,9 @@ func Session(s wire.Session) string {
 	if s.Hold {
 		line("hold", "%s", held(s))
 	}
+	if s.Repair {
+		line("repair", "yes")
+	}
 	for _, r := range s.Refs {
 		line("ref", "%s", r.Ref)
 		line("", "from %s", commit(r.Old))

@@ -68,7 +68,7 @@ func Run(ctx context.Context, c Command) (said []string, err error) {
 	err = cmp.Or(taken.err, err) // whose end is what came of it
 	said = heard.lines()
 	if err != nil {
-		return said, failed(c.Args[0], err, said)
+		return said, failed(c, err, said)
 	}
 	return said, nil
 }

@@ -30,6 +30,7 @@ func (r *run) publish(ctx context.Context) error {
 		s := r.session
 		if s.State == wire.Published || s.State == wire.Held {
 			r.abortReplaced(ctx)
+			r.countRepaired()
 			return nil
 		}
 		if s.State != wire.Open {
@@ -38,7 +39,9 @@ func (r *run) publish(ctx context.Context) error {
 		if err := r.prepareRound(ctx, s); err != nil {
 			return err
 		}
-		have = nil // the server's copy of a commit was not complete
+		if !r.repairs() {
+			have = nil // the server's copy of a commit was not complete
+		}
 	}
 }
 

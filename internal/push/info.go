@@ -63,7 +63,7 @@ func (r *run) checkOpen(ctx context.Context) error {
 		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
 		err := r.retrier.Do(ctx, "open a session", func() error {
-			return r.client.CheckOpen(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force, Hold: r.opt.Hold})
+			return r.client.CheckOpen(ctx, r.open(part))
 		})
 		if err != nil {
 			return err

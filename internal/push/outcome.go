@@ -137,6 +137,9 @@ func (r *run) prepareRound(ctx context.Context, s wire.Session) error {
 		if len(strays) > 0 {
 			return r.replaceSession(ctx, s, strays)
 		}
+		if r.repairs() {
+			return r.countRepair(ctx, s)
+		}
 		r.opt.Log.Warn("the server lacks objects", "session", s.ID, "code", s.Error, "objects", len(s.Problems))
 		return r.countRound(ctx, problemNames(s.Problems), "lacked or rejected")
 	}

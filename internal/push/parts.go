@@ -26,7 +26,7 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 			}
 		}
 		r.begin(part, moves)
-		if err := r.openSession(ctx, wire.OpenRequest{Refs: part, Force: r.opt.Force, Hold: r.opt.Hold}, time.Time{}); err != nil {
+		if err := r.openSession(ctx, r.open(part), time.Time{}); err != nil {
 			return err
 		}
 		err := r.publish(ctx)
@@ -42,13 +42,18 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 	return nil
 }
 
+// open is the request that opens a session for some refs.
+func (r *run) open(refs []wire.Ref) wire.OpenRequest {
+	return wire.OpenRequest{Refs: refs, Force: r.opt.Force, Repair: r.opt.Repair, Hold: r.opt.Hold}
+}
+
 // begin makes part the refs of the next session.
 func (r *run) begin(part, later []wire.Ref) {
 	if r.session.State == wire.Published {
 		r.done = append(r.done, r.refs...)
 	}
 	r.session, r.refs, r.later = wire.Session{}, part, slices.Clone(later)
-	r.announced, r.replaced, r.lastByte = false, "", time.Time{}
+	r.announced, r.replaced, r.lastByte, r.metas = false, "", time.Time{}, 0
 }
 
 // published counts the session that is published now. What it brought is on the

@@ -123,6 +123,9 @@ func (p *pipeline) walk(ctx context.Context, src source) error {
 	err := src(ctx, func(n ostree.Name) error {
 		if first {
 			p.run.progress.Walked.Add(1)
+			if n.Type == ostree.CommitMeta {
+				p.run.metas++
+			}
 		}
 		if batch = append(batch, n); len(batch) < size {
 			return nil

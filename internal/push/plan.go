@@ -96,7 +96,7 @@ func (r *run) move(ctx context.Context, name string, commit ostree.Checksum) (*w
 	if err := r.checkName(name); err != nil {
 		return nil, err
 	}
-	if there.Commit == commit.String() {
+	if there.Commit == commit.String() && !r.opt.Repair {
 		needed, err := r.addsTo(ctx, commit, there.CommitMeta)
 		if !needed || err != nil {
 			return nil, err

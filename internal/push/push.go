@@ -37,6 +37,7 @@ type Options struct {
 	Depth         int      // parents to send of each commit; -1: down to what the server's refs name
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
+	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
 	WaitAfter     bool   // wait for what follows the publish
 	Hold          bool   // the session is held, for somebody else to publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
@@ -90,6 +91,8 @@ type run struct {
 	rejected  map[ostree.Name]string // why, as the server said at the last round
 	lastByte  time.Time              // when the last upload was done; zero if there was none
 
+	metas      int64  // detached metadata that the walk of the present session found
+	absent     int64  // objects that the server took in repairs, but detached metadata
 	packPrefix string // makes pack names differ from those of earlier runs
 	packs      atomic.Int64
 }
@@ -200,6 +203,9 @@ func (r *run) push(ctx context.Context) error {
 		}
 		return r.publish(ctx)
 	}
+	if err := cmp.Or(r.checkRepair(), r.checkHold()); err != nil {
+		return err
+	}
 	moves, err := r.plan(ctx, local)
 	if err != nil {
 		return err
@@ -261,11 +267,11 @@ func (r *run) objects(refs []wire.Ref, have map[ostree.Checksum]bool) (source, e
 			olds[old] = true
 		}
 	}
-	if r.opt.History {
+	if r.opt.History || r.repairs() && r.opt.Depth >= 0 {
 		have = nil
 	}
 	return func(ctx context.Context, visit func(ostree.Name) error) error {
-		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth, Reach: olds}
+		opt := ostree.WalkOptions{Have: have, Depth: r.opt.Depth, Reach: olds, Whole: r.repairs()}
 		return r.repo.Walk(ctx, commits, opt, visit)
 	}, nil
 }
@@ -314,6 +320,9 @@ func (r *run) resumeCommand() string {
 		words = append(words, "--resume", r.session.ID)
 	case r.opt.Force:
 		words = append(words, "--force")
+	}
+	if split && r.opt.Repair {
+		words = append(words, "--repair")
 	}
 	words = append(words, r.opt.Resuming...)
 	if split {

@@ -56,7 +56,7 @@ func (r *run) replaceSession(ctx context.Context, old wire.Session, strays []ost
 	}
 	r.announced = false
 	r.rounds++
-	if err := r.openSession(ctx, wire.OpenRequest{Refs: old.Refs, Force: old.Force, Hold: old.Hold}, old.Created); err != nil {
+	if err := r.openSession(ctx, openOf(old), old.Created); err != nil {
 		return err
 	}
 	r.replaced = old.ID

@@ -31,7 +31,8 @@ type Result struct {
 	BytesResent int64        `json:"bytes-resent"` // upload bytes that went out once more after they were lost
 	Retries     int64        `json:"retries"`      // requests that had to be repeated
 	Rounds      int          `json:"rounds"`       // times that objects were sent again
-	Seconds     Seconds      `json:"seconds"`      // how long it took
+	Repair      *Repair      `json:"repair,omitempty"`
+	Seconds     Seconds      `json:"seconds"` // how long it took
 	Error       string       `json:"error,omitempty"`
 	ErrorCode   string       `json:"error-code,omitempty"`
 	Hint        string       `json:"hint,omitempty"` // the next step after an error
@@ -40,6 +41,12 @@ type Result struct {
 	Request     string       `json:"request,omitempty"` // ID that the requests had, which the server's log has
 
 	finished bool // all is published, whatever happened after that
+}
+
+// Repair says what came of a repair that was published.
+type Repair struct {
+	Objects int64 `json:"objects"` // of the commits, all verified
+	Absent  int64 `json:"absent"`  // of these, those that were damaged or not there
 }
 
 // Done tells whether the push did all that it could: at most, refs were left out
@@ -176,6 +183,9 @@ func (r *run) result(e *Error) *Result {
 	}
 	if r.session.ID != "" && r.session.Problems == nil {
 		result.Session.Problems = []wire.ObjectProblem{}
+	}
+	if r.repairs() && r.session.State == wire.Published {
+		result.Repair = &Repair{Objects: result.Objects, Absent: r.absent}
 	}
 	if e != nil {
 		result.Error, result.ErrorCode, result.ExitCode, result.Hint = e.Error(), e.Code, e.Exit, e.HintText

@@ -46,7 +46,7 @@ func (r *run) openSession(ctx context.Context, open wire.OpenRequest, after time
 // useOldest uses s, which was just opened, unless a rival opened one for the same at
 // the same time: of these all use the oldest.
 func (r *run) useOldest(ctx context.Context, s wire.Session, after time.Time) error {
-	all, err := r.findSessions(ctx, wire.OpenRequest{Refs: s.Refs, Force: s.Force, Hold: s.Hold}, after)
+	all, err := r.findSessions(ctx, openOf(s), after)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (r *run) useOldest(ctx context.Context, s wire.Session, after time.Time) er
 // findSessions looks for unfinished sessions for the same refs and commits, the
 // newest first, in the first state that has any.
 func (r *run) findSessions(ctx context.Context, open wire.OpenRequest, after time.Time) (found []wire.Session, err error) {
-	moves := wire.MovesOf(open.Refs, open.Force)
+	moves := open.Moves()
 	states := unfinished
 	if open.Hold {
 		states = append(states[:len(states):len(states)], wire.Held) // then nothing is left to do
@@ -73,7 +73,7 @@ func (r *run) findSessions(ctx context.Context, open wire.OpenRequest, after tim
 			return nil, err
 		}
 		for _, s := range sessions {
-			if s.State == state && s.Hold == open.Hold && s.Created.After(after) && movesOf(s) == moves {
+			if s.State == state && s.Created.After(after) && movesOf(s) == moves {
 				w, err := r.whole(ctx, s)
 				if err != nil {
 					return nil, err
@@ -96,7 +96,12 @@ func movesOf(s wire.Session) string {
 	if s.Moves != "" {
 		return s.Moves
 	}
-	return wire.MovesOf(s.Refs, s.Force)
+	return openOf(s).Moves()
+}
+
+// openOf is the request that opens a session like s.
+func openOf(s wire.Session) wire.OpenRequest {
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair, Hold: s.Hold}
 }
 
 // whole is a session of a list with all of its refs; nil if it is gone.

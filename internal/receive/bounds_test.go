@@ -84,7 +84,7 @@ func TestPages(t *testing.T) {
 		l := list(c, "?limit=3"+before)
 		for _, s := range l.Sessions {
 			got = append(got, s.ID)
-			if len(s.Refs) != 10 || s.RefCount != 30 || s.Moves != wire.MovesOf(many("x", 30), false) {
+			if len(s.Refs) != 10 || s.RefCount != 30 || s.Moves != (wire.OpenRequest{Refs: many("x", 30)}).Moves() {
 				t.Errorf("listed with %d refs of %d", len(s.Refs), s.RefCount)
 			}
 		}

@@ -32,7 +32,9 @@ func (s *Server) negotiate(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer s.cfg.Store.Hold()()
-	entries, lacking, err := s.look(session.ID, names)
+	s.cfg.Telling.RLock()
+	defer s.cfg.Telling.RUnlock()
+	entries, lacking, err := s.look(session, names)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (s *Server) lookup(w http.ResponseWriter, r *request) error {
 	}
 	var lacking []ostree.Name
 	for _, n := range list {
-		status, err := s.status(n, false)
+		status, err := s.status(n, 0, false)
 		if err != nil {
 			return err
 		}
@@ -127,14 +129,14 @@ func (l *limited) Read(b []byte) (int, error) {
 // look finds where each object is. Detached metadata is always lacking: it is
 // not content-addressed, so no copy elsewhere can stand for it. So is what
 // finalize found bad in the repository, until a good copy is staged.
-func (s *Server) look(session string, names []ostree.Name) (entries []journal.Entry, lacking []ostree.Name, err error) {
-	known, err := s.cfg.Journal.Statuses(session, names)
+func (s *Server) look(session *journal.Session, names []ostree.Name) (entries []journal.Entry, lacking []ostree.Name, err error) {
+	known, err := s.cfg.Journal.Statuses(session.ID, names)
 	if err != nil {
 		return nil, nil, err
 	}
 	entries = make([]journal.Entry, len(names))
 	for i, n := range names {
-		status, err := s.status(n, known[i] == journal.Rejected)
+		status, err := s.status(n, known[i], session.Repair)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -142,7 +144,7 @@ func (s *Server) look(session string, names []ostree.Name) (entries []journal.En
 		if status == journal.Missing {
 			if known[i] != 0 && n.Type != ostree.CommitMeta {
 				// It may have been staged, and proved bad or missing since.
-				if err := s.cfg.Store.Forget(session, n); err != nil {
+				if err := s.cfg.Store.Forget(session.ID, n); err != nil {
 					return nil, nil, err
 				}
 			}
@@ -152,17 +154,24 @@ func (s *Server) look(session string, names []ostree.Name) (entries []journal.En
 	return entries, lacking, nil
 }
 
-func (s *Server) status(n ostree.Name, rejected bool) (journal.Status, error) {
+// status is where an object is that the session knows as known. What arrived stays
+// staged as long as it is: the repository's copy may be what it is to replace.
+func (s *Server) status(n ostree.Name, known journal.Status, repair bool) (journal.Status, error) {
 	if n.Type == ostree.CommitMeta {
 		return journal.Missing, nil
 	}
-	if !rejected {
+	if known != journal.Rejected && known != journal.Staged {
 		if there, err := s.cfg.Repo.Has(n); err != nil || there {
 			return journal.Present, err
 		}
 	}
 	if there, err := s.cfg.Store.Has(n); err != nil || there {
 		return journal.Staged, err
+	}
+	if known == journal.Staged && !repair {
+		if there, err := s.cfg.Repo.Has(n); err != nil || there {
+			return journal.Present, err
+		}
 	}
 	return journal.Missing, nil
 }

@@ -45,6 +45,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		Free:         &free,
 		FreeBecause:  because,
 		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
+		Features:     []string{wire.FeatureRepair, wire.FeatureHold},
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
 }
@@ -102,6 +103,10 @@ func (s *Server) commitMeta(w http.ResponseWriter, r *request) error {
 	}
 	if err != nil {
 		return err
+	}
+	if err := ostree.ParseCommitMeta(meta); err != nil {
+		return wire.Errorf(wire.BadObjects, "the detached metadata of commit %s is damaged in the server's repository: %v", commit, err).
+			WithHint("replace it by that of the build repository: push --repair")
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = w.Write(meta) // a client that is gone cannot be told

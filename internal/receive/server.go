@@ -43,7 +43,10 @@ type Config struct {
 	Store     *tusstore.Store
 	Publisher *publish.Publisher
 	LastUse   *lastuse.Record
-	Log       *slog.Logger
+	// Telling is held to read while a client is told what the repository has, until the
+	// journal has noted it.
+	Telling *sync.RWMutex
+	Log     *slog.Logger
 	// Metrics answers GET /metrics for a token that may read them; nil: there is
 	// nothing at that path.
 	Metrics http.Handler

@@ -38,12 +38,12 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Hold: req.Hold}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Repair: req.Repair, Hold: req.Hold}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
-	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force)
+	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force, "repair", req.Repair)
 	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }

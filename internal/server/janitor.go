@@ -47,6 +47,9 @@ func (s *Server) Clean(ctx context.Context) (Cleaned, error) {
 	if err != nil {
 		return Cleaned{}, err
 	}
+	if err := s.cleanDeltas(); err != nil {
+		return Cleaned{}, err
+	}
 	deleted, err := s.cleanStaged(ctx)
 	return Cleaned{Objects: deleted, Sessions: forgotten}, err
 }

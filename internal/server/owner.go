@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -35,6 +37,9 @@ func becomeOwner(opt Options) error {
 	if err := errors.Join(syscall.Setgroups(groupsOf(opt.Repo)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
 		return fmt.Errorf("become user %d: %w", uid, err)
 	}
+	if err := takeHome(uid); err != nil {
+		return err
+	}
 	opt.Log.Info("running as the owner of the repository", "uid", uid, "gid", gid)
 	if opt.Configuration == "" {
 		return nil
@@ -46,6 +51,16 @@ func becomeOwner(opt Options) error {
 			"chgrp %d %s && chmod 640 %s", gid, opt.Configuration, opt.Configuration)
 	}
 	return f.Close()
+}
+
+// takeHome gives the environment the home and the name of a user, for the programs that
+// the server runs. One who is not in the system's list of users has none.
+func takeHome(uid int) error {
+	home, name := "/", strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		home, name = u.HomeDir, u.Username
+	}
+	return errors.Join(os.Setenv("HOME", home), os.Setenv("USER", name), os.Setenv("LOGNAME", name))
 }
 
 // groupsOf are the groups of the repository's folders, in which the process has to

@@ -3,13 +3,16 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/policy"
 	"github.com/lirios/ostree-upload/internal/program"
+	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/publish"
 )
 
@@ -23,8 +26,8 @@ func (s *Server) check() publish.Check {
 }
 
 // CheckSettings tells what a configuration names that is not there and without which
-// nothing could be published, such as a keyring or a program. A start with it fails, and a changed
-// file with it is not used.
+// nothing could be published, such as a keyring, a program, or a key to sign with. A start
+// with it fails, and a changed file with it is not used.
 func CheckSettings(c *config.Config) error {
 	var errs []error
 	if c.CheckCommand != nil {
@@ -35,6 +38,9 @@ func CheckSettings(c *config.Config) error {
 	for _, p := range c.Policy {
 		_, err := policy.Load(p)
 		errs = append(errs, err)
+	}
+	if os.Geteuid() != 0 { // else it may not be yet who it will be, and gpg would leave files of root's behind
+		errs = append(errs, checkKeys(context.Background(), sign.New(c.Sign)))
 	}
 	return errors.Join(errs...)
 }

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/token"
@@ -34,6 +35,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/metrics"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/prune"
 	"github.com/lirios/ostree-upload/internal/receive"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -83,6 +85,8 @@ type Server struct {
 	Publisher *publish.Publisher
 	Journal   *journal.Journal
 	LastUse   *lastuse.Record // of tokens, by name
+	telling   sync.RWMutex    // see receive.Config
+	pruner    *pruner
 	metrics   *metrics.Metrics
 	metricsAt net.Listener // nil: at the address of all else
 }
@@ -149,7 +153,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
-	if err := s.checkKeys(ctx); err != nil {
+	if err := checkKeys(ctx, s.keys()); err != nil {
 		return err
 	}
 	if err := CheckSettings(opt.Settings()); err != nil {
@@ -164,8 +168,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, HoldTTL: s.holdTTL, Keys: s.keys,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
-		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.metrics.Published, Work: s.metrics.WorkTried},
+		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.published, Work: s.metrics.WorkTried},
 	})
+	s.pruner = newPruner(prune.Config{Repo: opt.Repo, Journal: s.Journal, Telling: &s.telling, Log: opt.Log})
 	if err := s.Publisher.Recover(); err != nil {
 		return err
 	}
@@ -173,7 +178,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	api := receive.Config{
 		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
-		Count: s.metrics.Request,
+		Count: s.metrics.Request, Telling: &s.telling,
 	}
 	if opt.MetricsAddress == "" {
 		api.Metrics = s.metrics.Handler()
@@ -201,7 +206,13 @@ func (s *Server) mayPush(name, ref string) bool {
 	return t != nil && t.MayPush(ref)
 }
 
-func (s *Server) summary() publish.Summary { return publish.Summary(s.opt.Settings().Summary) }
+// published is told of each outcome of a publish.
+func (s *Server) published(outcome string, waited, took time.Duration) {
+	s.metrics.Published(outcome, waited, took)
+	if outcome == wire.Published {
+		s.pruner.moved()
+	}
+}
 
 // token is the token of a name, if it is valid now.
 func (s *Server) token(name string) *token.Token {
@@ -226,6 +237,8 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	})
 	g.Go(func() error { return s.Publisher.Run(publishing) })
 	g.Go(func() error { return s.LastUse.Run(using) })
+	g.Go(func() error { return s.retain(ctx) })
+	g.Go(func() error { return s.control(ctx) })
 	g.Go(func() error {
 		s.tryKeys(ctx)
 		return s.Publisher.KeepSummary(ctx)

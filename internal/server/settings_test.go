@@ -46,6 +46,7 @@ type host struct {
 	commits []ostree.Checksum // for the ref x
 	issuer  *idp.Issuer       // of ID tokens
 	log     *lockedLog
+	file    *config.File
 
 	*server.Server
 	address string
@@ -91,6 +92,7 @@ func (h *host) start() {
 	log := server.NewLog(h.log, written.LogFormat, slog.LevelInfo)
 	file, err := config.OpenFile(h.path("config.yaml"), log)
 	must.OK(h.t, err)
+	h.file = file
 	c := file.Current()
 	l, err := server.Listen(c.Address, c.TLS)
 	must.OK(h.t, err)
@@ -202,6 +204,12 @@ var settings = map[string]setting{
 		h.publish()
 		_, err := os.Stat(h.path("prod/summary"))
 		return fmt.Sprint(err == nil)
+	}},
+	"keep": {"keep", `[{refs: ["**"], depth: 0}]`, func(h *host) string {
+		h.publish()
+		would, err := h.Prune(h.t.Context(), h.file.Current().Keep, true)
+		must.OK(h.t, err)
+		return fmt.Sprint(would.Commits > 0)
 	}},
 	"sign.gpg.homedir":      {"sign", "gpg", (*host).signed},
 	"sign.gpg.keys":         {"sign", "gpg", (*host).signed},

@@ -118,6 +118,9 @@ func badDuration(s string) error {
 // String is time.Duration's.
 func (d Duration) String() string { return time.Duration(d).String() }
 
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
 // UnmarshalText lets command-line flags hold a Duration.
 func (d *Duration) UnmarshalText(text []byte) (err error) {
 	*d, err = ParseDuration(string(text))

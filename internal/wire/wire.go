@@ -70,22 +70,29 @@ type Ref struct {
 type OpenRequest struct {
 	Refs   []Ref `json:"refs"`
 	Force  bool  `json:"force"`
+	Repair bool  `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
 	Hold   bool  `json:"hold,omitempty"`    // do not publish it before somebody else says so
 	DryRun bool  `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
-// MovesOf names what a session is to do: the SHA-256, in hex, of a line "force" if
-// it is forced, and a line "ref old new" for each ref, in the order of their names.
-// Old is empty for a new ref.
-func MovesOf(refs []Ref, force bool) string {
-	lines := make([]string, 0, len(refs))
-	for _, r := range refs {
+// Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
+// is forced, a line "repair" if it is to repair, a line "hold" if it is to be held, and a
+// line "ref old new" for each ref, in the order of their names. Old is empty for a new ref.
+func (o OpenRequest) Moves() string {
+	lines := make([]string, 0, len(o.Refs))
+	for _, r := range o.Refs {
 		lines = append(lines, r.Ref+" "+r.Old+" "+r.New+"\n")
 	}
 	slices.Sort(lines)
 	h := sha256.New()
-	if force {
+	if o.Force {
 		_, _ = io.WriteString(h, "force\n") // a hash takes everything
+	}
+	if o.Repair {
+		_, _ = io.WriteString(h, "repair\n")
+	}
+	if o.Hold {
+		_, _ = io.WriteString(h, "hold\n")
 	}
 	for _, l := range lines {
 		_, _ = io.WriteString(h, l)
@@ -98,10 +105,11 @@ type Session struct {
 	ID       string          `json:"id"`
 	State    string          `json:"state"`
 	Force    bool            `json:"force"`
+	Repair   bool            `json:"repair,omitempty"`
 	Token    string          `json:"token"`
 	Refs     []Ref           `json:"refs"`      // in a list, and of a session long ended, the first few
 	RefCount int             `json:"ref-count"` // 0 from a server that always shows all
-	Moves    string          `json:"moves"`     // MovesOf all of them
+	Moves    string          `json:"moves"`     // of all of them: OpenRequest.Moves
 	Created  time.Time       `json:"created"`
 	Updated  time.Time       `json:"updated"`
 	Expires  time.Time       `json:"expires"`
@@ -217,7 +225,15 @@ type Info struct {
 	// Encodings are how objects may travel: package encode has the names. Without any,
 	// only in archive form.
 	Encodings []string `json:"encodings,omitempty"`
+	// Features are what else the server can do that earlier versions cannot.
+	Features []string `json:"features,omitempty"`
 }
+
+// FeatureRepair says that the server takes sessions that are to repair.
+const FeatureRepair = "repair"
+
+// FeatureHold says that the server holds sessions, for others to publish.
+const FeatureHold = "hold"
 
 // InfoToken says what the token of the request may do.
 type InfoToken struct {

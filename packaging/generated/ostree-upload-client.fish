@@ -68,6 +68,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l resume -x -d 'Resume this session'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l depth -x -d 'Parents to send of each commit'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l history -d 'Send also what the server lacks of the history behind its own commits, and new signatures there'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l repair -d 'Have the server verify all that it has of these commits, and send what is damaged or gone there'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l force -d 'Push also commits that do not descend from the server\'s'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l hold -d 'Have it verified and held on the server, for a token of scope publish to publish or reject'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l dry-run -d 'Print what would be pushed, and push nothing'

@@ -47,6 +47,7 @@ _ostree_upload() {
 		' sessions') path='sessions' ;;
 		' receive') path='receive' ;;
 		' check') path='check' ;;
+		' prune') path='prune' ;;
 		' health') path='health' ;;
 		'tokens list') path='tokens list' ;;
 		'tokens revoke') path='tokens revoke' ;;
@@ -119,6 +120,9 @@ _ostree_upload() {
 	'check -c' | 'check --config') _ostree_upload_files -f; return ;;
 	'check -r' | 'check --repo') _ostree_upload_files -d; return ;;
 	'check --state') _ostree_upload_files -d; return ;;
+	'prune -c' | 'prune --config') _ostree_upload_files -f; return ;;
+	'prune -r' | 'prune --repo') _ostree_upload_files -d; return ;;
+	'prune --state') _ostree_upload_files -d; return ;;
 	'health -c' | 'health --config') _ostree_upload_files -f; return ;;
 	'health --client-cert') _ostree_upload_files -f; return ;;
 	'health --client-key') _ostree_upload_files -f; return ;;
@@ -129,7 +133,7 @@ _ostree_upload() {
 	case $path in
 	'')
 		flags='-h --help -v --verbose --version'
-		commands='gentoken tokens push upload sessions receive check health'
+		commands='gentoken tokens push upload sessions receive check prune health'
 		;;
 	'gentoken')
 		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
@@ -146,7 +150,7 @@ _ostree_upload() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --force --hold --dry-run --wait-after --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --hold --dry-run --wait-after --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
@@ -176,7 +180,10 @@ _ostree_upload() {
 		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --tls-client-ca --init --wait-lock -h --help -v --verbose --version'
 		;;
 	'check')
-		flags='-c --config -r --repo --state --repair --json -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state --repair --content --json -h --help -v --verbose --version'
+		;;
+	'prune')
+		flags='-c --config -r --repo --state --dry-run --json -h --help -v --verbose --version'
 		;;
 	'health')
 		flags='-c --config -a --address --client-cert --client-key -h --help -v --verbose --version'

@@ -112,6 +112,12 @@ func (c *Client) Open(refs ...wire.Ref) wire.Session {
 	return c.open(wire.OpenRequest{Refs: refs})
 }
 
+// OpenRepair opens a session that is to repair.
+func (c *Client) OpenRepair(refs ...wire.Ref) wire.Session {
+	c.t.Helper()
+	return c.open(wire.OpenRequest{Refs: refs, Repair: true})
+}
+
 func (c *Client) open(req wire.OpenRequest) wire.Session {
 	c.t.Helper()
 	b, err := json.Marshal(req)

@@ -40,11 +40,15 @@ func NewScenario(t *testing.T) *Scenario {
 	return c
 }
 
-// NewUpdate makes a site that has the commits before those to be pushed.
-func NewUpdate(t *testing.T) *Scenario {
+// NewUpdate makes a site that has the commits before those to be pushed, with more lines
+// of configuration.
+func NewUpdate(t *testing.T, lines ...string) *Scenario {
 	t.Helper()
 	c := NewScenario(t)
 	s := c.Site(t)
+	for _, line := range lines {
+		s.Configure(line)
+	}
 	s.Start("--init")
 	s.Push(&c.Build)
 	must.OK(t, s.Server.Stop())

@@ -41,7 +41,12 @@ func TestDocs(t *testing.T) {
 				}
 			}
 			for name, script := range scripts {
-				t.Run(filepath.Join(filepath.Base(path), name), func(t *testing.T) { runPage(t, given[name]+script) })
+				t.Run(filepath.Join(filepath.Base(path), name), func(t *testing.T) {
+					if _, err := exec.LookPath("flatpak"); name == "flatpak" && err != nil {
+						t.Skip("flatpak is not installed")
+					}
+					runPage(t, given[name]+script)
+				})
 			}
 		}
 	}
@@ -144,7 +149,8 @@ stop() { [ -z "$SERVER" ] || { kill $SERVER; wait $SERVER; SERVER=; }; }
 
 // given is what the scripts of some names take for granted besides.
 var given = map[string]string{
-	"signed": withClients,
+	"signed":  withClients,
+	"flatpak": withFlatpak,
 	"elsewhere": withClients + `export SIGNER=$PWD/signer
 install -d -m 700 $SIGNER
 gpg --homedir $SIGNER --batch --passphrase '' --quick-generate-key os@example.org ed25519 sign never
@@ -156,6 +162,18 @@ const withClients = `mkdir tree lib && echo hello >tree/hello
 ostree init --repo=build --mode=archive
 ostree commit --repo=build --branch=os/x86_64/stable --tree=dir=tree
 ostree init --repo=client --mode=archive
+`
+
+// withFlatpak is an application that was built, and a client that has its runtime.
+const withFlatpak = `mkdir -p lib app/files/bin app/export platform/files platform/usr run
+export HOME=$PWD/home XDG_DATA_HOME=$PWD/data XDG_CACHE_HOME=$PWD/cache XDG_RUNTIME_DIR=$PWD/run
+export FLATPAK_USER_DIR=$PWD/user FLATPAK_SYSTEM_DIR=$PWD/system FLATPAK_SYSTEM_CACHE_DIR=$PWD/systemcache
+printf '[Runtime]\nname=org.example.Platform\nruntime=org.example.Platform/%s/1\n' $(flatpak --default-arch) >platform/metadata
+printf '[Application]\nname=org.example.App\nruntime=org.example.Platform/%s/1\n' $(flatpak --default-arch) >app/metadata
+flatpak build-export --disable-sandbox --runtime --files=usr platforms platform 1
+flatpak build-export --disable-sandbox build app stable
+flatpak remote-add --user --no-gpg-verify platforms platforms
+flatpak install --user -y platforms org.example.Platform
 `
 
 const withServer = `export OSTREE_UPLOAD_TOKEN=$(ostree-upload gentoken --name reader --scope admin)

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
+	ts "github.com/lirios/ostree-upload/test/server"
+)
+
+// damage changes a byte of an object's file in the repository, and gives its path.
+func damage(t *testing.T, s *ts.Server, n ostree.Name) (path string) {
+	t.Helper()
+	path = filepath.Join(s.Repo, "objects", n.Path())
+	b, err := os.ReadFile(path)
+	must.OK(t, err)
+	b[len(b)-1] ^= 1
+	must.OK(t, os.Remove(path))
+	must.OK(t, os.WriteFile(path, b, 0o644))
+	return path
+}
+
+// published is a server that has published a commit, with nothing staged.
+func published(t *testing.T) (s *ts.Server, repo string, commit ostree.Checksum) {
+	t.Helper()
+	repo, c := build(t, "one")
+	s = ts.Start(t, "archive")
+	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
+	must.OK(t, os.RemoveAll(filepath.Join(s.Store.StagedPath(), "objects")))
+	must.OK(t, os.MkdirAll(filepath.Join(s.Store.StagedPath(), "objects"), 0o755))
+	s.Stop()
+	s.Run()
+	return s, repo, c[0]
+}
+
+// A repair replaces a damaged object by what its name says, and by nothing else: not
+// by what a client sends in its place, and not while it is not there.
+func TestRepairTakesOnlyWhatIsRight(t *testing.T) {
+	s, repo, commit := published(t)
+	client := s.Client(s.Token)
+	all := ts.Objects(t, repo, commit)
+	for _, kind := range []ostree.Type{ostree.File, ostree.DirTree, ostree.DirMeta, ostree.CommitObject} {
+		n := all[slices.IndexFunc(all, func(n ostree.Name) bool { return n.Type == kind })]
+		path := damage(t, s, n)
+		bad, err := os.ReadFile(path)
+		must.OK(t, err)
+		session := client.OpenRepair(wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()})
+		if lacking := client.Negotiate(session.ID, all...); len(lacking) > 0 {
+			t.Errorf("%s: lacking before anything was read: %v", n, lacking)
+		}
+		want(t, client.Finalize(session.ID), wire.Open, wire.BadObjects, n.Checksum.String())
+		want(t, client.Finalize(session.ID), wire.Open, wire.BadObjects, n.Checksum.String())
+		if lacking := client.Negotiate(session.ID, all...); len(lacking) != 1 || lacking[0] != n {
+			t.Fatalf("%s: lacking %v", n, lacking)
+		}
+		frame := wire.AppendFrameHeader([]byte(wire.PackMagic), n, int64(len(bad)))
+		client.Upload(session.ID, "evil", append(frame, bad...))
+		want(t, client.Finalize(session.ID), wire.Open, wire.BadObjects, n.Checksum.String())
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, bad) {
+			t.Errorf("%s: it was replaced by what is bad: %v", n, err)
+		}
+		client.Upload(session.ID, "good", ts.Pack(t, repo, n))
+		// The server has it staged now, and is not led astray by its own copy.
+		if lacking := client.Negotiate(session.ID, all...); len(lacking) > 0 {
+			t.Errorf("%s: lacking still: %v", n, lacking)
+		}
+		want(t, client.Finalize(session.ID), wire.Published, "", "")
+		must.OSTree(t, "fsck", "--repo="+s.Repo)
+	}
+}
+
+// An ordinary session does not read content, and leaves a file as it is.
+func TestNoRepair(t *testing.T) {
+	s, repo, commit := published(t)
+	all := ts.Objects(t, repo, commit)
+	n := all[slices.IndexFunc(all, func(n ostree.Name) bool { return n.Type == ostree.File })]
+	path := damage(t, s, n)
+	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()}), wire.Published, "", "")
+	good := ts.Object(t, repo, n)
+	must.OK(t, os.WriteFile(path, good, 0o644))
+}

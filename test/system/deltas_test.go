@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+//go:build cgo
+
+package system
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/site"
+)
+
+// withWorks is a site with works that follow each publish, in an empty repository.
+func withWorks(t *testing.T, after string) *site.Site {
+	t.Helper()
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.Configure("after: " + after)
+	t.Cleanup(s.End)
+	s.Start("--init")
+	return s
+}
+
+// awaitWorks waits until all works of all sessions are done.
+func awaitWorks(t *testing.T, s *site.Site) {
+	t.Helper()
+	must.Wait(t, "all works are done", func() bool {
+		return !slices.ContainsFunc(s.Sessions(wire.Published), func(one wire.Session) bool {
+			return slices.ContainsFunc(one.After, func(a wire.After) bool { return a.State != wire.WorkDone })
+		})
+	})
+}
+
+// pullsFrom makes an ordinary client of a site's repository, which a web server serves.
+func pullsFrom(t *testing.T, s *site.Site) (repo string) {
+	t.Helper()
+	web := httptest.NewServer(http.FileServer(http.Dir(s.Prod)))
+	t.Cleanup(web.Close)
+	repo = filepath.Join(t.TempDir(), "client")
+	must.OSTree(t, "init", "--repo="+repo, "--mode=bare-user-only")
+	must.OSTree(t, "remote", "add", "--repo="+repo, "--no-gpg-verify", "prod", web.URL)
+	return repo
+}
+
+// With nothing but the server, a client that requires static deltas installs from one
+// and updates by the next: the summary lists them, also where there was none before.
+func TestStaticDeltas(t *testing.T) {
+	t.Parallel()
+	s := withWorks(t, `[{deltas: {refs: ["os/**"], from: [parent, empty]}}]`)
+	build := &site.Build{Repo: filepath.Join(s.Dir, "build"), Ref: "os/stable"}
+	commits := site.Chain(t, build.Repo, build.Ref, 3)
+	reader := pullsFrom(t, s)
+	for _, commit := range commits {
+		s.PushAs(build, build.Ref, commit)
+		awaitWorks(t, s)
+		must.OSTree(t, "pull", "--repo="+reader, "--require-static-deltas", "prod", build.Ref)
+		if at := must.OSTree(t, "rev-parse", "--repo="+reader, "prod:"+build.Ref); at != commit {
+			t.Errorf("the client is at %s, want %s", at, commit)
+		}
+	}
+	must.OSTree(t, "fsck", "--repo="+reader)
+	line := regexp.MustCompile(`msg="made a static delta" delta=[-0-9a-f]+ ref=os/stable bytes=\d+ took=`)
+	if log := s.Server.Log.String(); len(line.FindAllString(log, -1)) != 5 {
+		t.Errorf("want 5 deltas made; the log:\n%s", log)
+	}
+}
+
+// What a server that is killed after a publish has not made, the next start makes.
+func TestDeltasAfterAKill(t *testing.T) {
+	t.Parallel()
+	s := withWorks(t, `[{deltas: {from: [empty]}}]`)
+	build := &site.Build{Repo: filepath.Join(s.Dir, "build"), Ref: "os/stable"}
+	commits := site.Chain(t, build.Repo, build.Ref, 1)
+	s.Push(build)
+	s.Server.Kill()
+	s.Start()
+	awaitWorks(t, s)
+	if there := must.OSTree(t, "static-delta", "list", "--repo="+s.Prod); there != commits[0] {
+		t.Errorf("deltas: %s", there)
+	}
+}
