@@ -36,9 +36,10 @@ const (
 
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repository
-	Address string // host:port to listen on
-	TLS     TLS    // both empty: plain HTTP
+	Repository                // the only one, or that of a View
+	Repositories []Repository // those that have names; nil if there is one without
+	Address      string       // host:port to listen on
+	TLS          TLS          // both empty: plain HTTP
 	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
 	MetricsAddress string
 	SessionTTL     units.Duration // an open session that is idle for longer expires
@@ -52,6 +53,8 @@ type Config struct {
 
 	BasePath       string            // that a proxy puts the server below and does not take away, such as /push; or ""
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
+
+	whole *Config // what a View shows a part of
 }
 
 // TLS names PEM files: the server's certificate and its key, and the authorities that

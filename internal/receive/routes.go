@@ -169,19 +169,22 @@ func (s *Server) findOwn(r *request, id string) error {
 }
 
 // Handler routes requests.
-func (s *Server) Handler() http.Handler {
+func (s *Server) Handler() http.Handler { return s.handler(s.routes(), nothing) }
+
+// handler routes requests by a table; missing answers those for which it has no path.
+func (s *Server) handler(routes []route, missing handlerFunc) http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		mux.Handle(r.pattern, s.answer(r))
 	}
-	other := s.answer(route{noRoute, holder, notRouted(mux)})
+	other := s.answer(route{noRoute, holder, notRouted(mux, missing)})
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = overridden(below(s.cfg.Settings().BasePath, r))
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); r.URL.Path != clean && (clean == "/" || r.URL.Path != clean+"/") {
-			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
+			s.answer(route{noRoute, holder, missing}).ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -240,7 +243,7 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	if unknown != nil {
 		return refuse(w, unknown)
 	}
-	s.cfg.LastUse.Use(r.token.Name)
+	s.cfg.Used(r.token.Name)
 	return may(s, r)
 }
 
@@ -248,7 +251,7 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 var methods = []string{"GET", "HEAD", "POST", "PATCH", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
-func notRouted(mux *http.ServeMux) handlerFunc {
+func notRouted(mux *http.ServeMux, missing handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
 		takes := func(method string) bool {
 			other := r.Clone(r.Context())
@@ -258,7 +261,7 @@ func notRouted(mux *http.ServeMux) handlerFunc {
 		}
 		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return !takes(m) })
 		if len(allowed) == 0 { // OPTIONS alone makes no path: it is answered anywhere below /files/
-			return nothing(w, r)
+			return missing(w, r)
 		}
 		if takes("OPTIONS") {
 			allowed = append(allowed, "OPTIONS")

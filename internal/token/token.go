@@ -71,6 +71,8 @@ type Token struct {
 	Scopes   []string
 	Subject  string   // whose ID token it stands for (Trust); "" if for none
 	Previous []Secret // that SHA256 has replaced, and that may still be used for a while
+
+	Repositories *[]string // names of those that it may be used for; nil: all, empty: none
 }
 
 // Secret is one that a token had before, and until when it may be used.
@@ -110,6 +112,14 @@ func (t *Token) MayPush(ref string) bool {
 // MayPublish reports whether the token may publish what is held for this ref.
 func (t *Token) MayPublish(ref string) bool {
 	return t.May(Publish) && (t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) }))
+}
+
+// MayUse reports whether the token may be used for a repository, "" for the only one of
+// its server.
+func (t *Token) MayUse(repository string) bool { return mayUse(t.Repositories, repository) }
+
+func mayUse(names *[]string, repository string) bool {
+	return names == nil || slices.Contains(*names, repository)
 }
 
 // Over reports whether the secret may no longer be used at now.
@@ -156,6 +166,8 @@ type Options struct {
 	Refs    []string      // globs; nil: all refs, empty: none
 	Scopes  []string      // nil: push
 	Expires time.Duration // from now; 0: never
+
+	Repositories []string // nil: all
 }
 
 // Generate makes a token of 32 random bytes. The plaintext, 64 hex digits, is
@@ -175,6 +187,9 @@ func Generate(opt Options) (plaintext string, t Token) {
 	}
 	if opt.Refs != nil {
 		t.Refs = &opt.Refs
+	}
+	if opt.Repositories != nil {
+		t.Repositories = &opt.Repositories
 	}
 	if t.Scopes == nil {
 		t.Scopes = []string{Push}

@@ -295,6 +295,13 @@ const TypePrefix = "urn:ostree-upload:"
 // ProblemType is the media type of a Problem (RFC 9457).
 const ProblemType = "application/problem+json"
 
+// States of a repository, of several that a server has.
+const (
+	RepositoryOK      = "ok"
+	RepositoryOpening = "opening"
+	RepositoryFailed  = "failed" // and is tried again
+)
+
 // Problem is an error document of RFC 9457, and the error itself on both sides.
 type Problem struct {
 	Type   string `json:"type"`

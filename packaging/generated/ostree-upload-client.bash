@@ -38,7 +38,7 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -103,7 +103,7 @@ _ostree_upload_client() {
 	'sessions reject --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -111,7 +111,7 @@ _ostree_upload_client() {
 		commands='gentoken tokens push upload sessions'
 		;;
 	'gentoken')
-		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
+		flags='-c --config --name --ref --scope --expires --repository --replace --overlap -h --help -v --verbose --version'
 		;;
 	'tokens')
 		flags='-c --config -r --repo --state --json -h --help -v --verbose --version'

@@ -29,6 +29,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l na
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l ref -x -d 'Refs that it may push'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l scope -x -d 'What it may do'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l expires -x -d 'How long it is valid, such as 12h or 90d'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l repository -x -d 'With several repositories in the configuration'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l replace -d 'Give the token --name another secret'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l overlap -x -d 'With --replace'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from gentoken' -l help -s h -d 'Show context-sensitive help'

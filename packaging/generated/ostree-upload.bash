@@ -38,7 +38,7 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -128,7 +128,7 @@ _ostree_upload() {
 	'health --client-key') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -136,7 +136,7 @@ _ostree_upload() {
 		commands='gentoken tokens push upload sessions receive check prune health'
 		;;
 	'gentoken')
-		flags='-c --config --name --ref --scope --expires --replace --overlap -h --help -v --verbose --version'
+		flags='-c --config --name --ref --scope --expires --repository --replace --overlap -h --help -v --verbose --version'
 		;;
 	'tokens')
 		flags='-c --config -r --repo --state --json -h --help -v --verbose --version'
@@ -180,13 +180,13 @@ _ostree_upload() {
 		flags='-c --config -r --repo --state -a --address --tls-cert --tls-key --tls-client-ca --init --wait-lock -h --help -v --verbose --version'
 		;;
 	'check')
-		flags='-c --config -r --repo --state --repair --content --json -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state --repository --repair --content --json -h --help -v --verbose --version'
 		;;
 	'prune')
-		flags='-c --config -r --repo --state --dry-run --json -h --help -v --verbose --version'
+		flags='-c --config -r --repo --state --repository --dry-run --json -h --help -v --verbose --version'
 		;;
 	'health')
-		flags='-c --config -a --address --client-cert --client-key -h --help -v --verbose --version'
+		flags='-c --config -a --address --repository --client-cert --client-key -h --help -v --verbose --version'
 		;;
 	esac
 	if [[ $cur == -* ]]; then
