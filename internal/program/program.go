@@ -46,7 +46,7 @@ type Command struct {
 	Dir     string   // where it runs; "": where this process does
 	Stdin   []byte
 	Stdout  io.Writer // takes what it prints on stdout; nil: that counts as said, as stderr does
-	Nice    int       // by how much its priority is lower, where that is allowed
+	Nice    int       // by how much its priority is lower
 	Timeout time.Duration
 }
 
