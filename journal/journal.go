@@ -51,6 +51,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/bits"
+	"os"
 	"sync"
 	"time"
 
@@ -102,11 +103,14 @@ var errUnchanged = errors.New("unchanged")
 // Journal is an open journal file.
 type Journal struct {
 	db   *bbolt.DB
+	file *os.File // of db
 	path string
 	now  func() time.Time
 
 	writing sync.Mutex // held by the one writer; guards closed
 	closed  bool
+
+	beginning sync.Mutex // held while a transaction begins
 
 	stopping sync.Mutex // guards failed and broken
 	failed   error
@@ -145,11 +149,18 @@ func OpenFile(path string) (*Journal, error) {
 	if err := createFile(path); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
-	db, err := openDB(path, options())
+	opt := options()
+	var file *os.File
+	opt.OpenFile = func(path string, flag int, mode fs.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(path, flag, mode)
+		return file, err
+	}
+	db, err := openDB(path, opt)
 	if err != nil {
 		return nil, err
 	}
 	j := journalOf(db, path)
+	j.file = file
 	err = j.update(j.start)
 	if err == nil {
 		err = j.view(func(tx *bbolt.Tx) (err error) {
@@ -205,9 +216,18 @@ func (j *Journal) Close() error {
 	}
 	j.closed = true
 	if j.isBroken() {
-		return j.stoppedBy() // the end of the process closes the file
+		return errors.Join(j.stoppedBy(), j.letGo())
 	}
 	return errors.Join(j.stoppedBy(), j.db.Close())
+}
+
+// letGo lets another Journal have the file, of which bbolt may hold locks of its own for
+// ever. What it has mapped of it stays until the end of the process.
+func (j *Journal) letGo() error {
+	if j.file == nil { // it was opened to be read, by a process that ends
+		return nil
+	}
+	return errors.Join(unix.Flock(int(j.file.Fd()), unix.LOCK_UN), j.file.Close())
 }
 
 // update runs fn in a write transaction. Nothing is written if fn fails; if it
@@ -220,7 +240,7 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 	}
 	clear(j.tally.changes)
 	defer guard(&err, j.damaged)()
-	tx, err := j.db.Begin(true)
+	tx, err := j.begin(true)
 	if err != nil {
 		return fmt.Errorf("begin in journal: %w", err)
 	}
@@ -242,11 +262,29 @@ func (j *Journal) update(fn func(*bbolt.Tx) error) (err error) {
 
 // view runs fn in a read transaction.
 func (j *Journal) view(fn func(*bbolt.Tx) error) (err error) {
+	tx, err := j.begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if !j.isBroken() { // else it might wait for bbolt for ever
+			_ = tx.Rollback() // of a transaction that only read
+		}
+	}()
+	defer guard(&err, j.damaged)()
+	return fn(tx)
+}
+
+// begin begins a transaction. If bbolt panics over that, it keeps its locks: so it is asked
+// by one at a time, and by nobody after that.
+func (j *Journal) begin(write bool) (tx *bbolt.Tx, err error) {
+	j.beginning.Lock()
+	defer j.beginning.Unlock()
 	if j.isBroken() {
-		return j.stoppedBy()
+		return nil, j.stoppedBy()
 	}
 	defer guard(&err, j.damaged)()
-	return j.db.View(fn)
+	return j.db.Begin(write)
 }
 
 // damaged stops the journal over what a panic says. bbolt panics over a page that is

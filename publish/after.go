@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -61,8 +62,10 @@ func (a *apply) follow(ctx context.Context) {
 	if a.signingFails() {
 		return
 	}
+	start := time.Now()
 	why, err := a.summary.write(ctx, a.target.dst)
 	if err != nil {
+		a.cfg.Seen.Work(workSummary, false, time.Since(start))
 		a.failed = append(a.failed, journal.Ask{
 			Work: workSummary, Error: shortened(err.Error()), Next: time.Now().Add(pause(1)),
 			Refs: slices.Collect(a.plan.session.RefNames()),
@@ -119,6 +122,13 @@ func pause(tries int) time.Duration {
 	return min(firstPause<<min(tries-1, 10), longestPause)
 }
 
+// rests tells whether the pause of a work is not over. One that seems longer than all
+// pauses is: the clock was put back.
+func rests(w journal.Work) bool {
+	left := time.Until(w.Next)
+	return left > 0 && left <= longestPause
+}
+
 // RetryWorks has works that failed tried again at once.
 func (p *Publisher) RetryWorks() {
 	p.retryAll.Store(true)
@@ -147,15 +157,15 @@ func (p *Publisher) runWorks(ctx context.Context) error {
 		case <-again.C:
 		}
 		next, err := p.doWorks(ctx, p.retryAll.Swap(false))
-		if errors.Is(err, durable.ErrNotSynced) || p.cfg.Journal.Err() != nil {
-			return err
+		if stopped := p.cfg.Journal.Err(); stopped != nil || errors.Is(err, durable.ErrNotSynced) {
+			return cmp.Or(err, stopped)
 		}
 		if err != nil { // no space: deltas, say, have filled the disk
 			p.cfg.Log.Error("cannot note how what follows a publish stands; it will be done again", "err", err)
 			next = time.Now().Add(p.pause(1))
 		}
 		if !next.IsZero() {
-			again.Reset(time.Until(next))
+			again.Reset(min(time.Until(next), longestPause))
 		}
 	}
 }
@@ -211,7 +221,7 @@ func (p *Publisher) follower(name string) *Follower {
 // doWork does a work if it is due, and its pause over unless now.
 func (p *Publisher) doWork(ctx context.Context, name string, now bool) error {
 	w, due, err := p.cfg.Journal.Work(name)
-	if err != nil || !due || ctx.Err() != nil || !now && time.Now().Before(w.Next) {
+	if err != nil || !due || ctx.Err() != nil || !now && rests(w) {
 		return err
 	}
 	f := p.follower(name)

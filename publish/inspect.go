@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -38,7 +39,11 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 			return nil, nil, err
 		}
 	}
-	return i.findings, i.notes, nil
+	due, err := cfg.Journal.Works()
+	for _, w := range due {
+		i.notes = append(i.notes, fmt.Sprintf("%s is to follow a publish since %s; the server does it", w.Name, w.Since.Format(time.RFC3339)))
+	}
+	return i.findings, i.notes, err
 }
 
 type inspection struct {

@@ -36,9 +36,11 @@ type worker struct {
 // work ingests uploads, each in a goroutine, as the queue says, until ctx ends.
 func (s *Store) work(ctx context.Context) {
 	var g sync.WaitGroup
+	s.queue.begin(s)
+	defer s.pool.leave(s)
 	defer g.Wait()
 	for {
-		t, ok := s.queue.pop(ctx)
+		t, ok := s.queue.pop(ctx, s)
 		if !ok {
 			return
 		}
@@ -57,12 +59,15 @@ func (s *Store) work(ctx context.Context) {
 // takeWorker takes a worker that has nothing to do, or makes one.
 func (s *Store) takeWorker(t *task) (w *worker) {
 	select {
-	case w = <-s.workers:
+	case w = <-s.pool.idle:
 	default:
-		w = &worker{Store: s, verifier: ostree.NewVerifier(0)}
+		w = &worker{verifier: ostree.NewVerifier(0)}
 		w.verifier.Step(w.step)
 	}
-	w.task = t
+	if w.Store != nil && w.Store != s {
+		_ = w.leave() // only its spool, which nobody reads any more
+	}
+	w.Store, w.task = s, t
 	return w
 }
 

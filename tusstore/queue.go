@@ -5,6 +5,7 @@ package tusstore
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ type job struct{ session, name string }
 // task is a job that is waiting for a worker, or with one.
 type task struct {
 	job
+	store  *Store
 	token  string
 	bytes  int64  // of the upload
 	number uint64 // in the order of pushes
@@ -27,11 +29,13 @@ type task struct {
 	turn   chan struct{} // closed when it gets one again
 	window int64         // of a pack that needs a large one
 	wide   bool          // it has that
+	works  bool          // it has a worker
 
 	refused error // why the pack is none
 }
 
-// queue holds the complete uploads that wait for a worker or are with one, and
+// queue holds the complete uploads of one store or of several that wait for a worker or
+// are with one, and
 // shares the workers between tokens: those that had little of them lately come first,
 // of these who has fewest gets the next one, and a task that takes long gives its
 // worker up to somebody who comes before it (step).
@@ -48,6 +52,8 @@ type queue struct {
 	used     *usage
 	open     map[string]map[string]*task // by session and upload
 	failed   map[string]map[string]error // ended with an error, not pushed again since
+	running  map[*Store]bool             // pop their tasks
+	parked   []*task                     // of stores that do not, yet
 	starting []*task                     // have a worker, and wait for pop
 	free     int                         // workers
 	begun    int                         // tasks that have a worker, or had one and wait
@@ -74,32 +80,95 @@ const begunPerWorker = 4
 
 func newQueue(workers int) *queue {
 	q := &queue{
-		most:   begunPerWorker * workers,
-		free:   workers,
-		lines:  make(map[string]*line),
-		used:   newUsage(workers),
-		open:   make(map[string]map[string]*task),
-		failed: make(map[string]map[string]error),
+		most:    begunPerWorker * workers,
+		free:    workers,
+		running: make(map[*Store]bool),
+		lines:   make(map[string]*line),
+		used:    newUsage(workers),
+		open:    make(map[string]map[string]*task),
+		failed:  make(map[string]map[string]error),
 	}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
 
+// begin has workers given to the tasks of a store, until end.
+func (q *queue) begin(s *Store) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running[s] = true
+	for _, t := range q.parked {
+		if t.store == s {
+			q.lines[t.token].waiting = append(q.lines[t.token].waiting, t)
+		}
+	}
+	q.parked = slices.DeleteFunc(q.parked, func(t *task) bool { return t.store == s })
+	q.give()
+}
+
+// end forgets the tasks of a store, of which none is worked on any more.
+func (q *queue) end(s *Store) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.running, s)
+	for _, t := range slices.Clone(q.starting) {
+		if t.store == s {
+			q.works(t, false)
+			q.begun--
+		}
+	}
+	of := func(t *task) bool { return t.store == s }
+	q.starting = slices.DeleteFunc(q.starting, of)
+	q.parked = slices.DeleteFunc(q.parked, of)
+	for session, tasks := range q.open {
+		for _, t := range tasks {
+			if t.store == s {
+				l := q.lines[t.token]
+				l.waiting = slices.DeleteFunc(l.waiting, of)
+				q.remove(t)
+				delete(q.failed, session)
+			}
+		}
+	}
+	q.give()
+}
+
+// works notes that a task has got a worker, or gives it back.
+func (q *queue) works(t *task, works bool) {
+	by := 1
+	if !works {
+		by = -1
+	}
+	t.works = works
+	q.lines[t.token].working += by
+	q.free -= by
+}
+
+// remove takes away a task that has no worker.
+func (q *queue) remove(t *task) {
+	drop(q.open, t.job)
+	l := q.lines[t.token]
+	l.bytes -= t.bytes
+	if l.open--; l.open == 0 {
+		delete(q.lines, t.token)
+	}
+}
+
 // push adds a job of a token. One that is being worked on comes once more after
 // that: its upload was rejected and made anew meanwhile.
-func (q *queue) push(token string, j job, bytes int64) {
+func (q *queue) push(s *Store, token string, j job, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t := q.open[j.session][j.name]; t != nil {
 		t.again = t.ctx != nil
 		return
 	}
-	q.add(token, j, bytes)
+	q.add(s, token, j, bytes)
 }
 
-func (q *queue) add(token string, j job, bytes int64) {
+func (q *queue) add(s *Store, token string, j job, bytes int64) {
 	q.last++
-	t := &task{job: j, token: token, bytes: bytes, number: q.last}
+	t := &task{job: j, store: s, token: token, bytes: bytes, number: q.last}
 	put(q.open, j, t)
 	drop(q.failed, j)
 	l := q.lines[token]
@@ -107,9 +176,13 @@ func (q *queue) add(token string, j job, bytes int64) {
 		l = &line{token: token}
 		q.lines[token] = l
 	}
-	l.waiting = append(l.waiting, t)
 	l.open++
 	l.bytes += bytes
+	if !q.running[s] {
+		q.parked = append(q.parked, t)
+		return
+	}
+	l.waiting = append(l.waiting, t)
 	q.give()
 }
 
@@ -120,16 +193,16 @@ func (q *queue) give() {
 		if l == nil {
 			break
 		}
-		q.free--
 		q.turns++
 		l.turn = q.turns
-		l.working++
 		if len(l.paused) > 0 {
+			q.works(l.paused[0], true)
 			close(l.paused[0].turn)
 			l.paused = l.paused[1:]
 			continue
 		}
 		q.begun++
+		q.works(l.waiting[0], true)
 		q.starting = append(q.starting, l.waiting[0])
 		l.waiting = l.waiting[1:]
 	}
@@ -161,20 +234,24 @@ func (q *queue) wants(l *line) bool {
 	return len(l.paused) > 0 || len(l.waiting) > 0 && q.begun < q.most
 }
 
-// pop waits for a task that a worker can begin; it is false once ctx has ended.
-// The task is cancelled with ctx.
-func (q *queue) pop(ctx context.Context) (*task, bool) {
+// pop waits for a task of a store that a worker can begin; it is false once ctx has
+// ended. The task is cancelled with ctx.
+func (q *queue) pop(ctx context.Context, s *Store) (*task, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.wakeAtEnd(ctx)()
-	for len(q.starting) == 0 && ctx.Err() == nil {
+	at := -1
+	for ctx.Err() == nil {
+		if at = slices.IndexFunc(q.starting, func(t *task) bool { return t.store == s }); at >= 0 {
+			break
+		}
 		q.changed.Wait()
 	}
-	if ctx.Err() != nil {
+	if at < 0 || ctx.Err() != nil {
 		return nil, false
 	}
-	t := q.starting[0]
-	q.starting = q.starting[1:]
+	t := q.starting[at]
+	q.starting = slices.Delete(q.starting, at, at+1)
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	t.since = time.Now()
 	return t, true
@@ -216,8 +293,7 @@ func (q *queue) pause(t *task) bool {
 	}
 	t.turn = make(chan struct{})
 	l.paused = append(l.paused, t)
-	l.working--
-	q.free++
+	q.works(t, false)
 	q.give()
 	return true
 }
@@ -232,18 +308,11 @@ func (q *queue) finish(t *task, err error) {
 	t.cancel()
 	q.used.add(t.token, time.Since(t.since))
 	q.closeWide(t)
-	drop(q.open, t.job)
-	l := q.lines[t.token]
-	l.working--
-	l.open--
-	l.bytes -= t.bytes
-	if l.open == 0 {
-		delete(q.lines, t.token)
-	}
+	q.works(t, false)
+	q.remove(t)
 	q.begun--
-	q.free++
 	if t.again {
-		q.add(t.token, t.job, t.bytes)
+		q.add(t.store, t.token, t.job, t.bytes)
 	}
 	q.give()
 }

@@ -19,7 +19,7 @@ import (
 // begin pops a task that has had its worker for its time already.
 func begin(t *testing.T, q *queue) *task {
 	t.Helper()
-	next, ok := q.pop(t.Context())
+	next, ok := q.pop(t.Context(), nil)
 	if !ok {
 		t.Fatal("no task")
 	}
@@ -42,15 +42,16 @@ func (q *queue) paused(token string) int {
 func TestTurns(t *testing.T) {
 	for workers := 1; workers <= 3; workers++ {
 		q := newQueue(workers)
+		q.begin(nil)
 		for i := range 2 * workers {
-			q.push("hog", job{"h", fmt.Sprint(i)}, 0)
+			q.push(nil, "hog", job{"h", fmt.Sprint(i)}, 0)
 		}
 		var hogs []*task
 		for range workers {
 			hogs = append(hogs, begin(t, q))
 			must.OK(t, q.step(hogs[len(hogs)-1])) // nobody else is there
 		}
-		q.push("other", job{"o", "p"}, 0)
+		q.push(nil, "other", job{"o", "p"}, 0)
 		for _, h := range hogs {
 			h.since = time.Now().Add(-turnTime)
 		}
@@ -74,8 +75,9 @@ func TestTurns(t *testing.T) {
 // Two tokens with one worker take turns, also while neither comes to an end.
 func TestTurnsAlternate(t *testing.T) {
 	q := newQueue(1)
-	q.push("a", job{"a", "p"}, 0)
-	q.push("b", job{"b", "p"}, 0)
+	q.begin(nil)
+	q.push(nil, "a", job{"a", "p"}, 0)
+	q.push(nil, "b", job{"b", "p"}, 0)
 	a := begin(t, q)
 	aGoesOn := make(chan error, 1)
 	go func() { aGoesOn <- q.step(a) }()
@@ -91,10 +93,11 @@ func TestTurnsAlternate(t *testing.T) {
 // Each task that is begun has buffers: what is begun is bounded.
 func TestBegunIsBounded(t *testing.T) {
 	q := newQueue(1)
+	q.begin(nil)
 	ended := make(chan error)
 	tokens := 2 * begunPerWorker
 	for i := range tokens {
-		q.push(fmt.Sprint(i), job{fmt.Sprint(i), "p"}, 0)
+		q.push(nil, fmt.Sprint(i), job{fmt.Sprint(i), "p"}, 0)
 	}
 	var begun []*task
 	for range begunPerWorker {
@@ -120,7 +123,8 @@ func TestBegunIsBounded(t *testing.T) {
 // A task that was cancelled ends at its next step, also one that waits.
 func TestForgetCancels(t *testing.T) {
 	q := newQueue(1)
-	q.push("a", job{"a", "p"}, 0)
+	q.begin(nil)
+	q.push(nil, "a", job{"a", "p"}, 0)
 	a := begin(t, q)
 	q.forget("a")
 	if err := q.step(a); !errors.Is(err, context.Canceled) {
@@ -185,12 +189,51 @@ func TestLongIngest(t *testing.T) {
 	}
 }
 
+// Stores share the workers of a pool. One that does not run, yet or any more, has none of
+// them, and what waited for one that has ended is forgotten.
+func TestStoresOfOnePool(t *testing.T) {
+	p := NewPool(1)
+	q, one, other := p.queue, &Store{}, &Store{}
+	q.push(one, "a", job{"one", "1"}, 0)
+	q.begin(other)
+	q.push(other, "a", job{"other", "1"}, 0)
+	q.push(other, "a", job{"other", "2"}, 0)
+	of := func(s *Store) *task {
+		t.Helper()
+		next, ok := q.pop(t.Context(), s)
+		if !ok || next.store != s {
+			t.Fatalf("popped %+v", next)
+		}
+		return next
+	}
+	q.finish(of(other), nil)
+	q.begin(one)
+	counts := func(s *Store, waiting, working int) {
+		t.Helper()
+		if a, b := q.length(s); a != waiting || b != working {
+			t.Errorf("%d wait and %d are worked on, want %d and %d", a, b, waiting, working)
+		}
+	}
+	counts(one, 1, 0)
+	counts(other, 0, 1) // has the worker, and waits for pop
+	p.leave(other)
+	counts(other, 0, 0)
+	q.finish(of(one), nil)
+	q.push(one, "a", job{"one", "2"}, 0)
+	q.finish(of(one), nil)
+	counts(one, 0, 0)
+	if q.free != 1 || q.begun != 0 || len(q.lines)+len(q.open)+len(q.starting)+len(q.parked) != 0 {
+		t.Errorf("left over: %+v", q)
+	}
+}
+
 // A token whose uploads are small is held back later than one whose uploads are packs:
 // the workers are as far behind, and the link would stand still.
 func TestQueueHoldsBackByBytes(t *testing.T) {
 	q := newQueue(1)
+	q.begin(nil)
 	for i := range 3 {
-		q.push("a", job{"a", fmt.Sprint(i)}, 10)
+		q.push(nil, "a", job{"a", fmt.Sprint(i)}, 10)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -207,7 +250,7 @@ func TestQueueHoldsBackByBytes(t *testing.T) {
 		t.Error("30 bytes wait, and another upload is let in")
 	default:
 	}
-	task, _ := q.pop(t.Context())
+	task, _ := q.pop(t.Context(), nil)
 	q.finish(task, nil)
 	<-held
 }

@@ -42,6 +42,11 @@ func (d *decoding) close() error {
 		d.reader.Close()
 		d.reader = nil
 	}
+	return d.leave()
+}
+
+// leave closes the spool, which is in the folder of a store.
+func (d *decoding) leave() error {
 	if d.spool == nil {
 		return nil
 	}

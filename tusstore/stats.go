@@ -39,7 +39,7 @@ func (c *counters) results(of []journal.Result) {
 func (s *Store) Stats() Stats {
 	st := Stats{Received: s.counters.received.Load(), Verified: s.counters.verified.Load(), Rejected: s.counters.rejected.Load()}
 	st.Uploads, st.Unsent = s.claims.sum()
-	st.Waiting, st.Working = s.queue.length()
+	st.Waiting, st.Working = s.queue.length(s)
 	return st
 }
 
@@ -54,13 +54,20 @@ func (c *claims) sum() (uploads int, unsent int64) {
 	return uploads, unsent
 }
 
-// length counts the tasks that wait for a worker and those that have one.
-func (q *queue) length() (waiting, working int) {
+// length counts the tasks of a store that wait for a worker and those that have one.
+func (q *queue) length(s *Store) (waiting, working int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, l := range q.lines {
-		waiting += l.open - l.working
-		working += l.working
+	for _, tasks := range q.open {
+		for _, t := range tasks {
+			switch {
+			case t.store != s:
+			case t.works:
+				working++
+			default:
+				waiting++
+			}
+		}
 	}
 	return waiting, working
 }

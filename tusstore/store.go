@@ -47,6 +47,7 @@ type Config struct {
 	Repo    string           // the repository, which must have room for what is staged
 	Journal *journal.Journal // knows the sessions and their object sets
 	Workers int              // uploads that are ingested at a time
+	Pool    *Pool            // of so many workers, for other stores as well; nil: one of its own
 	Limits  func() Limits    // as they are now; asked for each upload
 	MayPush func(token, ref string) bool
 	Verify  bool // all staged objects, even after a clean stop
@@ -78,7 +79,7 @@ type Store struct {
 	creating sync.Map     // the jobs whose uploads are just being created
 	cleaning sync.RWMutex // held for writing while staged objects are deleted
 
-	workers    chan *worker          // those that have nothing to do
+	pool       *Pool
 	checkers   chan *ostree.Verifier // the same, of Check
 	discarding sync.Mutex            // held while one is deleted that Check found bad
 
@@ -94,14 +95,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg:     cfg,
 		uploads: filepath.Join(cfg.Dir, "uploads"),
-		queue:   newQueue(cfg.Workers),
 		claims:  newClaims(),
 		locker:  memorylocker.New(),
 		toSync:  make(chan struct{}),
-		workers: make(chan *worker, cfg.Workers),
 
 		checkers: make(chan *ostree.Verifier, cfg.Workers),
 	}
+	if s.pool = cfg.Pool; s.pool == nil {
+		s.pool = NewPool(cfg.Workers)
+	}
+	s.queue = s.pool.queue
 	for range cfg.Workers {
 		s.checkers <- ostree.NewVerifier(0)
 	}
@@ -188,6 +191,7 @@ func (s *Store) stagedBytes(n int64) {
 // durable and vouches for it; after any other the next Open verifies it again.
 func (s *Store) Close(clean bool) error {
 	var err error
+	s.pool.leave(s) // also if it did not Run
 	if clean {
 		err = s.leaveMark()
 	}
@@ -249,7 +253,7 @@ func (s *Store) lock(ctx context.Context, session, name string) (unlock func(), 
 // push hands a complete upload to the workers.
 func (s *Store) push(session, name string) {
 	token, bytes := s.claims.upload(session, name)
-	s.queue.push(token, job{session, name}, bytes)
+	s.queue.push(s, token, job{session, name}, bytes)
 }
 
 // recoverUploads puts the uploads that the process before left behind where

@@ -46,16 +46,17 @@ func TestUsage(t *testing.T) {
 func TestMuchGivesWay(t *testing.T) {
 	const workers = 2
 	q := newQueue(workers)
+	q.begin(nil)
 	q.used.add("hog", time.Hour)
 	var hogs []*task
 	goOn := make(chan error)
 	for i := range workers {
-		q.push("hog", job{"h", fmt.Sprint(i)}, 0)
+		q.push(nil, "hog", job{"h", fmt.Sprint(i)}, 0)
 		hogs = append(hogs, begin(t, q))
 	}
 	var others []*task
 	for i := range workers {
-		q.push("other", job{"o", fmt.Sprint(i)}, 0)
+		q.push(nil, "other", job{"o", fmt.Sprint(i)}, 0)
 	}
 	for i, h := range hogs {
 		go func() { goOn <- q.step(h) }()

@@ -37,11 +37,7 @@ func (s *Store) release(w *worker) {
 		w.reader = nil
 		runtime.GC()
 	}
-	select {
-	case s.workers <- w:
-	default:
-		_ = w.close() // only its spool, which nobody reads any more
-	}
+	s.pool.keep(w)
 }
 
 // wide shares the memory of large windows between the packs that need one: a few bytes
@@ -80,9 +76,8 @@ func (q *queue) takeWide(t *task, window int64) bool {
 	}
 	t.turn = make(chan struct{})
 	q.wide.waiting = append(q.wide.waiting, t)
-	q.lines[t.token].working--
+	q.works(t, false)
 	q.begun--
-	q.free++
 	q.give()
 	return false
 }

@@ -20,8 +20,9 @@ func (q *queue) waitingWide() int {
 // next window from another.
 func TestWide(t *testing.T) {
 	q := newQueue(2)
+	q.begin(nil)
 	for i := range 4 {
-		q.push("hog", job{"h", fmt.Sprint(i)}, 0)
+		q.push(nil, "hog", job{"h", fmt.Sprint(i)}, 0)
 	}
 	type outcome struct {
 		*task
@@ -41,9 +42,9 @@ func TestWide(t *testing.T) {
 			must.Wait(t, "it waits", func() bool { return q.waitingWide() == i })
 		}
 	}
-	q.push("other", job{"o", "plain"}, 0)
+	q.push(nil, "other", job{"o", "plain"}, 0)
 	q.finish(begin(t, q), nil) // there is a worker
-	q.push("other", job{"o", "wide"}, 0)
+	q.push(nil, "other", job{"o", "wide"}, 0)
 	widen(begin(t, q), maxWide/4)
 	must.Wait(t, "the other waits", func() bool { return q.waitingWide() == 4 })
 

@@ -20,13 +20,14 @@ import (
 // GentokenCmd makes a token, adds its hash to the configuration file and
 // prints it, alone, on stdout: TOKEN=$(ostree-upload gentoken).
 type GentokenCmd struct {
-	Config  string          `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
-	Name    string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
-	Ref     []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
-	Scope   []string        `placeholder:"SCOPE" help:"What it may do: ${scopes}; repeatable (default: push)."`
-	Expires *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: without end)."`
-	Replace bool            `help:"Give the token --name another secret: it keeps its sessions and, unless given, refs, scopes and time of validity."`
-	Overlap *units.Duration `placeholder:"DURATION" help:"With --replace: how long the secret that it had may still be used, such as 24h (default: not at all)."`
+	Config     string          `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file to add the token to; created if missing (default: ${default})."`
+	Name       string          `placeholder:"NAME" help:"Name of the token in logs and listings (default: a random one)."`
+	Ref        []string        `sep:"none" placeholder:"GLOB" help:"Refs that it may push: * stops at /, ** does not; repeatable (default: all)."`
+	Scope      []string        `placeholder:"SCOPE" help:"What it may do: ${scopes}; repeatable (default: push)."`
+	Expires    *units.Duration `placeholder:"DURATION" help:"How long it is valid, such as 12h or 90d (default: without end)."`
+	Repository []string        `placeholder:"NAME" help:"With several repositories in the configuration: one that it may be used for; repeatable (default: all)."`
+	Replace    bool            `help:"Give the token --name another secret: it keeps its sessions and, unless given, refs, scopes, repositories and time of validity."`
+	Overlap    *units.Duration `placeholder:"DURATION" help:"With --replace: how long the secret that it had may still be used, such as 24h (default: not at all)."`
 }
 
 // Run makes the token.
@@ -51,6 +52,8 @@ func (c *GentokenCmd) Run(_ context.Context, app *App) error {
 		Refs:    c.Ref,
 		Scopes:  c.Scope,
 		Expires: expires,
+
+		Repositories: c.Repository,
 	})
 	if err := token.Check(); err != nil {
 		return badUsage{err}
@@ -96,6 +99,9 @@ func inWords(t token.Token) string {
 		words += ", all refs"
 	} else {
 		words += ", refs " + strings.Join(*t.Refs, " ")
+	}
+	if t.Repositories != nil {
+		words += ", repositories " + strings.Join(*t.Repositories, " ")
 	}
 	if !t.Expires.IsZero() {
 		words += ", until " + t.Expires.Format(time.RFC3339)

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -28,6 +29,8 @@ const healthPatience = 5 * time.Second
 type HealthCmd struct {
 	Config  string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file of the server (${default})."`
 	Address string `short:"a" placeholder:"ADDR" help:"Where the server listens, if it was told so by a flag."`
+
+	Repository string `placeholder:"NAME" help:"Ask for this one of several repositories only."`
 
 	ClientCert string `env:"OSTREE_UPLOAD_CLIENT_CERT" placeholder:"FILE" help:"Client certificate, in PEM, for a server with tls.client-ca."`
 	ClientKey  string `env:"OSTREE_UPLOAD_CLIENT_KEY" placeholder:"FILE" help:"Key of the client certificate (the same file)."`
@@ -60,16 +63,20 @@ func (c *HealthCmd) ask(ctx context.Context, address string, secure config.TLS) 
 		return err
 	}
 	defer transport.CloseIdleConnections()
-	url, next := "http://localhost/healthz", "is the server running, and is this where it listens?"
+	at, next := "localhost/healthz", "is the server running, and is this where it listens?"
+	if c.Repository != "" {
+		at = "localhost/" + url.PathEscape(c.Repository) + "/healthz"
+	}
+	scheme := "http://"
 	if _, socket := config.SocketPath(address); !socket && secure.Cert != "" {
-		url = "https://localhost/healthz"
+		scheme = "https://"
 		if secure.ClientCA != "" && c.ClientCert == "" {
 			next = "the server wants a client certificate: give --client-cert and --client-key"
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthPatience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+at, nil)
 	if err != nil {
 		return err
 	}

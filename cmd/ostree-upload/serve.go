@@ -9,17 +9,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
-	"github.com/lirios/ostree-upload/internal/fsck"
 	"github.com/lirios/ostree-upload/internal/hint"
-	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/server"
-	"github.com/lirios/ostree-upload/internal/units"
-	"github.com/lirios/ostree-upload/internal/wire"
 )
 
 // serverCommands are those that need libostree.
@@ -67,6 +62,9 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 		return err
 	}
 	settings := *file.Current()
+	if err := oneOnly(&settings, c.Repo, c.State); err != nil {
+		return err
+	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
 	settings.Address = cmp.Or(c.Address, settings.Address)
 	settings.TLS.Cert, settings.TLS.Key = cmp.Or(c.TLSCert, settings.TLS.Cert), cmp.Or(c.TLSKey, settings.TLS.Key)
@@ -83,156 +81,59 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 	if len(settings.Tokens)+len(settings.OIDC) == 0 {
 		app.Log.Warn("the configuration holds no token, so nobody can push", "hint", "ostree-upload gentoken --config "+c.Config)
 	}
-	opt := options(app, &settings, file.Current)
+	opt := options(app, settings.Repository, &settings, file.Current)
 	opt.Init, opt.WaitLock = c.Init, time.Duration(c.WaitLock)
 	opt.Configuration, opt.Reload = c.Config, file.Reload
 	return server.Serve(ctx, opt)
 }
 
 // options takes from the settings what holds until a restart; now gives the rest.
-func options(app *App, s *config.Config, now func() *config.Config) server.Options {
-	return server.Options{
-		Repo: s.Repo, State: s.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
+func options(app *App, r config.Repository, s *config.Config, now func() *config.Config) server.Options {
+	opt := server.Options{
+		Name: r.Name, Repo: r.Repo, State: r.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
+	for _, other := range s.Served() {
+		opt.Beside = append(opt.Beside, other.Repo)
+	}
+	return opt
 }
 
-// options are those of the repository that the flags name. Without a configuration file
-// the defaults hold.
-func (f *repositoryFlags) options(app *App) (server.Options, *config.Config, error) {
+// options are those of the repositories that the flags name, one by one. Without a
+// configuration file the defaults hold.
+func (f *repositoryFlags) options(app *App) (list []server.Options, err error) {
 	now, configuration := config.Default, ""
 	file, err := config.OpenFile(f.Config, app.Log)
 	switch {
 	case err == nil:
 		now, configuration = file.Current, f.Config
 	case !errors.Is(err, fs.ErrNotExist):
-		return server.Options{}, nil, err
+		return nil, err
 	}
 	settings := *now()
+	if err := oneOnly(&settings, f.Repo, f.State); err != nil {
+		return nil, err
+	}
+	if f.Repository != "" {
+		if err := settings.CheckRepository(f.Repository); err != nil {
+			return nil, usage("--repository: %w", err)
+		}
+	}
 	settings.Repo, settings.State = cmp.Or(f.Repo, settings.Repo), cmp.Or(f.State, settings.State)
-	opt := options(app, &settings, now)
-	opt.Configuration = configuration
-	return opt, &settings, nil
-}
-
-// check compares everything and prints what is wrong.
-func (c *CheckCmd) check(ctx context.Context, app *App) error {
-	if c.Content && c.Repair {
-		return usage("--content finds what push --repair mends: leave out --repair")
-	}
-	opt, settings, err := c.options(app)
-	if err != nil {
-		return err
-	}
-	if c.Content {
-		return c.checkContent(ctx, app, opt)
-	}
-	if c.Repair && opt.Configuration == "" {
-		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
-	}
-	report, err := server.Check(ctx, opt, c.Repair)
-	if err != nil {
-		return err
-	}
-	return c.print(app, settings, report)
-}
-
-// prune prunes and prints what was removed, also if that ends with an error.
-func (c *PruneCmd) prune(ctx context.Context, app *App) error {
-	opt, _, err := c.options(app)
-	if err != nil {
-		return err
-	}
-	if opt.Configuration == "" && !c.DryRun {
-		return hint.Add(errors.New("there is no configuration file at "+c.Config+", which says what is kept"), "name it with --config")
-	}
-	report, err := server.Prune(ctx, opt, c.DryRun)
-	if report != nil && (err == nil || report.Commits+report.Objects > 0) {
-		err = errors.Join(err, c.print(app, report))
-	}
-	if err != nil {
-		return interruptedOr(ctx, err)
-	}
-	return nil
-}
-
-func (c *PruneCmd) print(app *App, p *wire.Pruned) (err error) {
-	text := page.Pruned(p)
-	if c.JSON {
-		p.Refs = append([]wire.PrunedRef{}, p.Refs...)
-		if text, err = page.JSON(p); err != nil {
-			return err
+	for _, r := range settings.Served() {
+		if f.Repository == "" || r.Name == f.Repository {
+			opt := options(app, r, &settings, config.NewView(now, r).Current)
+			opt.Configuration = configuration
+			list = append(list, opt)
 		}
 	}
-	_, err = io.WriteString(app.Stdout, text)
-	return err
+	return list, nil
 }
 
-func (c *CheckCmd) print(app *App, s *config.Config, r *server.Report) error {
-	sound := "journal, state folder and repository agree"
-	if !r.Used {
-		sound = fmt.Sprintf("there is no journal in %s: nothing was ever received here", s.StateFolder())
-	}
-	if err := c.printReport(app, r, sound); err != nil {
+// named adds the name of a repository to an error, if it has one.
+func named(repository string, err error) error {
+	if err == nil || repository == "" {
 		return err
 	}
-	return c.found(r)
-}
-
-// printReport prints what was found or, if that is nothing, that all is sound.
-func (c *CheckCmd) printReport(app *App, r *server.Report, sound string) error {
-	if c.JSON {
-		text, err := page.JSON(map[string]any{"used": r.Used, "findings": append([]string{}, r.Findings...), "notes": append([]string{}, r.Notes...)})
-		if err == nil {
-			_, err = io.WriteString(app.Stdout, text)
-		}
-		return err
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(app.Stdout, "note: %s\n", n)
-	}
-	for _, f := range r.Findings {
-		fmt.Fprintf(app.Stdout, "finding: %s\n", f)
-	}
-	if len(r.Findings) == 0 {
-		fmt.Fprintln(app.Stdout, sound)
-	}
-	return nil
-}
-
-// checkContent reads all objects of the repository and prints what is wrong.
-func (c *CheckCmd) checkContent(ctx context.Context, app *App, opt server.Options) error {
-	var seen *fsck.Progress
-	stop := func() {}
-	report, err := server.CheckContent(ctx, opt, func(p *fsck.Progress) {
-		seen = p
-		stop = lines(app.Stderr, func() string { return verified(p) }, plainEvery)
-	})
-	stop()
-	if err != nil {
-		return err
-	}
-	if err := c.printReport(app, report, verified(seen)+": all are what their names say"); err != nil {
-		return err
-	}
-	if n := len(report.Findings); n > 0 {
-		return hint.Add(fmt.Errorf("%d findings", n),
-			"ostree-upload push --repair REF, from a build repository that has the commits whole, mends what belongs to a ref")
-	}
-	return nil
-}
-
-// verified says how far the check of all objects is.
-func verified(p *fsck.Progress) string {
-	return fmt.Sprintf("verified %s of %s objects, %s",
-		units.Thousands(p.Objects.Load()), units.Thousands(p.Total.Load()), units.Amount(p.Bytes.Load()))
-}
-
-// found is an error if there are findings.
-func (c *CheckCmd) found(r *server.Report) error {
-	if n := len(r.Findings); n > 0 {
-		return hint.Add(fmt.Errorf("%d findings", n),
-			"ostree-upload check --repair repairs what is safe to repair; for a damaged repository see ostree fsck")
-	}
-	return nil
+	return fmt.Errorf("repository %s: %w", repository, err)
 }

@@ -30,6 +30,8 @@ type repositoryFlags struct {
 	Config string `short:"c" default:"ostree-upload.yaml" env:"OSTREE_UPLOAD_CONFIG" placeholder:"FILE" help:"Configuration file (${default})."`
 	Repo   string `short:"r" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Repository that is published into."`
 	State  string `placeholder:"DIR" help:"State folder (REPO/.ostree-upload)."`
+
+	Repository string `placeholder:"NAME" help:"Only this one of several repositories of the configuration."`
 }
 
 // CheckCmd compares the state folder, the journal and the repository, with the

@@ -47,8 +47,11 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	if err != nil {
 		return inForce(err)
 	}
+	if err := oneOnly(settings, c.Repo, c.State); err != nil {
+		return err
+	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
-	used, err := lastUse(settings.StateFolder())
+	used, err := lastUses(settings)
 	list := page.TokenList{Tokens: make([]page.Token, len(settings.Tokens)), OIDC: make([]page.Trust, len(settings.OIDC))}
 	if err != nil {
 		list.Unknown = err.Error()
@@ -59,7 +62,7 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 		list.Tokens[i] = shown(&settings.Tokens[i], used, now)
 	}
 	for i, t := range settings.OIDC {
-		list.OIDC[i] = page.Trust{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Issuer: t.Issuer, LastUse: unlessZero(used[t.Name])}
+		list.OIDC[i] = page.Trust{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Repositories: t.Repositories, Issuer: t.Issuer, LastUse: unlessZero(used[t.Name])}
 	}
 	text := page.Tokens(list, now)
 	if c.JSON {
@@ -71,7 +74,27 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	return err
 }
 
-// lastUse is when each token was last used.
+// lastUses is when each token was last used, for whichever repository. The error tells
+// of those for which that is not known.
+func lastUses(s *config.Config) (map[string]time.Time, error) {
+	all := map[string]time.Time{}
+	var errs []error
+	for _, r := range s.Served() {
+		used, err := lastUse(r.StateFolder())
+		if err != nil && r.Name != "" {
+			err = fmt.Errorf("repository %s: %w", r.Name, err)
+		}
+		errs = append(errs, err)
+		for name, at := range used {
+			if at.After(all[name]) {
+				all[name] = at
+			}
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// lastUse is when each token was last used for one repository.
 func lastUse(state string) (map[string]time.Time, error) {
 	used, err := lastuse.Read(state)
 	if errors.Is(err, fs.ErrPermission) {
@@ -92,7 +115,7 @@ func lastUse(state string) (map[string]time.Time, error) {
 // shown is a token as the list shows it.
 func shown(t *token.Token, used map[string]time.Time, now time.Time) page.Token {
 	s := page.Token{
-		Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Created: unlessZero(t.Created), Expires: unlessZero(t.Expires),
+		Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Repositories: t.Repositories, Created: unlessZero(t.Created), Expires: unlessZero(t.Expires),
 		Expired: t.Expired(now), LastUse: unlessZero(used[t.Name]), Previous: []time.Time{},
 	}
 	for _, p := range t.Previous {
@@ -108,6 +131,15 @@ func unlessZero(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// oneOnly refuses flags that name the folders of one repository, where the configuration
+// names several.
+func oneOnly(s *config.Config, repo, state string) error {
+	if s.Repositories == nil || repo == "" && state == "" {
+		return nil
+	}
+	return usage("--repo and --state (and OSTREE_UPLOAD_REPO) are for one repository, and the configuration names several: set their folders there")
 }
 
 // inForce adds to a fault of the file what it means for a server that runs.

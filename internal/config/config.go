@@ -36,12 +36,14 @@ const (
 
 // Config is the content of a configuration file, with defaults filled in.
 type Config struct {
-	Repository
-	Address string // host:port to listen on
-	TLS     TLS    // both empty: plain HTTP
+	Repository                // the only one, or that of a View
+	Repositories []Repository // those that have names; nil if there is one without
+	Address      string       // host:port to listen on
+	TLS          TLS          // both empty: plain HTTP
 	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
 	MetricsAddress string
 	SessionTTL     units.Duration // an open session that is idle for longer expires
+	HoldTTL        units.Duration // a held session that nobody publishes for longer expires
 	History        units.Duration // how long finished sessions are remembered
 	LogFormat      string         // LogText or LogJSON
 	Grace          units.Duration // how long a stopping server waits for requests under way
@@ -51,6 +53,8 @@ type Config struct {
 
 	BasePath       string            // that a proxy puts the server below and does not take away, such as /push; or ""
 	TrustedProxies forwarded.Proxies // whose word counts about where a request comes from
+
+	whole *Config // what a View shows a part of
 }
 
 // TLS names PEM files: the server's certificate and its key, and the authorities that
@@ -85,6 +89,7 @@ func Default() *Config {
 		Address:    ":8080",
 		LogFormat:  LogText,
 		SessionTTL: units.Duration(168 * time.Hour),
+		HoldTTL:    units.Duration(720 * time.Hour),
 		History:    units.Duration(2160 * time.Hour),
 		Grace:      units.Duration(30 * time.Second),
 		Limits: Limits{

@@ -44,6 +44,9 @@ func withToken(old []byte, t token.Token) ([]byte, error) {
 	if isTrust(before, t.Name) {
 		return nil, hint.Add(fmt.Errorf("there is an entry %s of oidc already", t.Name), "choose another --name: a session belongs to a name")
 	}
+	if err := before.checkBound(&t); err != nil {
+		return nil, err
+	}
 	want := *before
 	want.Tokens = append(slices.Clone(before.Tokens), t)
 	text, err := rewritten(&want,
@@ -259,6 +262,9 @@ func tokenLines(t token.Token) string {
 		fmt.Fprintf(&b, "  refs: [%s]\n", quoted(*t.Refs))
 	}
 	fmt.Fprintf(&b, "  scopes: [%s]\n", strings.Join(t.Scopes, ", "))
+	if t.Repositories != nil {
+		fmt.Fprintf(&b, "  repositories: [%s]\n", quoted(*t.Repositories))
+	}
 	return b.String() + indent(previousLines(t.Previous), 2)
 }
 

@@ -6,24 +6,26 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
 // Entrust sees that the server can read the file at path: it runs as the owner of the
-// repository that the file names or, as long as there is none, as the owner of the
-// folder of the file, presumably. If root has just made the file, it becomes theirs.
+// repository that the file names (of the first that is there, if it names several) or,
+// as long as there is none, as the owner of the folder of the file, presumably. If root has just made the file, it becomes theirs.
 // What cannot be done is told as a warning, which begins with who cannot read it.
 func Entrust(path string, made bool) (warning string, err error) {
 	c, err := Load(path)
 	if err != nil {
 		return "", err
 	}
-	of := c.Repo
-	uid, gid, err := ownerOf(of)
-	if err != nil {
-		of = filepath.Dir(path)
-		uid, gid, err = ownerOf(of)
+	of := filepath.Dir(path)
+	for _, r := range slices.Backward(c.Served()) {
+		if _, _, err := ownerOf(r.Repo); err == nil {
+			of = r.Repo
+		}
 	}
+	uid, gid, err := ownerOf(of)
 	if err != nil {
 		return "", fmt.Errorf("look for who is to read the configuration: %w", err)
 	}

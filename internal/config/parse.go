@@ -35,6 +35,7 @@ type fileForm struct {
 	MetricsAddress yaml.Node `yaml:"metrics-address"`
 	LogFormat      yaml.Node `yaml:"log-format"`
 	SessionTTL     yaml.Node `yaml:"session-ttl"`
+	HoldTTL        yaml.Node `yaml:"hold-ttl"`
 	History        yaml.Node `yaml:"history"`
 	Grace          yaml.Node `yaml:"grace"`
 	Limits         struct {
@@ -51,12 +52,22 @@ type fileForm struct {
 	TrustedProxies yaml.Node   `yaml:"trusted-proxies"`
 	Tokens         []tokenForm `yaml:"tokens"`
 	OIDC           []trustForm `yaml:"oidc"`
+
+	Repositories map[string]repositoryForm `yaml:"repositories"`
 }
 
 // Keys lists the keys that a configuration file may have, sorted; those of a
 // mapping behind a dot.
 func Keys() []string {
 	keys := keysOf(reflect.TypeFor[fileForm](), "")
+	slices.Sort(keys)
+	return keys
+}
+
+// RepositoryKeys lists those of a repository, which stand at the top of the file or in an
+// entry of repositories.
+func RepositoryKeys() []string {
+	keys := keysOf(reflect.TypeFor[repositoryForm](), "")
 	slices.Sort(keys)
 	return keys
 }
@@ -104,6 +115,10 @@ func Parse(text []byte) (*Config, error) {
 	if c.SessionTTL == 0 {
 		p.errorf(&form.SessionTTL, "session-ttl", "must be more than 0")
 	}
+	p.duration(&form.HoldTTL, "hold-ttl", &c.HoldTTL)
+	if c.HoldTTL == 0 {
+		p.errorf(&form.HoldTTL, "hold-ttl", "must be more than 0")
+	}
 	p.duration(&form.History, "history", &c.History)
 	p.duration(&form.Grace, "grace", &c.Grace)
 	p.size(&form.Limits.MaxObjectSize, "limits.max-object-size", &c.Limits.MaxObjectSize)
@@ -119,6 +134,8 @@ func Parse(text []byte) (*Config, error) {
 	p.count(&form.Limits.MaxObjects, "limits.max-objects", &c.Limits.MaxObjects)
 	parsed(p, &form.BasePath, "base-path", &c.BasePath, parseBasePath)
 	p.proxies(&form.TrustedProxies, "trusted-proxies", &c.TrustedProxies)
+	p.repositories(form.Repositories, c)
+	p.known = c.CheckRepository
 	c.Tokens = p.tokens(form.Tokens)
 	c.OIDC = p.trusts(form.OIDC, c.Tokens)
 	if len(p.faults) > 0 {
@@ -130,8 +147,11 @@ func Parse(text []byte) (*Config, error) {
 // A parser collects the faults of a file. Its methods leave the default where
 // a key is not there.
 type parser struct {
-	faults []fault
-	broken bool // no YAML at all: nothing more can be said about it
+	faults   []fault
+	broken   bool // no YAML at all: nothing more can be said about it
+	document yaml.Node
+	prefix   string             // of the keys of the repository that is being read
+	known    func(string) error // reports what is no name of a repository of the file
 }
 
 // A fault is an error and the line that it names, 0 if none.
@@ -157,9 +177,8 @@ func (p *parser) err() error {
 }
 
 func (p *parser) decode(text []byte, form *fileForm) {
-	var document yaml.Node
-	if yaml.Unmarshal(text, &document) == nil {
-		if p.tags(&document); p.broken {
+	if yaml.Unmarshal(text, &p.document) == nil {
+		if p.tags(&p.document); p.broken {
 			return
 		}
 	}
@@ -231,7 +250,7 @@ func plainFault(s string) string {
 }
 
 func (p *parser) errorf(n *yaml.Node, key, format string, args ...any) {
-	err := fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...))
+	err := fmt.Errorf("%s%s: %w", p.prefix, key, fmt.Errorf(format, args...))
 	if n.Line > 0 { // else nothing of it is in the file
 		err = fmt.Errorf("line %d: %w", n.Line, err)
 	}

@@ -23,6 +23,8 @@ type trustForm struct {
 	Name     yaml.Node `yaml:"name"`
 	Refs     yaml.Node `yaml:"refs"`
 	Scopes   yaml.Node `yaml:"scopes"`
+
+	Repositories yaml.Node `yaml:"repositories"`
 }
 
 // trusts checks the list oidc. A name is of one entry, or of one token: a session
@@ -51,7 +53,7 @@ func (p *parser) trust(f *trustForm, key string) token.Trust {
 	parsed(p, &f.Issuer, key+": issuer", &t.Issuer, func(s string) (string, error) { return s, checkIssuer(s) })
 	p.text(&f.Audience, key+": audience", &t.Audience)
 	parsed(p, &f.Name, key+": name", &t.Name, func(s string) (string, error) { return s, token.CheckName(s) })
-	first := present(&f.Issuer, &f.Audience, &f.Name, &f.Claims, &f.Refs, &f.Scopes)
+	first := present(&f.Issuer, &f.Audience, &f.Name, &f.Claims, &f.Refs, &f.Scopes, &f.Repositories)
 	for i, needed := range []*yaml.Node{&f.Issuer, &f.Audience, &f.Name} {
 		if needed.Kind == 0 {
 			p.errorf(first, key, "needs a value for %s", []string{"issuer", "audience", "name"}[i])
@@ -64,6 +66,7 @@ func (p *parser) trust(f *trustForm, key string) token.Trust {
 	if scopes, there := p.list(&f.Scopes, key+": scopes", token.CheckScope); there {
 		t.Scopes = scopes
 	}
+	t.Repositories = p.bound(&f.Repositories, key)
 	return t
 }
 

@@ -24,6 +24,8 @@ type tokenForm struct {
 	Refs    yaml.Node `yaml:"refs"`
 	Scopes  yaml.Node `yaml:"scopes"`
 
+	Repositories yaml.Node `yaml:"repositories"`
+
 	Previous []secretForm `yaml:"previous"`
 }
 
@@ -76,6 +78,7 @@ func (p *parser) token(f *tokenForm, key string) token.Token {
 	if scopes, there := p.list(&f.Scopes, key+": scopes", token.CheckScope); there {
 		t.Scopes = scopes
 	}
+	t.Repositories = p.bound(&f.Repositories, key)
 	for i := range f.Previous {
 		t.Previous = append(t.Previous, p.previous(&f.Previous[i], key+": previous"))
 	}
@@ -83,6 +86,15 @@ func (p *parser) token(f *tokenForm, key string) token.Token {
 		t.Name = "legacy-" + t.SHA256[:8]
 	}
 	return t
+}
+
+// bound reads the repositories that a token, or who matches an entry of oidc, may use.
+func (p *parser) bound(n *yaml.Node, key string) *[]string {
+	names, there := p.list(n, key+": repositories", p.known)
+	if !there {
+		return nil
+	}
+	return &names
 }
 
 // secret takes the hash, or makes it from the plaintext of the older form.
@@ -98,7 +110,7 @@ func (p *parser) secret(f *tokenForm, key string, into *string) {
 	case hasPlain:
 		*into = token.Hash(plain)
 	case f.SHA256.Kind == 0 && f.Token.Kind == 0:
-		n := present(&f.Name, &f.Created, &f.Expires, &f.Refs, &f.Scopes)
+		n := present(&f.Name, &f.Created, &f.Expires, &f.Refs, &f.Scopes, &f.Repositories)
 		p.errorf(n, key, "needs a sha256")
 	}
 }

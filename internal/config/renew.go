@@ -39,7 +39,7 @@ func withRenewed(old []byte, t token.Token, overlap time.Duration) ([]byte, toke
 	if at < 0 {
 		return nil, t, unknownToken(t.Name, before, "leave --replace out to make a new one")
 	}
-	if err := inherit(&t, &before.Tokens[at]); err != nil {
+	if err := errors.Join(inherit(&t, &before.Tokens[at]), before.checkBound(&t)); err != nil {
 		return nil, t, err
 	}
 	if overlap > 0 {
@@ -120,6 +120,9 @@ func inherit(t, old *token.Token) error {
 	if t.Scopes == nil {
 		t.Scopes = old.Scopes
 	}
+	if t.Repositories == nil {
+		t.Repositories = old.Repositories
+	}
 	if t.Expires.IsZero() && !old.Expires.IsZero() {
 		if old.Created.IsZero() {
 			return hint.Add(fmt.Errorf("token %s expires, and the file does not say for how long it was made", t.Name), "give --expires")
@@ -148,6 +151,9 @@ func renewLines(old []byte, at int, t token.Token, before *token.Token) ([]byte,
 	setScalar(lines, hash, t.SHA256)
 	if t.Refs != nil && (before.Refs == nil || !slices.Equal(*t.Refs, *before.Refs)) {
 		setList(lines, entry, hashKey, "refs", quoted(*t.Refs))
+	}
+	if t.Repositories != nil && (before.Repositories == nil || !slices.Equal(*t.Repositories, *before.Repositories)) {
+		setList(lines, entry, hashKey, "repositories", quoted(*t.Repositories))
 	}
 	if !slices.Equal(t.Scopes, before.Scopes) {
 		setList(lines, entry, hashKey, "scopes", strings.Join(t.Scopes, ", "))

@@ -19,6 +19,7 @@ const (
 
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
+	Name    string  // the first part of its paths; "" for the only one, which has none
 	Repo    string  // path of the production repository
 	State   string  // state folder; "" for the one inside the repository
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever

@@ -213,7 +213,7 @@ func TestClosed(t *testing.T) {
 func TestIssuersAreForgotten(t *testing.T) {
 	w := newWorld(t)
 	w.taken(w.Sign(w.job(nil)))
-	w.v.remembered(&config.Config{}, [32]byte{})
+	w.v.remembered(&config.Config{}, use{})
 	if n := len(w.v.issuers); n != 0 {
 		t.Errorf("%d are remembered", n)
 	}

@@ -54,9 +54,15 @@ type Verifier struct {
 	running sync.WaitGroup
 
 	mu       sync.Mutex
-	settings *config.Config // for which the rest holds
+	settings *config.Config // for which the rest holds, as a whole
 	issuers  map[string]*issuer
-	taken    map[[sha256.Size]byte]taken
+	taken    map[use]taken
+}
+
+// use is an ID token that is sent for a repository.
+type use struct {
+	sum        [sha256.Size]byte
+	repository string
 }
 
 // taken is an ID token that was verified, and until when that is believed.
@@ -101,8 +107,8 @@ func (v *Verifier) Token(ctx context.Context, c *config.Config, sent string) (*t
 	if len(sent) > maxLength {
 		return nil, refusedf("the ID token has more than %d bytes", maxLength)
 	}
-	sum := sha256.Sum256([]byte(sent))
-	if t := v.remembered(c, sum); t != nil {
+	u := use{sha256.Sum256([]byte(sent)), c.Name}
+	if t := v.remembered(c, u); t != nil {
 		return t, nil
 	}
 	if len(c.OIDC) == 0 {
@@ -120,8 +126,8 @@ func (v *Verifier) Token(ctx context.Context, c *config.Config, sent string) (*t
 		return nil, err
 	}
 	t := trust.Token(says.expires)
-	t.SHA256, t.Subject = hex.EncodeToString(sum[:]), says.subject()
-	v.remember(c, sum, t)
+	t.SHA256, t.Subject = hex.EncodeToString(u.sum[:]), says.subject()
+	v.remember(c, u, t)
 	return t, nil
 }
 
@@ -144,10 +150,10 @@ func (v *Verifier) verify(ctx context.Context, c *config.Config, issuer, sent st
 
 // of forgets what was found for another configuration. The caller holds v.mu.
 func (v *Verifier) of(c *config.Config) {
-	if v.settings == c {
+	if c = c.Whole(); v.settings == c {
 		return
 	}
-	v.settings, v.taken = c, map[[sha256.Size]byte]taken{}
+	v.settings, v.taken = c, map[use]taken{}
 	for url := range v.issuers {
 		if !slices.ContainsFunc(c.OIDC, func(t token.Trust) bool { return t.Issuer == url }) {
 			delete(v.issuers, url)
@@ -165,11 +171,11 @@ func (v *Verifier) issuer(c *config.Config, url string) *issuer {
 	return v.issuers[url]
 }
 
-func (v *Verifier) remembered(c *config.Config, sum [sha256.Size]byte) *token.Token {
+func (v *Verifier) remembered(c *config.Config, u use) *token.Token {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.of(c)
-	found, ok := v.taken[sum]
+	found, ok := v.taken[u]
 	if !ok || !v.now().Before(found.until) {
 		return nil
 	}
@@ -178,7 +184,7 @@ func (v *Verifier) remembered(c *config.Config, sum [sha256.Size]byte) *token.To
 
 // remember keeps what an ID token may do, at most until it expires. Where there is no room, all are verified
 // again.
-func (v *Verifier) remember(c *config.Config, sum [sha256.Size]byte, t *token.Token) {
+func (v *Verifier) remember(c *config.Config, u use, t *token.Token) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.of(c)
@@ -189,5 +195,5 @@ func (v *Verifier) remember(c *config.Config, sum [sha256.Size]byte, t *token.To
 	if t.Expires.Before(until) {
 		until = t.Expires
 	}
-	v.taken[sum] = taken{t, until}
+	v.taken[u] = taken{t, until}
 }

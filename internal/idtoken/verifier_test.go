@@ -300,7 +300,7 @@ func TestRemembered(t *testing.T) {
 		t.Error("believed for ever")
 	}
 	for i := range mostTaken + 10 {
-		w.v.remember(w.c, sha256.Sum256(fmt.Append(nil, i)), first)
+		w.v.remember(w.c, use{sum: sha256.Sum256(fmt.Append(nil, i))}, first)
 	}
 	if n := len(w.v.taken); n > mostTaken {
 		t.Errorf("%d are remembered", n)

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/tus/tusd/v2/pkg/handler"
 	"github.com/tus/tusd/v2/pkg/prometheuscollector"
 )
@@ -27,9 +28,10 @@ import (
 // namespace begins the name of each metric that is our own.
 const namespace = "ostree_upload"
 
-// Metrics are those of one server.
+// Metrics are those of a process, of a repository that it serves, or of both.
 type Metrics struct {
 	registry *prometheus.Registry
+	register prometheus.Registerer // into it, with the labels that all have
 
 	inFlight  prometheus.Gauge
 	requests  *prometheus.CounterVec
@@ -47,9 +49,37 @@ var (
 	publishBuckets = []float64{.05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 900}
 )
 
-// New makes the metrics of a server of a version. The outcomes are those of a publish
-// that are there from the start: of what begins at 1, Prometheus sees no increase.
+// New makes the metrics of a process of a version that serves one repository. The
+// outcomes are those of a publish that are there from the start: of what begins at 1,
+// Prometheus sees no increase.
 func New(version string, outcomes ...string) *Metrics {
+	m := NewProcess(version)
+	m.addPublishing(outcomes)
+	return m
+}
+
+// NewRepository makes the metrics of one of several repositories. All have its name.
+func NewRepository(name string, outcomes ...string) *Metrics {
+	m := newMetrics(prometheus.Labels{"repository": name})
+	m.addPublishing(outcomes)
+	return m
+}
+
+// NewProcess makes the metrics of a process that serves several repositories, as far as
+// they are not those of a repository.
+func NewProcess(version string) *Metrics {
+	m := newMetrics(nil)
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "Always 1, with what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	m.register.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// newMetrics makes those of requests.
+func newMetrics(labels prometheus.Labels) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -59,24 +89,24 @@ func New(version string, outcomes ...string) *Metrics {
 			Namespace: namespace, Name: "http_requests_total", Help: "Requests that were answered, by route and status.",
 		}, []string{"route", "code"}),
 		durations: histograms("http_request_duration_seconds", "Time to answer a request, its body and a wait for the outcome of a session included, by route.", requestBuckets, "route"),
-		locks:     histograms("lock_wait_seconds", "Time that a publish waited for the repository's lock, which ostree prune takes as well.", publishBuckets, "lock"),
-		queued: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "publish_wait_seconds", Help: "Time from the request to finalize a session to its publish.", Buckets: publishBuckets,
-		}),
-		published: histograms("publish_duration_seconds", "Time that a publish took, by its outcome.", publishBuckets, "outcome"),
-		works:     histograms("work_duration_seconds", "Time that a work took that follows a publish, and whether it was done or failed.", publishBuckets, "work", "outcome"),
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "build_info", Help: "Always 1, with what runs.",
-		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	m.register = prometheus.WrapRegistererWith(labels, m.registry)
+	m.register.MustRegister(m.inFlight, m.requests, m.durations)
+	return m
+}
+
+// addPublishing adds those of publishes.
+func (m *Metrics) addPublishing(outcomes []string) {
+	m.locks = histograms("lock_wait_seconds", "Time that a publish waited for the repository's lock, which ostree prune takes as well.", publishBuckets, "lock")
+	m.queued = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "publish_wait_seconds", Help: "Time from the request to finalize a session to its publish.", Buckets: publishBuckets,
 	})
-	build.Set(1)
+	m.published = histograms("publish_duration_seconds", "Time that a publish took, by its outcome.", publishBuckets, "outcome")
 	for _, o := range outcomes {
 		m.published.WithLabelValues(o)
 	}
-	m.registry.MustRegister(build, m.inFlight, m.requests, m.durations, m.locks, m.queued, m.published, m.works,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+	m.works = histograms("work_duration_seconds", "Time that a work took that follows a publish, and whether it was done or failed.", publishBuckets, "work", "outcome")
+	m.register.MustRegister(m.locks, m.queued, m.published, m.works)
 }
 
 func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
@@ -89,8 +119,21 @@ func histograms(name, help string, buckets []float64, labels ...string) *prometh
 const mostScrapes = 4
 
 // Handler answers a scrape. What cannot be read is left out.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+func (m *Metrics) Handler() http.Handler { return handlerFor(m.registry) }
+
+// HandlerWith answers a scrape with what others give at that time, too.
+func (m *Metrics) HandlerWith(others func() []*Metrics) http.Handler {
+	return handlerFor(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		all := prometheus.Gatherers{m.registry}
+		for _, o := range others() {
+			all = append(all, o.registry)
+		}
+		return all.Gather()
+	}))
+}
+
+func handlerFor(from prometheus.Gatherer) http.Handler {
+	return promhttp.HandlerFor(from, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: mostScrapes,
 	})
 }
@@ -131,5 +174,5 @@ func (m *Metrics) WorkTried(work string, done bool, took time.Duration) {
 
 // Tus adds what tusd counts.
 func (m *Metrics) Tus(counts handler.Metrics) {
-	m.registry.MustRegister(prometheuscollector.New(counts))
+	m.register.MustRegister(prometheuscollector.New(counts))
 }

@@ -8,17 +8,39 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Sources give what is read at each scrape.
+// Sources give what of a repository is read at each scrape.
 type Sources struct {
-	Healthy     func() bool
-	Sessions    func() map[string]int // by state
-	Store       func() Store
-	Disks       func() []Disk
-	MinFree     func() float64 // bytes that uploads leave free
-	Works       func() []Work
-	Tokens      func() []Token
+	Healthy  func() bool
+	Sessions func() map[string]int // by state
+	Store    func() Store
+	Disks    func() []Disk
+	MinFree  func() float64 // bytes that uploads leave free
+	Works    func() []Work
+	Tokens   func() []Token
+}
+
+// ProcessSources give what of a process is read at each scrape.
+type ProcessSources struct {
 	Connections func() int
 	Certificate func() time.Time // its end; nil: there is none
+	Down        func() []string  // repositories that cannot be used; nil: it serves one
+}
+
+const healthyHelp = "1 while the repository and the journal can be used, as /healthz tells."
+
+// WatchProcess adds what sources give. It is called once.
+func (m *Metrics) WatchProcess(s ProcessSources) {
+	m.gauge("connections", "Connections that clients have open.", func(set set) { set(float64(s.Connections())) })
+	if s.Certificate != nil {
+		m.gauge("certificate_expiry_timestamp_seconds", "When the certificate that is in use ends.", func(set set) { set(unix(s.Certificate())) })
+	}
+	if s.Down != nil {
+		m.gauge("healthy", healthyHelp, func(set set) {
+			for _, name := range s.Down() {
+				set(0, name)
+			}
+		}, "repository")
+	}
 }
 
 // Store is how uploads do; the sums count from the start of the server.
@@ -62,7 +84,7 @@ func (m *Metrics) Watch(s Sources) {
 		set(now.Waiting, "waiting")
 		set(now.Working, "working")
 	}, "stage")
-	m.gauge("healthy", "1 while the repository and the journal can be used, as /healthz tells.", func(set set) {
+	m.gauge("healthy", healthyHelp, func(set set) {
 		if s.Healthy() {
 			set(1)
 		} else {
@@ -74,13 +96,9 @@ func (m *Metrics) Watch(s Sources) {
 			set(float64(n), state)
 		}
 	}, "state")
-	m.gauge("connections", "Connections that clients have open.", func(set set) { set(float64(s.Connections())) })
 	m.watchDisks(s)
 	m.watchWorks(s)
 	m.watchTokens(s)
-	if s.Certificate != nil {
-		m.gauge("certificate_expiry_timestamp_seconds", "When the certificate that is in use ends.", func(set set) { set(unix(s.Certificate())) })
-	}
 }
 
 func (m *Metrics) watchDisks(s Sources) {
@@ -138,12 +156,12 @@ func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 type set func(v float64, labels ...string)
 
 func (m *Metrics) counter(name, help string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, read))
+	m.register.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, read))
 }
 
 // gauge adds one that has at each scrape the values that read sets then.
 func (m *Metrics) gauge(name, help string, read func(set), labels ...string) {
-	m.registry.MustRegister(&gauge{prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil), read})
+	m.register.MustRegister(&gauge{prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil), read})
 }
 
 type gauge struct {

@@ -20,6 +20,8 @@ type Token struct {
 	Expired  bool        `json:"expired"`
 	LastUse  *time.Time  `json:"last-use"`
 	Previous []time.Time `json:"previous-until"` // for each earlier secret that still works
+
+	Repositories *[]string `json:"repositories"` // names; nil: all, empty: none
 }
 
 // Trust is an entry of oidc as a list shows it: what who matches it may do.
@@ -29,6 +31,8 @@ type Trust struct {
 	Refs    *[]string  `json:"refs"` // as of a Token
 	Issuer  string     `json:"issuer"`
 	LastUse *time.Time `json:"last-use"`
+
+	Repositories *[]string `json:"repositories"` // as of a Token
 }
 
 // TokenList is a document of tokens.
@@ -56,7 +60,7 @@ const (
 func Tokens(list TokenList, now time.Time) string {
 	name, all := len("NAME"), slices.Clone(list.Tokens)
 	for _, t := range list.OIDC {
-		all = append(all, Token{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, LastUse: t.LastUse})
+		all = append(all, Token{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, LastUse: t.LastUse, Repositories: t.Repositories})
 	}
 	for _, t := range all {
 		if len(t.Name) <= widestName {
@@ -110,9 +114,29 @@ func (t *Token) rows(row func(...string), b *strings.Builder, refs int, oidc, kn
 		row(cells...)
 		cells = make([]string, len(cells))
 	}
+	if t.Repositories != nil {
+		for _, line := range boundLines(*t.Repositories) {
+			fmt.Fprintln(b, line)
+		}
+	}
 	for _, until := range t.Previous {
 		fmt.Fprintf(b, "  an earlier secret of it works until %s\n", clock(until))
 	}
+}
+
+// boundLines says which repositories a token may be used for.
+func boundLines(names []string) (lines []string) {
+	if len(names) == 0 {
+		return []string{"  for no repository"}
+	}
+	line := "  for repository"
+	for _, name := range names {
+		if name = " " + Printable(name); len(line)+len(name) > Width {
+			lines, line = append(lines, line), "   "
+		}
+		line += name
+	}
+	return append(lines, line)
 }
 
 // refLines is globs of refs, in lines of a width.

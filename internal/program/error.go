@@ -21,9 +21,10 @@ type Error struct {
 	Program string   // as the configuration names it
 	Started bool     // it was there and could be run
 	Status  int      // its exit status, if it ended by itself with another than 0
-	Said    []string // the first and the last lines of its stderr
+	Said    []string // the first and the last lines of what it said
 	why     string
 	err     error
+	last    bool // of Said the last lines are quoted: it has what was printed on stdout, too
 }
 
 // mostQuoted is how many lines of what a program said stand in an error's text.
@@ -31,8 +32,12 @@ const mostQuoted = 3
 
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s %s", e.Program, e.why)
-	if said := e.Said[:min(mostQuoted, len(e.Said))]; len(said) > 0 {
-		text += ": " + strings.Join(said, "; ")
+	quoted := e.Said[:min(mostQuoted, len(e.Said))]
+	if e.last {
+		quoted = e.Said[max(0, len(e.Said)-mostQuoted):]
+	}
+	if len(quoted) > 0 {
+		text += ": " + strings.Join(quoted, "; ")
 	}
 	return text
 }
@@ -84,8 +89,8 @@ func notStarted(program string, err error) error {
 }
 
 // failed is the error of a program that ran.
-func failed(program string, err error, said []string) error {
-	e := &Error{Program: program, Started: true, Said: said, why: err.Error(), err: err}
+func failed(c Command, err error, said []string) error {
+	e := &Error{Program: c.Args[0], Started: true, Said: said, why: err.Error(), err: err, last: c.Stdout == nil}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -68,7 +68,7 @@ func Run(ctx context.Context, c Command) (said []string, err error) {
 	err = cmp.Or(taken.err, err) // whose end is what came of it
 	said = heard.lines()
 	if err != nil {
-		return said, failed(c.Args[0], err, said)
+		return said, failed(c, err, said)
 	}
 	return said, nil
 }
@@ -105,7 +105,9 @@ func (c *Command) start(cmd *exec.Cmd) error {
 		return err
 	}
 	err := lowerPriority(cmd.Process.Pid, c.Nice)
-	if err == nil || errors.Is(err, unix.ESRCH) { // it may be over
+	// It may be over, and a sandbox may forbid this: better with the server's own priority
+	// than not at all.
+	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		return nil
 	}
 	killed := signal(cmd.Process.Pid, unix.SIGKILL)

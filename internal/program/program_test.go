@@ -58,6 +58,8 @@ func TestFailures(t *testing.T) {
 	}
 	capped := shell("yes")
 	capped.Stdout = &Capped{Most: 1000}
+	apart := shell("echo first >&2; echo second >&2; echo third; exit 3")
+	apart.Stdout = &Capped{Most: 1000}
 	hanging := shell("trap '' TERM; echo waits >&2; while :; do sleep 1; done")
 	hanging.Timeout = time.Millisecond
 	for _, c := range []struct {
@@ -73,6 +75,8 @@ func TestFailures(t *testing.T) {
 		{"no interpreter", Command{Args: []string{script("lost", "#!/not/there\n", 0o755)}}, "the interpreter in its first line is not there"},
 		{"no program", Command{Args: []string{script("text", "\x01\x02\x03\x04", 0o755)}}, "is neither a program of this machine nor a script"},
 		{"status", shell("echo first >&2; echo second >&2; exit 3"), "sh failed with exit status 3: first; second"},
+		{"status after much", shell("for i in 1 2 3 4 5; do echo line $i; done; echo why >&2; exit 3"), "sh failed with exit status 3: line 4; line 5; why"},
+		{"status and stdout", apart, "sh failed with exit status 3: first; second"},
 		{"signal", shell("kill -KILL $$"), "sh was killed by signal 9 (killed)"},
 		{"too much", capped, "sh printed more than 1000 bytes"},
 		{"hangs", hanging, "sh has not ended within 1ms"},
@@ -83,7 +87,7 @@ func TestFailures(t *testing.T) {
 			if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("%v, want %q", err, c.want)
 			}
-			if e.Ran() != (c.name == "status") {
+			if e.Ran() != strings.HasPrefix(c.name, "status") {
 				t.Errorf("ran: %v", e.Ran())
 			}
 		})

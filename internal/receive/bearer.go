@@ -4,10 +4,13 @@ package receive
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/idtoken"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -16,11 +19,34 @@ import (
 var errNoToken = errors.New("no token was sent")
 
 // bearer finds the token of a request: one of the list, or what an ID token stands for.
+// The error is a *token.Denied if it may be used for other repositories only.
 func (s *Server) bearer(r *request) (*token.Token, error) {
 	sent, settings := sentToken(r.Header), s.cfg.Settings()
 	if sent == "" {
 		return nil, errNoToken
 	}
+	t, err := s.tokenOf(r, settings, sent)
+	whole := settings.Whole()
+	if settings.Name == "" || !errors.Is(err, token.ErrUnknown) && !errors.As(err, new(*idtoken.RefusedError)) {
+		return t, err
+	}
+	if t, err = s.tokenOf(r, whole, sent); err == nil {
+		err = elsewhere(t, settings.Name)
+	}
+	return nil, err
+}
+
+// elsewhere says that a token may not be used for a repository.
+func elsewhere(t *token.Token, repository string) error {
+	d := &token.Denied{Reason: fmt.Sprintf("token %s may not be used for repository %s", t.Name, repository), Next: "use another token"}
+	if t.Repositories != nil && len(*t.Repositories) > 0 {
+		d.Next += ", or this one for " + strings.Join(*t.Repositories, ", ")
+	}
+	return d
+}
+
+// tokenOf finds what was sent among the tokens of a configuration.
+func (s *Server) tokenOf(r *request, settings *config.Config, sent string) (*token.Token, error) {
 	t, err := token.Find(settings.Tokens, sent, time.Now())
 	if errors.Is(err, token.ErrUnknown) && idtoken.Is(sent) {
 		return s.idTokens.Token(r.Context(), settings, sent)
@@ -51,6 +77,9 @@ func (s *Server) begin(w http.ResponseWriter, r *request) (unknown, err error) {
 // refuse answers a request whose token was not found, because of err.
 func refuse(w http.ResponseWriter, err error) error {
 	var unavailable *idtoken.UnavailableError
+	if errors.As(err, new(*token.Denied)) {
+		return err
+	}
 	if errors.As(err, &unavailable) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(unavailable.After/time.Second)+1))
 	} else {

@@ -15,9 +15,9 @@ import (
 
 // errorLog takes what net/http tells of connections, a line at a time: it tells of a
 // handshake that failed nowhere else.
-func (s *Server) errorLog() *log.Logger { return log.New(connectionLog{s}, "", 0) }
+func (s *Shared) errorLog() *log.Logger { return log.New(connectionLog{s}, "", 0) }
 
-type connectionLog struct{ s *Server }
+type connectionLog struct{ s *Shared }
 
 // handshakeFailed is net/http's line about a handshake.
 var handshakeFailed = regexp.MustCompile(`^http: TLS handshake error from (\S+): (.*)`)
@@ -34,7 +34,7 @@ func (l connectionLog) Write(line []byte) (int, error) {
 	} else if m := handshakeFailed.FindStringSubmatch(text); m != nil && isCertificateRefusal(m[2]) {
 		l.log(slog.LevelWarn, "client certificate refused", m)
 	} else {
-		l.s.cfg.Log.Debug(text)
+		l.s.logger.Debug(text)
 	}
 	return len(line), nil
 }
@@ -42,7 +42,7 @@ func (l connectionLog) Write(line []byte) (int, error) {
 // log logs a line of which m has the peer and what there is to say.
 func (l connectionLog) log(level slog.Level, msg string, m []string) {
 	if held, ok := l.s.refused.take(&request{}, time.Now()); ok {
-		withHeld(l.s.cfg.Log, held).Log(context.Background(), level, msg, "remote", forwarded.Peer(m[1]), "err", m[2])
+		withHeld(l.s.logger, held).Log(context.Background(), level, msg, "remote", forwarded.Peer(m[1]), "err", m[2])
 	}
 }
 

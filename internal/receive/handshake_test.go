@@ -20,10 +20,11 @@ func TestPanicIsToldAndCounted(t *testing.T) {
 	var counted int
 	var answered sync.WaitGroup
 	answered.Add(1)
-	s := &Server{refused: quotas{lines: refusedLines, every: refusedEvery}, conns: newConns(func(string) bool { return false })}
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	s := &Server{Shared: NewShared(1, config.Default, logger)}
 	s.cfg = Config{
 		Settings: config.Default,
-		Log:      slog.New(slog.NewTextHandler(&log, nil)),
+		Log:      logger,
 		Count: func(string) func(int) {
 			return func(status int) { counted = status; answered.Done() }
 		},

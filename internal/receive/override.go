@@ -34,8 +34,13 @@ func below(base string, r *http.Request) *http.Request {
 	if base == "" || !has {
 		return r
 	}
+	return withPath(r, "/"+rest)
+}
+
+// withPath is r for another path.
+func withPath(r *http.Request, path string) *http.Request {
 	other, at := r.WithContext(r.Context()), *r.URL
-	at.Path, at.RawPath = "/"+rest, "" // no path of ours has an escaped slash
+	at.Path, at.RawPath = path, "" // no path of ours has an escaped slash
 	other.URL = &at
 	return other
 }

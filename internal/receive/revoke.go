@@ -55,6 +55,9 @@ func (s *Server) stillMay(r *request, may who) (err error) {
 	if errors.As(err, new(*idtoken.UnavailableError)) {
 		return refusal(err) // a client tries again
 	}
+	if errors.As(err, new(*token.Denied)) {
+		return err
+	}
 	if err != nil {
 		return wire.Errorf(wire.Unauthorized, "%v", err).WithHint("the token was valid when the request began; ask for another")
 	}

@@ -45,11 +45,13 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/objects", holder, small(s.lookup)},
 		{"POST /api/v1/sessions", holder, small(s.openSession)},
 		{"GET /api/v1/sessions", holder, small(s.listSessions)},
-		{"GET /api/v1/sessions/{id}", viewer, small(s.getSession)},
+		{"GET /api/v1/sessions/{id}", reader, small(s.getSession)},
 		{"DELETE /api/v1/sessions/{id}", viewer, small(s.abortSession)},
 		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
 		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
+		{"POST /api/v1/sessions/{id}/publish", reviewer, small(s.publishSession)},
+		{"POST /api/v1/sessions/{id}/reject", reviewer, small(s.rejectSession)},
 		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
 		{"POST /files/{$}", creator, streamed(s.createUpload)},
@@ -86,6 +88,31 @@ func holder(*Server, *request) error { return nil }
 
 // viewer may see the session, and abort it.
 func viewer(s *Server, r *request) error { return s.find(r, r.PathValue("id")) }
+
+// reader may see the session: as viewer, or since it may have it published.
+func reader(s *Server, r *request) error {
+	err := s.find(r, r.PathValue("id"))
+	if err == nil {
+		return nil
+	}
+	if mine, failed := s.reviews(r.token, r.PathValue("id")); failed == nil && mine != nil {
+		r.session = mine
+		return nil
+	}
+	return err
+}
+
+// reviewer may publish and reject the session.
+func reviewer(s *Server, r *request) error {
+	if err := reader(s, r); err != nil {
+		return err
+	}
+	whole, err := s.cfg.Journal.Session(r.session.ID)
+	if err != nil {
+		return err
+	}
+	return r.token.CheckPublish(whole.RefNames())
+}
 
 // meter may read the metrics.
 func meter(_ *Server, r *request) error {
@@ -142,19 +169,22 @@ func (s *Server) findOwn(r *request, id string) error {
 }
 
 // Handler routes requests.
-func (s *Server) Handler() http.Handler {
+func (s *Server) Handler() http.Handler { return s.handler(s.routes(), nothing) }
+
+// handler routes requests by a table; missing answers those for which it has no path.
+func (s *Server) handler(routes []route, missing handlerFunc) http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		mux.Handle(r.pattern, s.answer(r))
 	}
-	other := s.answer(route{noRoute, holder, notRouted(mux)})
+	other := s.answer(route{noRoute, holder, notRouted(mux, missing)})
 	mux.Handle("/files", other) // else a redirect
 	mux.Handle("/", other)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = overridden(below(s.cfg.Settings().BasePath, r))
 		// ServeMux answers a path with .. or // by a redirect.
 		if clean := path.Clean(r.URL.Path); r.URL.Path != clean && (clean == "/" || r.URL.Path != clean+"/") {
-			s.answer(route{noRoute, holder, nothing}).ServeHTTP(w, r)
+			s.answer(route{noRoute, holder, missing}).ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -213,7 +243,7 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 	if unknown != nil {
 		return refuse(w, unknown)
 	}
-	s.cfg.LastUse.Use(r.token.Name)
+	s.cfg.Used(r.token.Name)
 	return may(s, r)
 }
 
@@ -221,7 +251,7 @@ func (s *Server) admit(w http.ResponseWriter, r *request, may who) (err error) {
 var methods = []string{"GET", "HEAD", "POST", "PATCH", "DELETE"}
 
 // notRouted tells a wrong method from a wrong path.
-func notRouted(mux *http.ServeMux) handlerFunc {
+func notRouted(mux *http.ServeMux, missing handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *request) error {
 		takes := func(method string) bool {
 			other := r.Clone(r.Context())
@@ -231,7 +261,7 @@ func notRouted(mux *http.ServeMux) handlerFunc {
 		}
 		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return !takes(m) })
 		if len(allowed) == 0 { // OPTIONS alone makes no path: it is answered anywhere below /files/
-			return nothing(w, r)
+			return missing(w, r)
 		}
 		if takes("OPTIONS") {
 			allowed = append(allowed, "OPTIONS")

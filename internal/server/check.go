@@ -31,7 +31,9 @@ type Report struct {
 // to repair: then it first does what a start of the server does, verifying every
 // staged object, and deletes what no session needs.
 func Check(ctx context.Context, opt Options, repair bool) (*Report, error) {
-	if _, err := ostree.OpenRepo(opt.Repo); err != nil {
+	if _, err := ostree.OpenRepo(opt.Repo); err != nil && opt.Name != "" {
+		return nil, hint.Add(err, "mount it, or put its right path under repositories in the configuration")
+	} else if err != nil {
 		return nil, hint.Add(err, "name the repository with --repo")
 	}
 	takeUmask(opt.Repo)

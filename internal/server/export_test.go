@@ -3,8 +3,10 @@
 package server
 
 import (
+	"context"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/lirios/ostree-upload/internal/config"
 )
@@ -20,4 +22,16 @@ func Listen(address string, files config.TLS) (net.Listener, error) {
 		return nil, err
 	}
 	return e.listeners[0], nil
+}
+
+// RunSeveral serves several repositories on a listener until ctx ends. opened gets the first
+// of them once all are open.
+func RunSeveral(ctx context.Context, opt Options, l net.Listener, opened func(*Server)) error {
+	s := newSeveral(opt)
+	var once sync.Once
+	defer once.Do(func() { opened(nil) })
+	return s.run(ctx, &entrance{listeners: []net.Listener{l}}, func() func() {
+		once.Do(func() { opened(s.places[0].server()) })
+		return func() {}
+	})
 }

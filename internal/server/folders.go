@@ -19,13 +19,17 @@ import (
 // takeUmask lets what the process makes in the repository look like what is there:
 // others may work in it, too. For a repository that is still to be made, the umask
 // of whoever starts the process holds, as for `ostree init`. What must be secret has
-// its own mode.
-func takeUmask(repo string) {
-	info, err := os.Stat(filepath.Join(repo, "objects"))
-	if err != nil {
-		return // OpenRepo says it better
+// its own mode. Of several repositories, what all of them allow.
+func takeUmask(repos ...string) {
+	open := fs.FileMode(0o777)
+	for _, repo := range repos {
+		if info, err := os.Stat(filepath.Join(repo, "objects")); err == nil { // else OpenRepo says it better
+			open &= info.Mode().Perm()
+		}
 	}
-	unix.Umask(int(^info.Mode().Perm() & 0o077))
+	if open != 0o777 {
+		unix.Umask(int(^open & 0o077))
+	}
 }
 
 // folders are those that libostree makes in each repository. A backup or git may

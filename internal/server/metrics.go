@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/lirios/ostree-upload/internal/metrics"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 	"github.com/lirios/ostree-upload/tusstore"
 )
@@ -27,12 +28,12 @@ const (
 
 // serveMetrics answers GET /metrics on a listener of its own, without a token, until
 // ctx ends.
-func (s *Server) serveMetrics(ctx context.Context, l net.Listener) error {
+func serveMetrics(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.metrics.Handler())
+	mux.Handle("GET /metrics", h)
 	srv := &http.Server{
 		Handler: mux, ReadTimeout: metricsTime, WriteTimeout: metricsTime, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	defer context.AfterFunc(ctx, func() { _ = srv.Close() })() // a scrape that is cut comes again
 	if err := srv.Serve(netutil.LimitListener(l, metricsConns)); !errors.Is(err, http.ErrServerClosed) {
@@ -53,14 +54,30 @@ func (s *Server) watch() {
 			return all
 		},
 		Store: s.storeNow, Disks: s.disks, Works: s.worksDue, Tokens: s.tokensNow,
-		MinFree:     func() float64 { return float64(s.opt.Settings().Limits.MinFreeSpace) },
-		Connections: s.API.Connections,
-	}
-	if s.opt.pair != nil {
-		sources.Certificate = s.opt.pair.end
+		MinFree: func() float64 { return float64(s.opt.Settings().Limits.MinFreeSpace) },
 	}
 	s.metrics.Watch(sources)
+	if s.opt.Name == "" {
+		s.metrics.WatchProcess(processSources(s.opt))
+	}
 	s.metrics.Tus(s.API.TusCounts())
+}
+
+// newMetrics makes those of a repository, and of its process if that serves no other.
+func newMetrics(opt Options) *metrics.Metrics {
+	outcomes := []string{wire.Published, wire.Internal, wire.InsufficientStorage}
+	if opt.Name != "" {
+		return metrics.NewRepository(opt.Name, outcomes...)
+	}
+	return metrics.New(opt.Version, outcomes...)
+}
+
+func processSources(opt Options) metrics.ProcessSources {
+	sources := metrics.ProcessSources{Connections: opt.shared.Connections}
+	if opt.pair != nil {
+		sources.Certificate = opt.pair.end
+	}
+	return sources
 }
 
 func (s *Server) storeNow() metrics.Store {

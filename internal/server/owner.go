@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -15,7 +17,8 @@ import (
 
 // becomeOwner makes the process run as the owner of the repository: libostree
 // links only files of one owner, and what it writes must stay theirs. A
-// repository that is still to be made is its maker's.
+// repository that is still to be made is its maker's. It gets the groups
+// of those beside it, too.
 func becomeOwner(opt Options) error {
 	uid, gid, err := ownerOf(opt.Repo)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -29,11 +32,13 @@ func becomeOwner(opt Options) error {
 	case me == uid:
 		return nil
 	case me != 0:
-		return hint.Add(fmt.Errorf("the repository %s belongs to user %d, and this is user %d", opt.Repo, uid, me),
-			"run as user %d, or as root, which becomes that user", uid)
+		return notOwner(opt.Repo, uid)
 	}
-	if err := errors.Join(syscall.Setgroups(groupsOf(opt.Repo)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+	if err := errors.Join(syscall.Setgroups(groupsOf(append(opt.Beside, opt.Repo)...)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
 		return fmt.Errorf("become user %d: %w", uid, err)
+	}
+	if err := takeHome(uid); err != nil {
+		return err
 	}
 	opt.Log.Info("running as the owner of the repository", "uid", uid, "gid", gid)
 	if opt.Configuration == "" {
@@ -48,12 +53,30 @@ func becomeOwner(opt Options) error {
 	return f.Close()
 }
 
-// groupsOf are the groups of the repository's folders, in which the process has to
+// notOwner says that a repository belongs to somebody else than who runs this.
+func notOwner(repo string, uid int) error {
+	return hint.Add(fmt.Errorf("the repository %s belongs to user %d, and this is user %d", repo, uid, os.Geteuid()),
+		"run as user %d, or as root, which becomes that user", uid)
+}
+
+// takeHome gives the environment the home and the name of a user, for the programs that
+// the server runs. One who is not in the system's list of users has none.
+func takeHome(uid int) error {
+	home, name := "/", strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		home, name = u.HomeDir, u.Username
+	}
+	return errors.Join(os.Setenv("HOME", home), os.Setenv("USER", name), os.Setenv("LOGNAME", name))
+}
+
+// groupsOf are the groups of the repositories' folders, in which the process has to
 // be to give them to what it makes.
-func groupsOf(repo string) (gids []int) {
-	for _, name := range []string{"objects", "refs/heads"} {
-		if _, gid, err := ownerOf(filepath.Join(repo, name)); err == nil {
-			gids = append(gids, gid)
+func groupsOf(repos ...string) (gids []int) {
+	for _, repo := range repos {
+		for _, name := range []string{"objects", "refs/heads"} {
+			if _, gid, err := ownerOf(filepath.Join(repo, name)); err == nil {
+				gids = append(gids, gid)
+			}
 		}
 	}
 	return gids

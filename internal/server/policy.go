@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/policy"
 	"github.com/lirios/ostree-upload/internal/program"
+	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/publish"
 )
 
@@ -23,18 +25,31 @@ func (s *Server) check() publish.Check {
 }
 
 // CheckSettings tells what a configuration names that is not there and without which
-// nothing could be published, such as a keyring or a program. A start with it fails, and a changed
-// file with it is not used.
+// nothing could be published, such as a keyring, a program, or a key to sign with. A start
+// with it fails, and a changed file with it is not used. It is for the user as which the
+// server runs: gpg leaves files behind.
 func CheckSettings(c *config.Config) error {
 	var errs []error
-	if c.CheckCommand != nil {
-		if err := program.Check(c.CheckCommand); err != nil {
-			errs = append(errs, fmt.Errorf("check-command: %w", err))
+	for _, r := range c.Served() {
+		err := checkRepository(&r)
+		if err != nil && r.Name != "" && c.Repositories != nil {
+			err = fmt.Errorf("repository %s: %w", r.Name, err)
 		}
-	}
-	for _, p := range c.Policy {
-		_, err := policy.Load(p)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func checkRepository(r *config.Repository) error {
+	var errs []error
+	if r.CheckCommand != nil {
+		if err := program.Check(r.CheckCommand); err != nil {
+			errs = append(errs, fmt.Errorf("check-command: %w", err))
+		}
+	}
+	for _, p := range r.Policy {
+		_, err := policy.Load(p)
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, checkKeys(context.Background(), sign.New(r.Sign)))...)
 }

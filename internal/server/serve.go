@@ -11,28 +11,59 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/config"
 )
 
 // Serve takes the repository's lock and listens, becomes the owner of the
-// repository, and serves it until ctx ends.
+// repository, and serves it until ctx ends; or all repositories, if the configuration
+// names several.
 func Serve(ctx context.Context, opt Options) error {
 	opt.workers = spareThreads()
-	takeUmask(opt.Repo)
 	hup := make(chan os.Signal, 1) // caught from the start, as it would kill
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
 	m := manager{opt.Log}
 	started := m.busy("STATUS=starting")
 	defer started()
-	s, e, err := start(ctx, opt)
+	served := opt.Settings()
+	opt.Settings = noteChanges(opt.Settings, opt.Log)
+	var err error
+	if served.Repositories != nil {
+		err = serveSeveral(ctx, opt, m, hup, started)
+	} else {
+		opt.Settings = config.NewView(opt.Settings, served.Repository).Current
+		err = serveOne(ctx, opt, m, hup, started)
+	}
 	if err != nil && err == ctx.Err() {
 		return nil // a stop, while another server had the repository
 	}
+	return err
+}
+
+func serveOne(ctx context.Context, opt Options, m manager, hup <-chan os.Signal, started func()) error {
+	takeUmask(opt.Repo)
+	s, e, err := start(ctx, opt)
 	if err != nil {
 		return err
 	}
 	started()
-	return s.untilStopped(ctx, m, e, hup)
+	status := "receiving at " + e.String()
+	opt.Log.Info("receiving", append(e.keys(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)...)
+	m.tell("READY=1\nSTATUS=" + status)
+	stopWatch := m.watch(status, s.API.Healthy)
+	stopReload := reloadOn(hup, func() {
+		m.reload(func() {
+			reload(opt, e.pair)
+			s.reloaded()
+		})
+	})
+	return untilStopped(ctx, opt, m, func(ctx context.Context) error {
+		err := s.Run(ctx, e.listeners...)
+		stopReload()
+		stopWatch()
+		return errors.Join(err, s.Close(err == nil))
+	})
 }
 
 // start does what needs root's privileges, which are those for a port below 1024, a
@@ -77,29 +108,21 @@ func settle(opt Options, pair *certificate) error {
 	return nil
 }
 
-// untilStopped runs a server until ctx ends, and closes it.
-func (s *Server) untilStopped(ctx context.Context, m manager, e *entrance, hup <-chan os.Signal) (err error) {
-	log, status := s.opt.Log, "receiving at "+e.String()
-	log.Info("receiving", append(e.keys(), "repo", s.opt.Repo, "mode", s.repo.Mode(), "version", s.opt.Version)...)
-	m.tell("READY=1\nSTATUS=" + status)
-	stopWatch := m.watch(status, s.API.Healthy)
-	stopReload := s.reloadOn(hup, m, e.pair)
+// untilStopped runs what serves until ctx ends, and then closes.
+func untilStopped(ctx context.Context, opt Options, m manager, serve func(context.Context) error) error {
 	asked := make(chan stop, 1)
 	defer context.AfterFunc(ctx, func() {
-		log.Info("stopping", "grace", time.Duration(s.opt.Settings().Grace))
+		opt.Log.Info("stopping", "grace", time.Duration(opt.Settings().Grace))
 		asked <- stop{time.Now(), m.busy("STOPPING=1\nSTATUS=stopping")}
 	})()
-	err = s.Run(ctx, e.listeners...)
-	stopReload()
-	stopWatch()
-	err = errors.Join(err, s.Close(err == nil))
+	err := serve(ctx)
 	if ctx.Err() == nil {
 		return err
 	}
 	stopped := <-asked
 	stopped.done()
 	if err == nil {
-		log.Info("stopped", "took", time.Since(stopped.at))
+		opt.Log.Info("stopped", "took", time.Since(stopped.at))
 	}
 	return err
 }
@@ -110,9 +133,8 @@ type stop struct {
 	done func() // tells systemd no longer that it takes time
 }
 
-// reloadOn reads the configuration and the certificate again at each signal, until
-// the returned stop.
-func (s *Server) reloadOn(hup <-chan os.Signal, m manager, pair *certificate) (stop func()) {
+// reloadOn calls reload at each signal, until the returned stop.
+func reloadOn(hup <-chan os.Signal, reload func()) (stop func()) {
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -121,7 +143,7 @@ func (s *Server) reloadOn(hup <-chan os.Signal, m manager, pair *certificate) (s
 			case <-end:
 				return
 			case <-hup:
-				m.reload(func() { s.reload(pair) })
+				reload()
 			}
 		}
 	}()
@@ -131,14 +153,19 @@ func (s *Server) reloadOn(hup <-chan os.Signal, m manager, pair *certificate) (s
 	}
 }
 
-func (s *Server) reload(pair *certificate) {
-	s.opt.Log.Info("SIGHUP: reading configuration and certificate again")
-	if s.opt.Reload != nil {
-		s.opt.Reload()
+// reload reads the configuration and the certificate again.
+func reload(opt Options, pair *certificate) {
+	opt.Log.Info("SIGHUP: reading configuration and certificate again")
+	if opt.Reload != nil {
+		opt.Reload()
 	}
 	if pair != nil {
 		pair.reload()
 	}
+}
+
+// reloaded does at once what waits for a later time, as the configuration was read again.
+func (s *Server) reloaded() {
 	s.warnOfWorks()
 	s.Publisher.RetryWorks()
 }

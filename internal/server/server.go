@@ -45,9 +45,11 @@ import (
 
 // Options say what is served, and how.
 type Options struct {
-	Repo    string // the production repository
-	State   string // the state folder
-	Address string // host:port to listen on
+	Name    string   // of the repository, "" if it is the only one
+	Repo    string   // the production repository
+	State   string   // the state folder
+	Beside  []string // paths of all repositories of the process, this one among them
+	Address string   // host:port to listen on
 	TLS     config.TLS
 	// MetricsAddress is host:port of the metrics; "": they are at Address, for tokens
 	// that may read them.
@@ -68,10 +70,14 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	lock    *os.File     // the repository's, nil if it is not taken yet
-	pair    *certificate // nil: plain HTTP
-	workers int          // uploads that are ingested at a time; 0 for one on each core
+	lock    *os.File        // the repository's, nil if it is not taken yet
+	pair    *certificate    // nil: plain HTTP
+	workers int             // uploads that are ingested at a time; 0 for one on each core
+	shared  *receive.Shared // with other repositories; nil: there are none
+	pool    *tusstore.Pool  // of workers, with other repositories; nil: there are none
 }
+
+func (opt *Options) cores() int { return cmp.Or(opt.workers, runtime.GOMAXPROCS(0)) }
 
 // Server is a repository that is served. Its parts stand in the order in which
 // bytes flow.
@@ -111,6 +117,9 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 // openRepo opens the repository to read it.
 func (s *Server) openRepo() (err error) {
 	s.repo, err = ostree.OpenRepo(s.opt.Repo)
+	if errors.Is(err, ostree.ErrNoRepo) && s.opt.Name != "" {
+		return hint.Add(err, "mount or make it, or put its right path under repositories in the configuration")
+	}
 	if errors.Is(err, ostree.ErrNoRepo) {
 		return hint.Add(err, "name a repository with --repo, or create one with --init where nothing is")
 	}
@@ -144,7 +153,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
 		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
-		Workers: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Limits: s.limits,
+		Workers: opt.cores(), Pool: opt.pool, Limits: s.limits,
 		MayPush: s.mayPush,
 	})
 	if err != nil {
@@ -153,19 +162,16 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
-	if err := s.checkKeys(ctx); err != nil {
-		return err
-	}
 	if err := CheckSettings(opt.Settings()); err != nil {
 		return err
 	}
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
-	s.metrics = metrics.New(opt.Version, wire.Published, wire.Internal, wire.InsufficientStorage)
+	s.metrics = newMetrics(opt)
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log,
-		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, Keys: s.keys,
+		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, HoldTTL: s.holdTTL, Keys: s.keys,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
 		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.published, Work: s.metrics.WorkTried},
@@ -175,9 +181,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.warnOfWorks()
+	if opt.shared == nil {
+		s.opt.shared = receive.NewShared(opt.cores(), opt.Settings, opt.Log)
+	}
 	api := receive.Config{
-		Version: opt.Version, Cores: cmp.Or(opt.workers, runtime.GOMAXPROCS(0)), Repo: s.repo, Settings: opt.Settings,
-		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, LastUse: s.LastUse, Log: opt.Log,
+		Version: opt.Version, Shared: s.opt.shared, Repo: s.repo, Settings: opt.Settings,
+		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Used: s.LastUse.Use, Log: opt.Log,
 		Count: s.metrics.Request, Telling: &s.telling,
 	}
 	if opt.MetricsAddress == "" {
@@ -197,6 +206,8 @@ func (s *Server) limits() tusstore.Limits {
 		MinFree: int64(l.MinFreeSpace),
 	}
 }
+
+func (s *Server) holdTTL() time.Duration { return time.Duration(s.opt.Settings().HoldTTL) }
 
 // mayPush tells whether the token of a name may push a ref now.
 func (s *Server) mayPush(name, ref string) bool {
@@ -220,6 +231,11 @@ func (s *Server) token(name string) *token.Token {
 // Run serves on the listeners until ctx ends, then stops in the order in which
 // bytes flow. After an error the process has to end as after a crash.
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
+	return s.run(ctx, func(ctx context.Context) error { return s.API.Serve(ctx, listeners...) })
+}
+
+// run is Run where requests come by serve, which returns when all are answered.
+func (s *Server) run(ctx context.Context, serve func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ingest, stopIngest := context.WithCancel(context.WithoutCancel(ctx))
 	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
@@ -227,7 +243,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	g.Go(func() error {
 		defer stopIngest()
 		defer stopUsing()
-		return s.API.Serve(ctx, listeners...)
+		return serve(ctx)
 	})
 	g.Go(func() error {
 		defer stopPublishing()
@@ -242,7 +258,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		return s.Publisher.KeepSummary(ctx)
 	})
 	if s.metricsAt != nil {
-		g.Go(func() error { return s.serveMetrics(ctx, s.metricsAt) })
+		g.Go(func() error { return serveMetrics(ctx, s.metricsAt, s.metrics.Handler(), s.opt.Log) })
 	}
 	g.Go(func() error {
 		select {

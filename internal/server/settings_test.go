@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/libostree"
@@ -44,6 +46,7 @@ type host struct {
 	build   string
 	commits []ostree.Checksum // for the ref x
 	issuer  *idp.Issuer       // of ID tokens
+	below   string            // the path of the repository, if there are several
 	log     *lockedLog
 	file    *config.File
 
@@ -52,8 +55,8 @@ type host struct {
 	stop    func()
 }
 
-func newHost(t *testing.T, build string, commits []ostree.Checksum) *host {
-	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits, issuer: idp.Start(t)}
+func newHost(t *testing.T, build string, commits []ostree.Checksum, below string) *host {
+	h := &host{t: t, dir: t.TempDir(), build: build, commits: commits, issuer: idp.Start(t), below: below}
 	for _, repo := range []string{"prod", "other"} {
 		must.OK(t, os.Mkdir(h.path(repo), 0o755))
 		must.OK(t, libostree.Init(h.path(repo), "archive"))
@@ -75,12 +78,24 @@ func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 // write writes the configuration file anew, with other lines.
 func (h *host) write() {
 	h.t.Helper()
-	var text strings.Builder
+	var text, repository strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(h.lines)) {
+		if h.below != "" && isRepositoryKey(key) {
+			fmt.Fprintf(&repository, "    %s: %s\n", key, strings.ReplaceAll(h.lines[key], "\n", "\n    "))
+			continue
+		}
 		fmt.Fprintf(&text, "%s: %s\n", key, h.lines[key])
+	}
+	if h.below != "" {
+		fmt.Fprintf(&text, "repositories:\n  %s:\n%s", h.below[1:], repository.String())
 	}
 	must.OK(h.t, os.WriteFile(h.path("new"), []byte(text.String()), 0o600))
 	must.OK(h.t, os.Rename(h.path("new"), h.path("config.yaml")))
+}
+
+// isRepositoryKey tells a key that belongs to one repository.
+func isRepositoryKey(key string) bool {
+	return slices.ContainsFunc(config.RepositoryKeys(), func(k string) bool { return k == key || strings.HasPrefix(k, key+".") })
 }
 
 func (h *host) start() {
@@ -97,22 +112,31 @@ func (h *host) start() {
 	must.OK(h.t, err)
 	h.address = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	h.Server, err = server.Open(ctx, server.Options{Repo: c.Repo, State: c.StateFolder(), MetricsAddress: c.MetricsAddress, Settings: file.Current, Log: log})
-	must.OK(h.t, err)
 	ended := make(chan error, 1)
-	running := h.Server
-	go func() { ended <- running.Run(ctx, l) }()
+	opt := server.Options{MetricsAddress: c.MetricsAddress, Settings: file.Current, Log: log}
+	if c.Repositories != nil {
+		opened := make(chan *server.Server)
+		go func() { ended <- server.RunSeveral(ctx, opt, l, func(s *server.Server) { opened <- s }) }()
+		h.Server = <-opened
+	} else {
+		opt.Repo, opt.State = c.Repo, c.StateFolder()
+		h.Server, err = server.Open(ctx, opt)
+		must.OK(h.t, err)
+		running := h.Server
+		go func() {
+			err := running.Run(ctx, l)
+			ended <- errors.Join(err, running.Close(err == nil))
+		}()
+	}
 	h.stop = func() {
 		cancel()
-		err := <-ended
-		must.OK(h.t, err)
-		must.OK(h.t, running.Close(true))
+		must.OK(h.t, <-ended)
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		h.stop = func() {}
 	}
 }
 
-func (h *host) client() *ts.Client { return ts.NewClient(h.t, "http://"+h.address, h.token) }
+func (h *host) client() *ts.Client { return ts.NewClient(h.t, "http://"+h.address+h.below, h.token) }
 
 // open opens a session that moves the ref to the next commit, announced.
 func (h *host) open() (s wire.Session, lacking []ostree.Name) {
@@ -206,7 +230,7 @@ var settings = map[string]setting{
 	}},
 	"keep": {"keep", `[{refs: ["**"], depth: 0}]`, func(h *host) string {
 		h.publish()
-		would, err := h.Prune(h.t.Context(), h.file.Current().Keep, true)
+		would, err := h.Prune(h.t.Context(), h.file.Current().Served()[0].Keep, true)
 		must.OK(h.t, err)
 		return fmt.Sprint(would.Commits > 0)
 	}},
@@ -235,6 +259,17 @@ var settings = map[string]setting{
 	"session-ttl": {"session-ttl", "1h", func(h *host) string {
 		s, _ := h.open()
 		return s.Expires.Sub(s.Created).String()
+	}},
+	"hold-ttl": {"hold-ttl", "1h", func(h *host) string {
+		client := h.client()
+		var s wire.Session
+		body, err := json.Marshal(wire.OpenRequest{Hold: true, Refs: []wire.Ref{{Ref: "held", New: h.commits[0].String()}}})
+		must.OK(h.t, err)
+		must.OK(h.t, json.Unmarshal(client.Want(201, "POST", "/api/v1/sessions", body).Body, &s))
+		client.Negotiate(s.ID, ts.Objects(h.t, h.build, h.commits[0])...)
+		s = client.Finalize(s.ID)
+		client.Want(200, "DELETE", "/api/v1/sessions/"+s.ID, nil)
+		return s.Expires.Sub(s.Updated).Round(time.Minute).String()
 	}},
 	"history": {"history", "0", func(h *host) string {
 		h.publish()
@@ -283,6 +318,9 @@ var settings = map[string]setting{
 		kept, err := h.Journal.Session(s.ID)
 		must.OK(h.t, err)
 		return kept.Remote
+	}},
+	"repositories": {"repositories", "", func(h *host) string {
+		return fmt.Sprint(h.client().Do("GET", "/other/healthz", nil).Status)
 	}},
 	"tokens": {"tokens", "[]", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/api/v1/info", nil).Status)
@@ -409,23 +447,28 @@ func TestSettings(t *testing.T) {
 		commits = append(commits, ts.Commit(t, build, "x", fmt.Sprint(i), 5))
 	}
 	for key, s := range settings {
-		t.Run(key, func(t *testing.T) {
-			h := newHost(t, build, commits)
-			h.publish()
-			before := s.look(h)
-			h.lines[s.line] = h.value(s)
-			h.write()
-			changed := s.look(h)
-			h.stop()
-			h.start()
-			restarted := s.look(h)
-			if restarted == before {
-				t.Fatalf("it shows in nothing, always %s", before)
-			}
-			if atOnce := changed == restarted; atOnce != (when[key] == "at once") {
-				t.Errorf("before %s, after the change %s, after a restart %s: the page says %s", before, changed, restarted, when[key])
-			}
-		})
+		t.Run(key, func(t *testing.T) { newHost(t, build, commits, "").tryKey(s, when[key]) })
+	}
+	for _, key := range config.RepositoryKeys() {
+		t.Run(key+" of one of several", func(t *testing.T) { newHost(t, build, commits, "/main").tryKey(settings[key], when[key]) })
+	}
+}
+
+// tryKey sees that another value of a key shows when it should.
+func (h *host) tryKey(s setting, when string) {
+	h.publish()
+	before := s.look(h)
+	h.lines[s.line] = h.value(s)
+	h.write()
+	changed := s.look(h)
+	h.stop()
+	h.start()
+	restarted := s.look(h)
+	if restarted == before {
+		h.t.Fatalf("it shows in nothing, always %s", before)
+	}
+	if atOnce := changed == restarted; atOnce != (when == "at once") {
+		h.t.Errorf("before %s, after the change %s, after a restart %s: the page says %s", before, changed, restarted, when)
 	}
 }
 
@@ -449,6 +492,11 @@ func (h *host) value(s setting) string {
 	switch s.line {
 	case "repo", "state":
 		return h.path(s.value)
+	case "repositories":
+		delete(h.lines, "state")
+		value := fmt.Sprintf("{main: {repo: %q}, other: {repo: %q}}", h.lines["repo"], h.path("other"))
+		delete(h.lines, "repo")
+		return value
 	case "sign":
 		return h.signing(s.value)
 	case "oidc":

@@ -16,8 +16,7 @@ func (s *Server) keys() *sign.Keys { return sign.New(s.opt.Settings().Sign) }
 
 // checkKeys refuses a start with keys that can never sign. What may pass, such as an agent
 // that is away, is told by tryKeys.
-func (s *Server) checkKeys(ctx context.Context) error {
-	keys := s.keys()
+func checkKeys(ctx context.Context, keys *sign.Keys) error {
 	if keys == nil {
 		return nil
 	}

@@ -22,12 +22,17 @@ type Trust struct {
 	Name     string
 	Refs     *[]string // as of a Token
 	Scopes   []string
+
+	Repositories *[]string // as of a Token
 }
+
+// MayUse reports whether who matches may use a repository.
+func (t *Trust) MayUse(repository string) bool { return mayUse(t.Repositories, repository) }
 
 // Token is what who matches may do until expires, zero for as long as the Trust is
 // there.
 func (t *Trust) Token(expires time.Time) *Token {
-	return &Token{Name: t.Name, Refs: t.Refs, Scopes: t.Scopes, Expires: expires}
+	return &Token{Name: t.Name, Refs: t.Refs, Scopes: t.Scopes, Repositories: t.Repositories, Expires: expires}
 }
 
 // Match reports why an ID token with these claims is not one that the Trust means, nil

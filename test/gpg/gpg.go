@@ -5,6 +5,7 @@ package gpg
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,13 +141,22 @@ func (r SummaryReader) Read() error {
 // verifies by it what a setting says and nothing else.
 func (k *Keys) client(repo string, key int, setting string) string {
 	k.t.Helper()
+	return k.Client((&url.URL{Scheme: "file", Path: repo}).String(), key, "gpg-verify=false", setting+"=true")
+}
+
+// Client makes a client of a remote, named prod, that trusts just one of the keys.
+func (k *Keys) Client(url string, key int, settings ...string) (repo string) {
+	k.t.Helper()
 	dir := k.t.TempDir()
-	public, client := filepath.Join(dir, "key.gpg"), filepath.Join(dir, "client")
+	public, repo := filepath.Join(dir, "key.gpg"), filepath.Join(dir, "client")
 	k.gpg("--output", public, "--export", k.ids[key])
-	must.OSTree(k.t, "init", "--repo="+client, "--mode=archive")
-	must.OSTree(k.t, "remote", "add", "--repo="+client, "--set=gpg-verify=false", "--set="+setting+"=true",
-		"--gpg-import="+public, "prod", "file://"+repo)
-	return client
+	must.OSTree(k.t, "init", "--repo="+repo, "--mode=archive")
+	args := []string{"remote", "add", "--repo=" + repo, "--gpg-import=" + public}
+	for _, s := range settings {
+		args = append(args, "--set="+s)
+	}
+	must.OSTree(k.t, append(args, "prod", url)...)
+	return repo
 }
 
 func run(cmd *exec.Cmd) error {

@@ -24,6 +24,7 @@ type Scenario struct {
 	Args  []string // of the server
 
 	Encoding string // of the push; "": as the push chooses
+	deltas   bool   // static deltas follow
 
 	damaged map[string]bool // objects of the repository that the push is to repair; nil: none
 }
@@ -42,17 +43,28 @@ func NewScenario(t *testing.T) *Scenario {
 	return c
 }
 
-// NewUpdate makes a site that has the commits before those to be pushed.
-func NewUpdate(t *testing.T) *Scenario {
+// NewUpdate makes a site that has the commits before those to be pushed, with more lines
+// of configuration.
+func NewUpdate(t *testing.T, lines ...string) *Scenario {
 	t.Helper()
 	c := NewScenario(t)
 	s := c.Site(t)
+	for _, line := range lines {
+		s.Configure(line)
+	}
+	c.pushed(t)
+	return c
+}
+
+// pushed pushes the commits of a scenario, and makes others.
+func (c *Scenario) pushed(t *testing.T) {
+	t.Helper()
+	s := c.Site(t)
 	s.Start("--init")
-	s.Push(&c.Build)
+	s.Push(&c.Build, "--wait-after")
 	must.OK(t, s.Server.Stop())
 	c.Args = []string{"--repo", "prod"}
 	c.commit()
-	return c
 }
 
 // NewEncoded is NewUpdate with a push that sends differences.

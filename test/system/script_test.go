@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,6 +31,9 @@ import (
 //	server start NAME ARGS...  start `ostree-upload receive ARGS...`, which must
 //	                           name the repository by --repo; the address goes to
 //	                           $OSTREE_UPLOAD_ADDRESS
+//	server start NAME of=REPO,REPO... ARGS...  the same, of these repositories of the
+//	                           configuration
+//	server reload NAME         SIGHUP
 //	server stop NAME           end it by SIGTERM; it must exit with 0
 //	server kill NAME           end it by SIGKILL
 //	exits CODE COMMAND...      like exec, with this exit code
@@ -107,7 +111,7 @@ func setUp(env *testscript.Env) error {
 func scriptServer(ts *testscript.TestScript, args []string) error {
 	s := sceneOf(ts)
 	if len(args) < 2 {
-		return errors.New("usage: server start|stop|kill NAME [ARGS]")
+		return errors.New("usage: server start|reload|stop|kill NAME [ARGS]")
 	}
 	act, name, r := args[0], args[1], s.servers[args[1]]
 	if (act == "start") == (r != nil) {
@@ -116,6 +120,8 @@ func scriptServer(ts *testscript.TestScript, args []string) error {
 	switch act {
 	case "start":
 		return s.start(ts, name, args[2:])
+	case "reload":
+		return r.Process.Signal(syscall.SIGHUP)
 	case "stop":
 		delete(s.servers, name)
 		return r.Stop()
@@ -128,9 +134,13 @@ func scriptServer(ts *testscript.TestScript, args []string) error {
 }
 
 func (s *scene) start(ts *testscript.TestScript, name string, args []string) error {
-	at := slices.Index(args, "--repo")
-	if at < 0 || at+1 == len(args) {
-		return errors.New("server start needs --repo REPO")
+	var repos []string
+	if at := slices.Index(args, "--repo"); at >= 0 && at+1 < len(args) {
+		repos = args[at+1 : at+2]
+	} else if several, is := strings.CutPrefix(args[0], "of="); is {
+		repos, args = strings.Split(several, ","), args[1:]
+	} else {
+		return errors.New("server start needs --repo REPO or of=REPOS")
 	}
 	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "GORACE=" + ts.Getenv("GORACE")}
 	r, err := site.StartReceiver(ts.MkAbs("."), env, args...)
@@ -138,7 +148,9 @@ func (s *scene) start(ts *testscript.TestScript, name string, args []string) err
 		return err
 	}
 	s.servers[name] = r
-	s.repos = append(s.repos, ts.MkAbs(args[at+1]))
+	for _, repo := range repos {
+		s.repos = append(s.repos, ts.MkAbs(repo))
+	}
 	ts.Setenv("OSTREE_UPLOAD_ADDRESS", "http://"+r.Address)
 	return nil
 }

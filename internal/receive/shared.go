@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tus/tusd/v2/pkg/handler"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/idtoken"
+)
+
+// Shared is what the repositories of a process have together: its connections, and what
+// the requests of one token may have of the process, for whichever repository they are.
+type Shared struct {
+	settings func() *config.Config
+	logger   *slog.Logger
+	conns    *conns
+	refused  quotas // of lines about requests that were refused
+	events   quotas // of lines about what became of sessions
+	shares   *shares
+	idTokens *idtoken.Verifier
+}
+
+// NewShared makes a Shared of a process that may use so many cores. Its Serve is called
+// once.
+func NewShared(cores int, settings func() *config.Config, log *slog.Logger) *Shared {
+	return &Shared{
+		settings: settings, logger: log,
+		conns:    newConns(func(peer string) bool { return settings().TrustedProxies.Trusts(peer) }),
+		refused:  quotas{lines: refusedLines, every: refusedEvery},
+		events:   quotas{lines: eventLines, every: eventEvery},
+		shares:   newShares(cores),
+		idTokens: idtoken.New(log),
+	}
+}
+
+// Connections counts those that are open.
+func (s *Shared) Connections() int { return s.conns.count() }
+
+// Serve answers requests on the listeners by h until ctx ends or one of them fails. Then
+// it cuts uploads at a byte that is safe, gives other requests the grace period to
+// end, and cuts those that do not.
+func (s *Shared) Serve(ctx context.Context, h http.Handler, listeners ...net.Listener) error {
+	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	srv := s.http(base, h)
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		cut(handler.ErrServerShutdown)
+		stopped <- s.shutDown(srv)
+	})
+	defer stop()
+	defer s.idTokens.Close()
+	var serving errgroup.Group
+	for _, l := range listeners {
+		serving.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return errors.Join(err, srv.Close())
+			}
+			return nil
+		})
+	}
+	if err := serving.Wait(); err != nil {
+		return err
+	}
+	return <-stopped
+}
+
+// http2Bounds are of one connection of HTTP/2: requests at a time, and bytes of bodies
+// that have come and that nobody has read. The default of 1 MiB makes uploads slow.
+var http2Bounds = &http.HTTP2Config{
+	MaxConcurrentStreams:          100,
+	MaxReceiveBufferPerConnection: 4 << 20,
+	MaxReceiveBufferPerStream:     4 << 20,
+	WriteByteTimeout:              answerTime,
+}
+
+// http is the HTTP server, whose requests have base for a context.
+func (s *Shared) http(base context.Context, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnState:         s.conns.state,
+		ConnContext:       s.conns.accept,
+		ReadHeaderTimeout: headerTime,
+		MaxHeaderBytes:    headerBytes,
+		ReadTimeout:       bodyTime, // where no handler sets another
+		IdleTimeout:       idleTime,
+		ErrorLog:          s.errorLog(),
+		HTTP2:             http2Bounds,
+	}
+}
+
+// shutDown gives requests the grace period to end, and cuts those that do not.
+func (s *Shared) shutDown(srv *http.Server) error {
+	grace := time.Duration(s.settings().Grace)
+	graceful, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	err := srv.Shutdown(graceful)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.logger.Warn("cutting requests that did not end in the grace period", "grace", grace)
+		err = srv.Close()
+	}
+	return err
+}
