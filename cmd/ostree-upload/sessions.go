@@ -20,13 +20,16 @@ type SessionsCmd struct {
 	serverFlags
 	stoppedFlags
 
-	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
+	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired,held,rejected" default:"" help:"List only sessions in this state."`
 	JSON   bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
 	Watch  bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended, and nothing is to follow that."`
 
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
-	Abort SessionsAbortCmd `cmd:"" help:"Abort a session that is open or being verified."`
+	Abort SessionsAbortCmd `cmd:"" help:"Abort a session that is open, held, or being verified."`
+
+	Publish SessionsPublishCmd `cmd:"" help:"Publish a session that is held, by a token of scope publish."`
+	Reject  SessionsRejectCmd  `cmd:"" help:"Reject a session that is held, for good, by a token of scope publish."`
 }
 
 // SessionsListCmd lists them.

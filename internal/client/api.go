@@ -179,6 +179,20 @@ func (c *Client) Abort(ctx context.Context, id string) (wire.Session, error) {
 	return c.parseSession(r, b)
 }
 
+// Publish has a held session published. It shows the outcome later.
+func (c *Client) Publish(ctx context.Context, id string) (wire.Session, error) {
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/publish"})
+}
+
+// Reject ends a held session.
+func (c *Client) Reject(ctx context.Context, id, reason string) (wire.Session, error) {
+	body, err := json.Marshal(wire.Rejection{Reason: reason})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/reject", body: body, contentType: "application/json"})
+}
+
 // Negotiate adds names to the session's set, at most wire.MaxNames, and returns
 // those that the server still lacks. It waits for the ingest of what arrived.
 func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) ([]ostree.Name, error) {

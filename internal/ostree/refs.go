@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +13,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // localRefPart is what libostree takes for a part of a ref when it lists them;
@@ -70,7 +69,7 @@ func (r *Repo) listRefs(folder string, visit func(ref string) error) error {
 
 func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
 	c, err := r.readRef(ref)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EISDIR) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EISDIR) {
 		return nil // deleted meanwhile, or an alias of no ref
 	}
 	if err != nil {
@@ -177,36 +176,29 @@ func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
 
-// refBytes are more than a ref has: a checksum and a newline.
-const refBytes = 128
-
-// readRef reads a ref by as few calls as that takes: there are repositories with tens of
-// thousands.
-func (r *Repo) readRef(ref string) (c Checksum, err error) {
-	b := make([]byte, refBytes)
-	n, err := readFile(r.refPath(ref), b)
-	if err == nil {
-		c, err = ParseChecksum(strings.TrimSpace(string(b[:n])))
+func (r *Repo) readRef(ref string) (Checksum, error) {
+	b, err := readRefFile(r.refPath(ref))
+	if err != nil {
+		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
+	c, err := ParseChecksum(strings.TrimSpace(string(b)))
 	if err != nil {
 		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
 	return c, nil
 }
 
-// readFile reads the beginning of a file into b.
-func readFile(path string, b []byte) (n int, err error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// maxRefFile is how many bytes of a ref's file are read: more than its checksum, so that
+// one with something else in it is seen.
+const maxRefFile = 256
+
+// readRefFile reads a ref's file with as few calls as can be: there may be tens of
+// thousands.
+func readRefFile(path string) ([]byte, error) {
+	f, err := openFile(context.Background(), path)
 	if err != nil {
-		return 0, &fs.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
-	defer unix.Close(fd) //nolint:errcheck // it was read only
-	for {
-		if n, err = unix.Read(fd, b); err == nil {
-			return n, nil
-		}
-		if err != unix.EINTR {
-			return 0, &fs.PathError{Op: "read", Path: path, Err: err}
-		}
-	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return readAtMost(make([]byte, 0, 80), f, maxRefFile)
 }

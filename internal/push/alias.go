@@ -34,20 +34,20 @@ func aliasError(hint, format string, args ...any) *Error {
 	return &Error{Exit: ExitRefused, Code: wire.Policy, Err: fmt.Errorf(format, args...), HintText: hint}
 }
 
-// followed has what is pushed to an alias of the server pushed to the ref that it stands
+// atTargets has what is pushed to an alias of the server pushed to the ref that it stands
 // for.
-func followed[T comparable](r *run, pushed map[string]T) (map[string]T, error) {
+func (r *run) atTargets(pushed map[string]local) (map[string]local, error) {
 	if !r.opt.FollowAlias {
 		return pushed, nil
 	}
-	refs := make(map[string]T, len(pushed))
+	refs := make(map[string]local, len(pushed))
 	from := map[string]string{}
 	for name, what := range pushed {
 		ref, err := r.named(name, true)
 		if err != nil {
 			return nil, err
 		}
-		if before, twice := from[ref]; twice && refs[ref] != what {
+		if before, twice := from[ref]; twice && refs[ref].commit != what.commit {
 			return nil, aliasError("push one of them", "refs %s and %s are both ref %s on the server, and differ here", min(before, name), max(before, name), ref)
 		}
 		refs[ref], from[ref] = what, name

@@ -42,7 +42,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		Free:         &free,
 		FreeBecause:  because,
 		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
-		Features:     []string{wire.FeatureRepair, wire.FeaturePromote},
+		Features:     []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote},
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
 }

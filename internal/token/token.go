@@ -29,6 +29,7 @@ import (
 const (
 	Push     = "push"     // open sessions and send objects
 	Force    = "force"    // replace a ref by a commit that does not descend from it
+	Publish  = "publish"  // publish and reject held sessions for its refs
 	Promote  = "promote"  // move refs among commits that are in the repository
 	Delete   = "delete"   // delete refs
 	Sessions = "sessions" // see and abort the sessions of other tokens
@@ -37,7 +38,7 @@ const (
 )
 
 // Scopes lists them.
-var Scopes = []string{Push, Force, Promote, Delete, Sessions, Metrics, Admin}
+var Scopes = []string{Push, Force, Publish, Promote, Delete, Sessions, Metrics, Admin}
 
 // ErrUnknown is what Find says of a token that is not listed.
 var ErrUnknown = errors.New("the token is not known here")
@@ -115,6 +116,11 @@ func (t *Token) MaySee(ref string) bool {
 // covers reports whether a ref is one of the token's.
 func (t *Token) covers(ref string) bool {
 	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) })
+}
+
+// MayPublish reports whether the token may publish what is held for this ref.
+func (t *Token) MayPublish(ref string) bool {
+	return t.May(Publish) && (t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) }))
 }
 
 // MayUse reports whether the token may be used for a repository, "" for the only one of
@@ -322,6 +328,20 @@ func (t *Token) checkCovers(verb, ref string) error {
 		return nil
 	}
 	return &Denied{Reason: fmt.Sprintf("token %s may not %s ref %s", t.Name, verb, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
+}
+
+// CheckPublish reports what keeps the token from publishing or rejecting a held session
+// for some refs. The error is a *Denied.
+func (t *Token) CheckPublish(refs iter.Seq[string]) error {
+	if !t.May(Publish) {
+		return &Denied{Reason: fmt.Sprintf("token %s may not publish what is held", t.Name), Next: "use a token of scope publish"}
+	}
+	for ref := range refs {
+		if !t.MayPublish(ref) {
+			return &Denied{Reason: fmt.Sprintf("token %s may not publish what is held for ref %s", t.Name, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
+		}
+	}
+	return nil
 }
 
 // Owns tells whether the sessions that a token of a name opened are the token's. What it

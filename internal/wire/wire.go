@@ -51,10 +51,12 @@ const (
 	Failed     = "failed"
 	Aborted    = "aborted"
 	Expired    = "expired"
+	Held       = "held"     // verified, and waits for somebody to publish or reject it
+	Rejected   = "rejected" // after it was held
 )
 
 // States are all of them.
-var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired}
+var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired, Held, Rejected}
 
 // Ref is one ref of a session: it moves from Old ("" for a new ref) to New ("" for one
 // that is deleted), both 64 hex digits.
@@ -72,12 +74,13 @@ type OpenRequest struct {
 	// See FeaturePromote.
 	Promote bool `json:"promote,omitempty"`
 	Repair  bool `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
+	Hold    bool `json:"hold,omitempty"`    // do not publish it before somebody else says so
 	DryRun  bool `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
 // Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
 // is forced, a line "promote" if it brings nothing, a line "repair" if it is to repair,
-// and a line "ref old new" for each ref, in the order of their names. Old is empty for a
+// a line "hold" if it is to be held, and a line "ref old new" for each ref, in the order of their names. Old is empty for a
 // new ref, New for a deleted one.
 func (o OpenRequest) Moves() string {
 	lines := make([]string, 0, len(o.Refs))
@@ -94,6 +97,9 @@ func (o OpenRequest) Moves() string {
 	}
 	if o.Repair {
 		_, _ = io.WriteString(h, "repair\n")
+	}
+	if o.Hold {
+		_, _ = io.WriteString(h, "hold\n")
 	}
 	for _, l := range lines {
 		_, _ = io.WriteString(h, l)
@@ -122,6 +128,13 @@ type Session struct {
 	Error    string          `json:"error"`
 	Detail   string          `json:"detail"`
 	After    []After         `json:"after,omitempty"` // the works that follow its publish
+	// Hold says that it is not published before a token of scope publish says so. By is
+	// the name of the token that did, or that rejected it.
+	Hold bool   `json:"hold,omitempty"`
+	By   string `json:"by,omitempty"`
+	// Preview is the path, below the server's address, of a repository that shows a held
+	// session to whoever knows the path.
+	Preview string `json:"preview,omitempty"`
 }
 
 // After is a work that follows the publish of a session.
@@ -179,6 +192,14 @@ type ObjectProblem struct {
 	Code   string `json:"code"`
 	Reason string `json:"reason"`
 }
+
+// Rejection is the body of POST /api/v1/sessions/{id}/reject.
+type Rejection struct {
+	Reason string `json:"reason"`
+}
+
+// MaxReason is how many bytes the reason of a rejection may have.
+const MaxReason = 1000
 
 // SessionList is the answer of GET /api/v1/sessions, newest first.
 type SessionList struct {
@@ -253,6 +274,9 @@ const FeaturePromote = "promote"
 
 // FeatureRepair says that the server takes sessions that are to repair.
 const FeatureRepair = "repair"
+
+// FeatureHold says that the server holds sessions, for others to publish.
+const FeatureHold = "hold"
 
 // InfoToken says what the token of the request may do.
 type InfoToken struct {
