@@ -30,6 +30,18 @@ func (s *Server) check() publish.Check {
 // with it fails, and a changed file with it is not used.
 func CheckSettings(c *config.Config) error {
 	var errs []error
+	for _, r := range c.Served() {
+		err := checkSettings(&r)
+		if err != nil && r.Name != "" {
+			err = fmt.Errorf("repositories.%s: %w", r.Name, err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func checkSettings(c *config.Repository) error {
+	var errs []error
 	if c.CheckCommand != nil {
 		if err := program.Check(c.CheckCommand); err != nil {
 			errs = append(errs, fmt.Errorf("check-command: %w", err))
