@@ -163,6 +163,40 @@ func TestSummaryCannotBeSigned(t *testing.T) {
 	k.PullSigned(s.Repo, "x", 0)
 }
 
+// While the summary cannot be signed, publishes do not wait for whatever signs it: the work
+// does, with its pauses.
+func TestPublishDoesNotWaitForSigner(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	signer, tries := filepath.Join(dir, "sign"), filepath.Join(dir, "tries")
+	write := func(script string) { must.OK(t, os.WriteFile(signer, []byte(script), 0o600)) }
+	s := ts.Start(t, "archive")
+	write("head -c 64 /dev/zero")
+	s.Change(func(c *config.Config) { c.Sign.Command = []string{"sh", signer} })
+	repo, c := build(t, "one", "two", "three", "four")
+	push := func(old string, i int) wire.Session {
+		return s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", Old: old, New: c[i].String()})
+	}
+	want(t, push("", 0), wire.Published, "", "")
+	write("echo $OSTREE_UPLOAD_SIGN >>" + tries + "; exit 1")
+	want(t, push(c[0].String(), 1), wire.Published, "", "sign.command: sh failed with exit status 1")
+	want(t, push(c[1].String(), 2), wire.Published, "", "could not be written lately, which will be tried again: sign.command: sh failed")
+	if b, err := os.ReadFile(tries); err != nil || string(b) != "summary\n" {
+		t.Errorf("it was tried: %q, %v", b, err)
+	}
+	write("head -c 64 /dev/zero")
+	s.Publisher.RetryWorks()
+	must.Wait(t, "the summary is signed", func() bool {
+		w, err := s.Journal.Works()
+		must.OK(t, err)
+		return len(w) == 0
+	})
+	want(t, push(c[2].String(), 3), wire.Published, "", "")
+	if shown := must.OSTree(t, "summary", "--repo="+s.Repo, "--view"); !strings.Contains(shown, c[3].String()) {
+		t.Errorf("the summary is\n%s", shown)
+	}
+}
+
 // ed25519Key makes a file of one key.
 func ed25519Key(t *testing.T) (path string, public ed25519.PublicKey) {
 	t.Helper()

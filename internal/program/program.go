@@ -105,7 +105,7 @@ func (c *Command) start(cmd *exec.Cmd) error {
 		return err
 	}
 	err := lowerPriority(cmd.Process.Pid, c.Nice)
-	if err == nil || errors.Is(err, unix.ESRCH) { // it may be over
+	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EPERM) { // it may be over; a sandbox may not allow it
 		return nil
 	}
 	killed := signal(cmd.Process.Pid, unix.SIGKILL)

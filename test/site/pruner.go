@@ -10,8 +10,11 @@ import (
 	"testing"
 )
 
-// A Pruner runs ostree prune on a repository, again and again.
+// A Pruner prunes a repository, again and again.
 type Pruner struct {
+	command func() *exec.Cmd
+	nothing string // what it says when there is nothing to take away
+
 	between sync.Mutex // held while one runs
 	runs    int
 	deleted int // runs that took something away
@@ -20,28 +23,46 @@ type Pruner struct {
 	done    sync.WaitGroup
 }
 
-// StartPruner starts one; it prunes until End.
+// StartPruner starts one that runs ostree prune; it prunes until End.
 func StartPruner(repo string) *Pruner {
-	p := &Pruner{stop: make(chan struct{})}
+	return startPruner("No unreachable objects", func() *exec.Cmd {
+		return exec.Command("ostree", "prune", "--refs-only", "--repo="+repo)
+	})
+}
+
+// StartPruner starts one that runs ostree-upload prune with a configuration.
+func (s *Site) StartPruner(config string) *Pruner {
+	return startPruner("removed nothing", func() *exec.Cmd {
+		return s.Command("prune", "--repo", s.Prod, "--config", config)
+	})
+}
+
+func startPruner(nothing string, command func() *exec.Cmd) *Pruner {
+	p := &Pruner{command: command, nothing: nothing, stop: make(chan struct{})}
 	p.done.Go(func() {
 		for {
 			select {
 			case <-p.stop:
 				return
 			default:
+				p.once()
 			}
-			p.between.Lock()
-			out, err := exec.Command("ostree", "prune", "--refs-only", "--repo="+repo).CombinedOutput()
-			if p.runs++; err != nil {
-				p.failed = fmt.Errorf("ostree prune: %w\n%s", err, out)
-			}
-			if !strings.Contains(string(out), "No unreachable objects") {
-				p.deleted++
-			}
-			p.between.Unlock()
 		}
 	})
 	return p
+}
+
+// once runs one.
+func (p *Pruner) once() {
+	p.between.Lock()
+	defer p.between.Unlock()
+	out, err := p.command().CombinedOutput()
+	if p.runs++; err != nil {
+		p.failed = fmt.Errorf("prune: %w\n%s", err, out)
+	}
+	if !strings.Contains(string(out), p.nothing) {
+		p.deleted++
+	}
 }
 
 // End stops it, and fails the test if a run failed or none found anything.

@@ -60,6 +60,38 @@ func TestSignedReaders(t *testing.T) {
 	}
 }
 
+// Another program writes the summary again and again beside pushes, with the server's key
+// and without one: each push succeeds, and soon after, what clients find is signed, and
+// names what was pushed last.
+func TestSummaryIsRewritten(t *testing.T) {
+	t.Parallel()
+	k := gpg.New(t)
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.Configure("sign: {gpg: " + k.Settings(0) + "}")
+	t.Cleanup(s.End)
+	s.Start("--init")
+	others, n := newLoops(), 0
+	others.start("another program", func() error {
+		if n++; n%2 == 0 {
+			return k.SignSummary(s.Prod, 0)
+		}
+		_, err := site.OSTree("summary", "--repo="+s.Prod, "--update")
+		return err
+	})
+	w := site.NewTwin(t, 4)
+	for range 4 {
+		w.Next()
+		s.Push(&w.Build)
+	}
+	others.end(t)
+	reader := k.SummaryReader(s.Prod, 0)
+	must.Wait(t, "the summary is signed, with the last push", func() bool {
+		shown, err := site.OSTree("summary", "--repo="+s.Prod, "--view")
+		return err == nil && strings.Contains(shown, w.Heads[len(w.Heads)-1][1]) && reader.Read() == nil
+	})
+}
+
 // A signedReader pulls by the signed summary. One with a cache goes on with the pair that
 // it knows until it gets another signature.
 type signedReader struct {
