@@ -52,6 +52,7 @@ type Session struct {
 	Brought []string
 	// After are the works that follow its publish. Lists have them, too.
 	After  []wire.After
+	Handed []wire.Handed // the last maxHanded times that it went to another token
 	Counts Counts
 }
 
@@ -155,6 +156,7 @@ type record struct {
 	Error   string        `json:"error,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
 	After   []asked       `json:"after,omitempty"`
+	Handed  []wire.Handed `json:"handed,omitempty"`
 }
 
 func readRecord(tx *bbolt.Tx, id string) (record, error) {
@@ -192,7 +194,7 @@ func (r *record) session(id string, c Counts) Session {
 	return Session{
 		ID: id, State: r.State, Force: r.Force, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
-		Error: r.Error, Detail: r.Detail, Counts: c,
+		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Counts: c,
 	}
 }
 
@@ -348,7 +350,7 @@ func (s *Session) Document() wire.Session {
 			Staged: s.Counts.Staged, Rejected: s.Counts.Rejected,
 		},
 		Bytes:    wire.Bytes{Received: s.Counts.Received, Staged: s.Counts.StagedBytes},
-		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After,
+		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After, Handed: s.Handed,
 	}
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null

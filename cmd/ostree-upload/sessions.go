@@ -27,6 +27,7 @@ type SessionsCmd struct {
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
 	Abort SessionsAbortCmd `cmd:"" help:"Abort a session that is open or being verified."`
+	Chown SessionsChownCmd `cmd:"" help:"Hand a session over to another token, which goes on with it."`
 }
 
 // SessionsListCmd lists them.
@@ -40,6 +41,12 @@ type SessionsShowCmd struct {
 // SessionsAbortCmd aborts one.
 type SessionsAbortCmd struct {
 	ID string `arg:"" help:"The session's ID."`
+}
+
+// SessionsChownCmd hands one over.
+type SessionsChownCmd struct {
+	ID   string `arg:"" help:"The session's ID."`
+	Name string `arg:"" help:"Name of the token that it is to belong to, which may push all of its refs."`
 }
 
 // A sessionSource is where sessions are read: a server, or the state folder of one that
@@ -103,16 +110,30 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be aborted"),
 			"start the server and abort it there, or leave it: it expires")}
 	}
+	return opt.change(ctx, app, "aborted ", "", func(api *client.Client) (wire.Session, error) { return api.Abort(ctx, c.ID) })
+}
+
+// Run hands the session over.
+func (c *SessionsChownCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
+	if opt.State != "" {
+		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be handed over"), "start the server, and do it there")}
+	}
+	return opt.change(ctx, app, "", " belongs to token "+page.Printable(c.Name)+" now",
+		func(api *client.Client) (wire.Session, error) { return api.SetOwner(ctx, c.ID, c.Name) })
+}
+
+// change has the server change a session, and prints its ID between two texts.
+func (opt *SessionsCmd) change(ctx context.Context, app *App, before, behind string, do func(*client.Client) (wire.Session, error)) error {
 	api, err := opt.client(ctx)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	s, err := api.Abort(ctx, c.ID)
+	s, err := do(api)
 	if err != nil {
 		return interruptedOr(ctx, err)
 	}
-	text := fmt.Sprintf("aborted %s\n", page.Printable(s.ID))
+	text := before + page.Printable(s.ID) + behind + "\n"
 	if opt.JSON {
 		if text, err = page.JSON(whole(s).Sessions[0]); err != nil {
 			return err

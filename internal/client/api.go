@@ -127,6 +127,20 @@ func (c *Client) Abort(ctx context.Context, id string) (wire.Session, error) {
 	return c.parseSession(r, b)
 }
 
+// SetOwner has a session belong to the token of a name.
+func (c *Client) SetOwner(ctx context.Context, id, token string) (wire.Session, error) {
+	body, err := json.Marshal(wire.OwnerRequest{Token: token})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	r := request{method: http.MethodPost, path: sessionPath(id) + "/owner", body: body}
+	b, err := c.bytes(ctx, r)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return c.parseSession(r, b)
+}
+
 // Negotiate adds names to the session's set, at most wire.MaxNames, and returns
 // those that the server still lacks. It waits for the ingest of what arrived.
 func (c *Client) Negotiate(ctx context.Context, id string, names []ostree.Name) ([]ostree.Name, error) {

@@ -39,6 +39,7 @@ type Options struct {
 	Force, DryRun bool
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
 	WaitAfter     bool   // wait for what follows the publish
+	TakeOver      bool   // take the place of a push that sends for the same session
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
 	Encoders      int    // that work ahead at once; 0: as many as there are processors

@@ -50,6 +50,7 @@ _ostree_upload_client() {
 		'sessions list') path='sessions list' ;;
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
+		'sessions chown') path='sessions chown' ;;
 		esac
 	done
 	COMPREPLY=()
@@ -89,6 +90,11 @@ _ostree_upload_client() {
 	'sessions abort --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions abort --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions chown --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions chown --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions chown --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions chown --client-key') _ostree_upload_client_files -f; return ;;
+	'sessions chown --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
 	esac
 	case $prev in
 	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
@@ -113,12 +119,12 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --dry-run --wait-after --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
-		commands='list show abort'
+		commands='list show abort chown'
 		;;
 	'sessions list')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
@@ -128,6 +134,10 @@ _ostree_upload_client() {
 		argument=ID
 		;;
 	'sessions abort')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions chown')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
