@@ -11,8 +11,8 @@ import (
 )
 
 // Move records that a session is now in state to, and wakes who waits for that
-// (Changed). What change sets in Error, Detail, Remote, Request, Subject, Expires and
-// Brought is recorded with it; change may be nil. So are the works that are to follow,
+// (Changed). What change sets in Error, Detail, Remote, Request, Subject, Expires, By
+// and Brought is recorded with it; change may be nil. So are the works that are to follow,
 // if the state is another. A session that comes back to Open expires as after activity. Recording
 // the state that the session is in only applies change. *StateError if the session may
 // not move so.
@@ -29,6 +29,27 @@ func (j *Journal) Move(id string, to State, change func(*Session), follow ...Ask
 	if moved {
 		j.wake(id)
 	}
+	return s, nil
+}
+
+// MoveFrom is Move for a session that has to be in state from: *StateError if it is in
+// another, also if it could move from there.
+func (j *Journal) MoveFrom(id string, from, to State, change func(*Session)) (Session, error) {
+	var s Session
+	err := j.update(func(tx *bbolt.Tx) error {
+		r, err := readRecord(tx, id)
+		if err == nil && r.State != from {
+			err = &StateError{ID: id, From: r.State, To: to}
+		}
+		if err == nil {
+			s, _, err = j.move(tx, id, to, change, nil)
+		}
+		return err
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	j.wake(id)
 	return s, nil
 }
 
@@ -51,9 +72,9 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 		shown := s
 		change(&shown)
 		s.Error, s.Detail, s.Expires = shown.Error, shown.Detail, shown.Expires.UTC().Round(0)
-		s.Remote, s.Request, s.Subject, s.Brought = shown.Remote, shown.Request, shown.Subject, shown.Brought
+		s.Remote, s.Request, s.Subject, s.Brought, s.By = shown.Remote, shown.Request, shown.Subject, shown.Brought, shown.By
 	}
-	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Request == r.Request && s.Subject == r.Subject && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) {
+	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Request == r.Request && s.Subject == r.Subject && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) && s.By == r.By {
 		return s, false, errUnchanged
 	}
 	from := r.State
@@ -64,6 +85,7 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 			return s, false, err
 		}
 	}
+	r.By = s.By
 	if err := r.write(tx, id); err != nil {
 		return s, false, err
 	}

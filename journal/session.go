@@ -50,6 +50,9 @@ type Session struct {
 	// Brought names those of the first FewRefs whose commits this session brought,
 	// and did not find in the repository. Move to Publishing notes them.
 	Brought []string
+	Hold    bool   // it becomes Held before it is published
+	Key     string // that opens the preview of one that is held; "" unless Hold
+	By      string // name of the token that had it published after it was held, or rejected it
 	// After are the works that follow its publish. Lists have them, too.
 	After  []wire.After
 	Handed []wire.Handed // the last maxHanded times that it went to another token
@@ -69,7 +72,7 @@ func (s *Session) RefNames() iter.Seq[string] {
 
 // open is the request that asks for what s is to do.
 func (s *Session) open() wire.OpenRequest {
-	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair}
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair, Hold: s.Hold}
 }
 
 // Counts are what a session's set and uploads add up to.
@@ -157,6 +160,9 @@ type record struct {
 	Detail  string        `json:"detail,omitempty"`
 	After   []asked       `json:"after,omitempty"`
 	Handed  []wire.Handed `json:"handed,omitempty"`
+	Hold    bool          `json:"hold,omitempty"`
+	Key     string        `json:"key,omitempty"`
+	By      string        `json:"by,omitempty"`
 }
 
 func readRecord(tx *bbolt.Tx, id string) (record, error) {
@@ -195,6 +201,7 @@ func (r *record) session(id string, c Counts) Session {
 		ID: id, State: r.State, Force: r.Force, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Counts: c,
+		Hold: r.Hold, Key: r.Key, By: r.By,
 	}
 }
 
@@ -213,8 +220,8 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return s, err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request, Subject, Force and
-// Repair of s, which expires ttl after the last activity, and returns it with its ID,
+// Create opens a session for the Refs, Token, Remote, Request, Subject, Force,
+// Repair and Hold of s, which expires ttl after the last activity, and returns it with its ID,
 // State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
@@ -223,6 +230,9 @@ func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 		State: Open, Force: s.Force, Repair: s.Repair, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
 		Refs: s.Refs, Count: len(s.Refs), Moves: s.open().Moves(),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
+	}
+	if s.Hold {
+		r.Hold, r.Key = true, newID()
 	}
 	err := j.update(func(tx *bbolt.Tx) error { return j.insert(tx, id, &r) })
 	if err != nil {
@@ -352,6 +362,7 @@ func (s *Session) Document() wire.Session {
 		Bytes:    wire.Bytes{Received: s.Counts.Received, Staged: s.Counts.StagedBytes},
 		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After, Handed: s.Handed,
 	}
+	d.Hold, d.By = s.Hold, s.By
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
 	}

@@ -21,19 +21,23 @@ const (
 	Failed     State = wire.Failed
 	Aborted    State = wire.Aborted
 	Expired    State = wire.Expired
+	Held       State = wire.Held
+	Declined   State = wire.Rejected
 )
 
-// next holds the moves. A session goes back to Open only while every ref is
+// next holds the moves. A session goes back to Open or Held only while every ref is
 // still old, and out of Publishing to Failed only if a ref is neither old nor
 // new; the publisher ensures both.
 var next = map[State][]State{
 	Open:       {Verifying, Aborted, Expired},
-	Verifying:  {Open, Publishing, Failed, Aborted},
-	Publishing: {Published, Failed, Open},
+	Verifying:  {Open, Publishing, Failed, Aborted, Held},
+	Publishing: {Published, Failed, Open, Held},
+	Held:       {Verifying, Declined, Aborted, Expired},
 	Published:  nil,
 	Failed:     nil,
 	Aborted:    nil,
 	Expired:    nil,
+	Declined:   nil,
 }
 
 // Can reports whether a session may move from s to to. Staying is always allowed.

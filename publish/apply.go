@@ -118,6 +118,9 @@ func (a *apply) run(ctx, early context.Context) (err error) {
 	if err := a.checkToken(); err != nil {
 		return err
 	}
+	if s := a.plan.session; s.State == journal.Verifying && s.Hold && s.By == "" {
+		return errHeld
+	}
 	if err := a.signCommits(early); err != nil {
 		return err
 	}
@@ -183,8 +186,18 @@ func (a *apply) checkToken() error {
 	return a.cfg.mayPublish(a.plan.session)
 }
 
-// mayPublish refuses a session whose token may not move its refs now.
+// mayPublish refuses a session whose token may not move its refs now, or that was held
+// and whose publisher may not publish it any more.
 func (cfg *Config) mayPublish(s *journal.Session) error {
+	if s.By != "" {
+		by := cfg.Token(s.By)
+		if by == nil {
+			return outcomef(wire.Forbidden, "token %s, which had it published, was taken away or has expired", s.By)
+		}
+		if err := by.CheckPublish(s.RefNames()); err != nil {
+			return outcomef(wire.Forbidden, "%v", err)
+		}
+	}
 	t := cfg.Token(s.Token)
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)

@@ -33,17 +33,17 @@ func (p *Publisher) release(id string) error {
 	return fault.Point("drop the uploads", func() error { return p.cfg.Drop(id) })
 }
 
-// Abort ends a session that is open or verifying. *journal.StateError if it is
-// neither.
+// Abort ends a session that is open, verifying or held. *journal.StateError if it is
+// none of these.
 func (p *Publisher) Abort(id string) (journal.Session, error) {
 	return p.end(id, journal.Aborted, nil)
 }
 
-// Expire ends the open sessions whose time is over, unless bytes arrived within
-// it: active tells when that was last.
+// Expire ends the open and held sessions whose time is over, unless bytes arrived
+// within it: active tells when that was last.
 func (p *Publisher) Expire(now time.Time, active func(session string) (time.Time, error)) error {
 	idle, err := p.cfg.Journal.Live(func(s *journal.Session) bool {
-		return s.State == journal.Open && s.Expires.Before(now)
+		return (s.State == journal.Open || s.State == journal.Held) && s.Expires.Before(now)
 	})
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (p *Publisher) Expire(now time.Time, active func(session string) (time.Time
 		if err != nil {
 			return err
 		}
-		if ttl := s.Expires.Sub(s.Updated); last.Add(ttl).After(now) {
+		if ttl := s.Expires.Sub(s.Updated); s.State == journal.Open && last.Add(ttl).After(now) {
 			continue
 		}
 		_, err = p.end(s.ID, journal.Expired, nil)

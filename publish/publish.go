@@ -64,6 +64,8 @@ type Config struct {
 	After func() []Follower
 	// Check is what has to consent to what is published, as the configuration has it now.
 	Check func() Check
+	// HoldTTL is how long a session is held for somebody to publish it.
+	HoldTTL func() time.Duration
 	// Policy says who has to have signed what is published, as the configuration has it now.
 	Policy func() []config.Policy
 	// Hold keeps staged objects where they are until the returned release.
@@ -159,6 +161,12 @@ func (p *Publisher) reopen() error {
 		return err
 	}
 	for _, s := range list {
+		if s.By != "" {
+			if err := p.holdAgain(s.ID, "", "the server stopped while it verified; publish it again"); err != nil {
+				return err
+			}
+			continue
+		}
 		_, err := p.cfg.Journal.Move(s.ID, journal.Open, func(s *journal.Session) {
 			s.Error, s.Detail = "", "the server stopped while it verified; finalize again"
 		})
@@ -345,6 +353,8 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	var outcome *Outcome
 	var closed *journal.StateError
 	switch {
+	case errors.Is(err, errHeld):
+		return false, p.hold(s.ID, done.warnings)
 	case err == nil:
 		seen(wire.Published)
 		logPublished(log, done.plan.session, time.Since(start))
@@ -404,7 +414,7 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 		return false, err
 	}
 	switch {
-	case s.State == journal.Aborted, s.State == journal.Expired: // meanwhile, by somebody else
+	case s.State == journal.Aborted, s.State == journal.Expired, s.State == journal.Declined: // meanwhile, by somebody else
 		return false, nil
 	case s.State.Final(): // only what it held is left, which the next start lets go
 		return false, o
@@ -424,7 +434,10 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 	if err := p.withdraw(id, o.Problems); err != nil {
 		return false, err
 	}
-	why := func(s *journal.Session) { s.Error, s.Detail = o.Code, o.Detail }
+	if s.By != "" && len(o.Problems) == 0 && (s.State == journal.Verifying || o.open()) {
+		return false, p.holdAgain(id, o.Code, o.Detail)
+	}
+	why := func(s *journal.Session) { s.Error, s.Detail, s.By = o.Code, o.Detail, "" }
 	if o.open() {
 		_, err = p.cfg.Journal.Move(id, journal.Open, why)
 	} else {

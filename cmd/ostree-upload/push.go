@@ -40,6 +40,7 @@ type PushCmd struct {
 	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
 	Repair    bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
 	Force     bool            `help:"Push also commits that do not descend from the server's."`
+	Hold      bool            `help:"Have it verified and held on the server, for a token of scope publish to publish or reject."`
 	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
 	WaitAfter bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
 	TakeOver  bool            `help:"Take the place of another push of the same, which then waits, instead of waiting for it."`
@@ -117,7 +118,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, DryRun: c.DryRun, WaitAfter: c.WaitAfter, TakeOver: c.TakeOver,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, DryRun: c.DryRun, WaitAfter: c.WaitAfter, TakeOver: c.TakeOver,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -170,6 +171,8 @@ func (c *PushCmd) check() error {
 		return usage("--history sends all parents: leave out --depth %d", c.depth())
 	case c.Resume != nil && len(c.Branch)+len(c.Refs) > 0:
 		return usage("--resume takes the refs from the session: leave out %s", c.refs()[0])
+	case c.WaitAfter && c.Hold:
+		return usage("--wait-after and --hold do not go together: nothing is published yet")
 	case c.Resume != nil && c.Repair:
 		return usage("--resume goes on with a repair if the session is one: leave out --repair")
 	case c.WaitAfter && c.DryRun:
@@ -252,14 +255,25 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	sent := fmt.Sprintf("%s, %s sent%s, %s",
 		units.Count(r.ObjectsSent, "object", "objects"), units.Amount(r.BytesSent), saved(r), session)
 	defer printRepair(app, r.Repair)
+	done := "published"
+	if r.Session.State == wire.Held {
+		done = "held"
+		defer tellHeld(app, &r.Session)
+	}
 	if len(r.Refs) == 1 {
-		fmt.Fprintf(app.Stdout, "published %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
+		fmt.Fprintf(app.Stdout, done+" %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
 		return
 	}
 	for _, ref := range r.Refs {
-		fmt.Fprintf(app.Stdout, "published %s %s\n", page.Printable(ref.Ref), page.Printable(ref.New))
+		fmt.Fprintf(app.Stdout, done+" %s %s\n", page.Printable(ref.Ref), page.Printable(ref.New))
 	}
 	fmt.Fprintf(app.Stdout, "%d refs: %s\n", len(r.Refs), sent)
+}
+
+// tellHeld says what is to be done with a session that is held.
+func tellHeld(app *App, s *wire.Session) {
+	fmt.Fprintf(app.Stderr, "held until %s, for a token of scope publish: ostree-upload sessions publish %s\n",
+		s.Expires.UTC().Format(time.DateTime+"Z"), page.Printable(s.ID))
 }
 
 // printRepair says what the server had to take of what it was to have.

@@ -20,14 +20,17 @@ type SessionsCmd struct {
 	serverFlags
 	stoppedFlags
 
-	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired" default:"" help:"List only sessions in this state."`
+	Status string `placeholder:"STATE" enum:",open,verifying,publishing,published,failed,aborted,expired,held,rejected" default:"" help:"List only sessions in this state."`
 	JSON   bool   `name:"json" help:"Print one JSON document; with --watch one at each change."`
 	Watch  bool   `help:"Print again at each change, until interrupted; show also stops when its session has ended, and nothing is to follow that."`
 
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
-	Abort SessionsAbortCmd `cmd:"" help:"Abort a session that is open or being verified."`
+	Abort SessionsAbortCmd `cmd:"" help:"Abort a session that is open, held, or being verified."`
 	Chown SessionsChownCmd `cmd:"" help:"Hand a session over to another token, which goes on with it."`
+
+	Publish SessionsPublishCmd `cmd:"" help:"Publish a session that is held, by a token of scope publish."`
+	Reject  SessionsRejectCmd  `cmd:"" help:"Reject a session that is held, for good, by a token of scope publish."`
 }
 
 // SessionsListCmd lists them.
@@ -110,37 +113,20 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be aborted"),
 			"start the server and abort it there, or leave it: it expires")}
 	}
-	return opt.change(ctx, app, "aborted ", "", func(api *client.Client) (wire.Session, error) { return api.Abort(ctx, c.ID) })
+	s, err := opt.decide(ctx, func(api *client.Client) (wire.Session, error) { return api.Abort(ctx, c.ID) })
+	if err != nil {
+		return err
+	}
+	return opt.tell(app, s, "aborted")
 }
 
 // Run hands the session over.
 func (c *SessionsChownCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
-	if opt.State != "" {
-		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be handed over"), "start the server, and do it there")}
-	}
-	return opt.change(ctx, app, "", " belongs to token "+page.Printable(c.Name)+" now",
-		func(api *client.Client) (wire.Session, error) { return api.SetOwner(ctx, c.ID, c.Name) })
-}
-
-// change has the server change a session, and prints its ID between two texts.
-func (opt *SessionsCmd) change(ctx context.Context, app *App, before, behind string, do func(*client.Client) (wire.Session, error)) error {
-	api, err := opt.client(ctx)
+	s, err := opt.decide(ctx, func(api *client.Client) (wire.Session, error) { return api.SetOwner(ctx, c.ID, c.Name) })
 	if err != nil {
 		return err
 	}
-	defer api.Close()
-	s, err := do(api)
-	if err != nil {
-		return interruptedOr(ctx, err)
-	}
-	text := before + page.Printable(s.ID) + behind + "\n"
-	if opt.JSON {
-		if text, err = page.JSON(whole(s).Sessions[0]); err != nil {
-			return err
-		}
-	}
-	_, err = io.WriteString(app.Stdout, text)
-	return err
+	return opt.tell(app, s, "token "+page.Printable(c.Name)+" owns")
 }
 
 // repeat prints what look returns: once or, with --watch, each time that it has

@@ -133,12 +133,21 @@ func (c *Client) SetOwner(ctx context.Context, id, token string) (wire.Session, 
 	if err != nil {
 		return wire.Session{}, err
 	}
-	r := request{method: http.MethodPost, path: sessionPath(id) + "/owner", body: body}
-	b, err := c.bytes(ctx, r)
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/owner", body: body, contentType: "application/json"})
+}
+
+// Publish has a held session published. It shows the outcome later.
+func (c *Client) Publish(ctx context.Context, id string) (wire.Session, error) {
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/publish"})
+}
+
+// Reject ends a held session.
+func (c *Client) Reject(ctx context.Context, id, reason string) (wire.Session, error) {
+	body, err := json.Marshal(wire.Rejection{Reason: reason})
 	if err != nil {
 		return wire.Session{}, err
 	}
-	return c.parseSession(r, b)
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/reject", body: body, contentType: "application/json"})
 }
 
 // Negotiate adds names to the session's set, at most wire.MaxNames, and returns

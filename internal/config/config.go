@@ -43,6 +43,7 @@ type Config struct {
 	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
 	MetricsAddress string
 	SessionTTL     units.Duration // an open session that is idle for longer expires
+	HoldTTL        units.Duration // a held session that nobody publishes for longer expires
 	History        units.Duration // how long finished sessions are remembered
 	LogFormat      string         // LogText or LogJSON
 	Grace          units.Duration // how long a stopping server waits for requests under way
@@ -88,6 +89,7 @@ func Default() *Config {
 		Address:    ":8080",
 		LogFormat:  LogText,
 		SessionTTL: units.Duration(168 * time.Hour),
+		HoldTTL:    units.Duration(720 * time.Hour),
 		History:    units.Duration(2160 * time.Hour),
 		Grace:      units.Duration(30 * time.Second),
 		Limits: Limits{

@@ -32,7 +32,10 @@ metrics-address: 127.0.0.1:9100
 summary: never
 sign: {ed25519: {key-file: /etc/key}, commits: true}
 log-format: json
+check-command: [/usr/local/bin/check, --all]
+check-timeout: 1h
 session-ttl: 24h
+hold-ttl: 2d
 history: 90d
 grace: 5s
 limits: {max-object-size: 2GiB, max-metadata-size: 64MiB, max-session-size: 10MB, max-reserved: 3GiB, min-free-space: 0, max-sessions: 7, max-refs: 0, max-objects: 3000}
@@ -61,10 +64,13 @@ tokens:
 	}
 	want := &Config{
 		BasePath: "/some/prefix", TrustedProxies: proxies,
-		Repository: Repository{Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever, CheckTimeout: defaultCheckTimeout, Sign: Sign{Ed25519: "/etc/key", Commits: true}},
-		Address:    "127.0.0.1:9000",
-		TLS:        TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", LogFormat: LogJSON,
-		SessionTTL: units.Duration(24 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
+		Repository: Repository{
+			Repo: "/srv/ostree/repo", State: "/srv/ostree/state", Summary: SummaryNever, Sign: Sign{Ed25519: "/etc/key", Commits: true},
+			CheckCommand: []string{"/usr/local/bin/check", "--all"}, CheckTimeout: units.Duration(time.Hour),
+		},
+		Address: "127.0.0.1:9000",
+		TLS:     TLS{"/etc/cert.pem", "/etc/key.pem", "/etc/clients.pem"}, MetricsAddress: "127.0.0.1:9100", LogFormat: LogJSON,
+		SessionTTL: units.Duration(24 * time.Hour), HoldTTL: units.Duration(48 * time.Hour), History: units.Duration(2160 * time.Hour), Grace: units.Duration(5 * time.Second),
 		Limits: Limits{MaxObjectSize: 2 << 30, MaxMetadataSize: 64 << 20, MaxSessionSize: 10e6, MaxReserved: 3 << 30, MaxSessions: 7, MaxObjects: 3000},
 		Tokens: []token.Token{
 			{Name: "ci", SHA256: hashA,
@@ -145,7 +151,7 @@ func TestParseFaults(t *testing.T) {
 		{token + "  refs: all", "refs: needs a list"},
 		{token + "  refs: ['os/[ab]']", "only letters, digits"},
 		{token + "  refs: ['/os']", "can match no ref"},
-		{token + "  scopes: [pull]", `scope "pull" is not one of push, force, sessions, metrics, admin`},
+		{token + "  scopes: [pull]", `scope "pull" is not one of push, force, publish, sessions, metrics, admin`},
 		{token + "  created: yesterday", `line 4: token 1: created: "yesterday" is not a time`},
 		{"tokens:\n- name: 'a b'\n  sha256: " + hashA, `"a b" is not a token name`},
 		{token + "- name: a\n  sha256: " + hashB, "line 4: token 2: the name a is already that of token 1"},

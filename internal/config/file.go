@@ -30,8 +30,8 @@ type File struct {
 var errEmptied = errors.New("the file is empty")
 
 // OpenFile loads the file at path. From then on a broken file is logged, once
-// for each change of it, and what was read before stays in force. So is one that
-// fails a check of what it names.
+// for each change of it, and what was read before stays in force. So is a changed one
+// that fails a check of what it names; whoever uses the first makes that check.
 func OpenFile(path string, log *slog.Logger, checks ...func(*Config) error) (*File, error) {
 	// Stat first: a change between the two is then seen as one later.
 	seen, err := os.Stat(path)
@@ -39,7 +39,7 @@ func OpenFile(path string, log *slog.Logger, checks ...func(*Config) error) (*Fi
 		return nil, err
 	}
 	f := &File{path: path, log: log, checks: checks, seen: seen}
-	if f.current, err = f.load(); err != nil {
+	if f.current, err = Load(path); err != nil {
 		return nil, err
 	}
 	c := f.current
@@ -47,7 +47,7 @@ func OpenFile(path string, log *slog.Logger, checks ...func(*Config) error) (*Fi
 	return f, nil
 }
 
-func (f *File) load() (*Config, error) {
+func (f *File) loadChanged() (*Config, error) {
 	c, err := Load(f.path)
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (f *File) reload(now fs.FileInfo) (*Config, error) {
 	if now.Size() == 0 {
 		return nil, errEmptied
 	}
-	return f.load()
+	return f.loadChanged()
 }
 
 // Unchanged tells whether a file, as two calls of stat have it, was neither replaced nor

@@ -35,6 +35,7 @@ type fileForm struct {
 	MetricsAddress yaml.Node `yaml:"metrics-address"`
 	LogFormat      yaml.Node `yaml:"log-format"`
 	SessionTTL     yaml.Node `yaml:"session-ttl"`
+	HoldTTL        yaml.Node `yaml:"hold-ttl"`
 	History        yaml.Node `yaml:"history"`
 	Grace          yaml.Node `yaml:"grace"`
 	Limits         struct {
@@ -113,6 +114,10 @@ func Parse(text []byte) (*Config, error) {
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
 	if c.SessionTTL == 0 {
 		p.errorf(&form.SessionTTL, "session-ttl", "must be more than 0")
+	}
+	p.duration(&form.HoldTTL, "hold-ttl", &c.HoldTTL)
+	if c.HoldTTL == 0 {
+		p.errorf(&form.HoldTTL, "hold-ttl", "must be more than 0")
 	}
 	p.duration(&form.History, "history", &c.History)
 	p.duration(&form.Grace, "grace", &c.Grace)

@@ -101,6 +101,9 @@ func Session(s wire.Session) string {
 	if s.Force {
 		line("force", "yes")
 	}
+	if s.Hold {
+		line("hold", "%s", held(s))
+	}
 	if s.Repair {
 		line("repair", "yes")
 	}
@@ -143,13 +146,24 @@ func work(a wire.After) string {
 	return text
 }
 
+// held says what became of a session that was to be held.
+func held(s wire.Session) string {
+	switch {
+	case s.By == "":
+		return "yes"
+	case s.State == wire.Rejected:
+		return "rejected by token " + s.By
+	}
+	return "to be published, says token " + s.By
+}
+
 // labels is the width of the column of labels.
 const labels = 9
 
 // Ended tells whether a session has its final state.
 func Ended(s wire.Session) bool {
 	switch s.State {
-	case wire.Open, wire.Verifying, wire.Publishing:
+	case wire.Open, wire.Verifying, wire.Publishing, wire.Held:
 		return false
 	}
 	return true

@@ -28,7 +28,7 @@ func (r *run) publish(ctx context.Context) error {
 			return err
 		}
 		s := r.session
-		if s.State == wire.Published {
+		if s.State == wire.Published || s.State == wire.Held {
 			r.abortReplaced(ctx)
 			r.countRepaired()
 			return nil

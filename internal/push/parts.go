@@ -5,6 +5,7 @@ package push
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,6 +19,12 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 	for len(moves) > 0 {
 		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
+		if r.opt.Hold && len(moves) > 0 {
+			return &Error{
+				Exit: ExitFailed, Code: wire.TooLarge, HintText: "push fewer refs at a time",
+				Err: fmt.Errorf("a session of this server has at most %d of these refs, and what is held has to be one session", len(part)),
+			}
+		}
 		r.begin(part, moves)
 		if err := r.openSession(ctx, r.open(part), time.Time{}); err != nil {
 			return err
@@ -37,7 +44,7 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 
 // open is the request that opens a session for some refs.
 func (r *run) open(refs []wire.Ref) wire.OpenRequest {
-	return wire.OpenRequest{Refs: refs, Force: r.opt.Force, Repair: r.opt.Repair}
+	return wire.OpenRequest{Refs: refs, Force: r.opt.Force, Repair: r.opt.Repair, Hold: r.opt.Hold}
 }
 
 // begin makes part the refs of the next session.

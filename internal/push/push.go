@@ -40,6 +40,7 @@ type Options struct {
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
 	WaitAfter     bool   // wait for what follows the publish
 	TakeOver      bool   // take the place of a push that sends for the same session
+	Hold          bool   // the session is held, for somebody else to publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
 	Encoders      int    // that work ahead at once; 0: as many as there are processors
@@ -203,7 +204,7 @@ func (r *run) push(ctx context.Context) error {
 		}
 		return r.publish(ctx)
 	}
-	if err := r.checkRepair(); err != nil {
+	if err := cmp.Or(r.checkRepair(), r.checkHold()); err != nil {
 		return err
 	}
 	moves, err := r.plan(ctx, local)

@@ -63,7 +63,11 @@ func (r *run) useOldest(ctx context.Context, s wire.Session, after time.Time) er
 // newest first, in the first state that has any.
 func (r *run) findSessions(ctx context.Context, open wire.OpenRequest, after time.Time) (found []wire.Session, err error) {
 	moves := open.Moves()
-	for _, state := range unfinished {
+	states := unfinished
+	if open.Hold {
+		states = append(states[:len(states):len(states)], wire.Held) // then nothing is left to do
+	}
+	for _, state := range states {
 		sessions, err := r.client.OwnSessions(ctx, state, moves)
 		if err != nil {
 			return nil, err
@@ -97,7 +101,7 @@ func movesOf(s wire.Session) string {
 
 // openOf is the request that opens a session like s.
 func openOf(s wire.Session) wire.OpenRequest {
-	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair}
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair, Hold: s.Hold}
 }
 
 // whole is a session of a list with all of its refs; nil if it is gone.
@@ -149,7 +153,7 @@ func (r *run) useSession(s wire.Session, resumed bool) error {
 	r.session, r.refs, r.resumed = s, s.Refs, resumed
 	r.progress.resumed(s)
 	switch s.State {
-	case wire.Failed, wire.Aborted, wire.Expired:
+	case wire.Failed, wire.Aborted, wire.Expired, wire.Rejected:
 		return closedError(s)
 	case wire.Open:
 		if err := r.checkCommits(s); err != nil {

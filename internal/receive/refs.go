@@ -45,7 +45,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		Free:         &free,
 		FreeBecause:  because,
 		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
-		Features:     []string{wire.FeatureRepair},
+		Features:     []string{wire.FeatureRepair, wire.FeatureHold},
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
 }

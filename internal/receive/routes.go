@@ -45,12 +45,14 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/objects", holder, small(s.lookup)},
 		{"POST /api/v1/sessions", holder, small(s.openSession)},
 		{"GET /api/v1/sessions", holder, small(s.listSessions)},
-		{"GET /api/v1/sessions/{id}", viewer, small(s.getSession)},
+		{"GET /api/v1/sessions/{id}", reader, small(s.getSession)},
 		{"DELETE /api/v1/sessions/{id}", viewer, small(s.abortSession)},
 		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
 		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
 		{"POST /api/v1/sessions/{id}/owner", overseer, small(s.setOwner)},
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
+		{"POST /api/v1/sessions/{id}/publish", reviewer, small(s.publishSession)},
+		{"POST /api/v1/sessions/{id}/reject", reviewer, small(s.rejectSession)},
 		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
 		{"POST /files/{$}", creator, streamed(s.createUpload)},
@@ -87,6 +89,31 @@ func holder(*Server, *request) error { return nil }
 
 // viewer may see the session, and abort it.
 func viewer(s *Server, r *request) error { return s.find(r, r.PathValue("id")) }
+
+// reader may see the session: as viewer, or since it may have it published.
+func reader(s *Server, r *request) error {
+	err := s.find(r, r.PathValue("id"))
+	if err == nil {
+		return nil
+	}
+	if mine, failed := s.reviews(r.token, r.PathValue("id")); failed == nil && mine != nil {
+		r.session = mine
+		return nil
+	}
+	return err
+}
+
+// reviewer may publish and reject the session.
+func reviewer(s *Server, r *request) error {
+	if err := reader(s, r); err != nil {
+		return err
+	}
+	whole, err := s.cfg.Journal.Session(r.session.ID)
+	if err != nil {
+		return err
+	}
+	return r.token.CheckPublish(whole.RefNames())
+}
 
 // meter may read the metrics.
 func meter(_ *Server, r *request) error {

@@ -38,7 +38,7 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Repair: req.Repair}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Repair: req.Repair, Hold: req.Hold}, ttl)
 	if err != nil {
 		return err
 	}
@@ -183,6 +183,9 @@ func (s *Server) listSessions(w http.ResponseWriter, r *request) error {
 
 func (s *Server) page(t *token.Token, q journal.Query) (wire.SessionList, error) {
 	page, next, err := s.cfg.Journal.List(q)
+	if err == nil && q.Token == "" && !t.May(token.Sessions) {
+		page, err = s.reviewed(t, page)
+	}
 	if err == nil && q.Moves != "" && q.Before == "" {
 		page, err = s.withInherited(t, q, page)
 	}
@@ -208,13 +211,13 @@ func (s *Server) query(r *request) (journal.Query, error) {
 		}
 		q.Limit = n
 	}
-	if asked.Get("mine") != "" || !r.token.May(token.Sessions) {
+	if asked.Get("mine") != "" || !r.token.May(token.Sessions) && !s.seesHeld(r.token, q) {
 		q.Token = r.token.Name
 	}
 	if q.Before == "" {
 		return q, nil
 	}
-	return q, s.find(r, q.Before) // which may be seen
+	return q, s.findBefore(r, q) // which may be seen
 }
 
 // withProblems fills in what the journal leaves out of a list.
@@ -260,7 +263,7 @@ func (s *Server) answerWhole(w http.ResponseWriter, status int, id string) error
 func (s *Server) waitChange(r *request, d time.Duration) error {
 	changed := s.cfg.Journal.Changed(r.session.ID)
 	now, err := s.cfg.Journal.Head(r.session.ID)
-	if err != nil || now.State != r.session.State || now.State.Final() || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
+	if err != nil || now.State != r.session.State || now.State.Final() || now.State == journal.Held || now.State == journal.Open && (now.Error != "" || now.Detail != "") {
 		return err
 	}
 	timer := time.NewTimer(d)

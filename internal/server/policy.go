@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -27,32 +26,30 @@ func (s *Server) check() publish.Check {
 
 // CheckSettings tells what a configuration names that is not there and without which
 // nothing could be published, such as a keyring, a program, or a key to sign with. A start
-// with it fails, and a changed file with it is not used.
+// with it fails, and a changed file with it is not used. It is for the user as which the
+// server runs: gpg leaves files behind.
 func CheckSettings(c *config.Config) error {
 	var errs []error
 	for _, r := range c.Served() {
-		err := checkSettings(&r)
-		if err != nil && r.Name != "" {
-			err = fmt.Errorf("repositories.%s: %w", r.Name, err)
+		err := checkRepository(&r)
+		if err != nil && r.Name != "" && c.Repositories != nil {
+			err = fmt.Errorf("repository %s: %w", r.Name, err)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-func checkSettings(c *config.Repository) error {
+func checkRepository(r *config.Repository) error {
 	var errs []error
-	if c.CheckCommand != nil {
-		if err := program.Check(c.CheckCommand); err != nil {
+	if r.CheckCommand != nil {
+		if err := program.Check(r.CheckCommand); err != nil {
 			errs = append(errs, fmt.Errorf("check-command: %w", err))
 		}
 	}
-	for _, p := range c.Policy {
+	for _, p := range r.Policy {
 		_, err := policy.Load(p)
 		errs = append(errs, err)
 	}
-	if os.Geteuid() != 0 { // else it may not be yet who it will be, and gpg would leave files of root's behind
-		errs = append(errs, checkKeys(context.Background(), sign.New(c.Sign)))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkKeys(context.Background(), sign.New(r.Sign)))...)
 }

@@ -162,9 +162,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.tryRepo(); err != nil {
 		return err
 	}
-	if err := checkKeys(ctx, s.keys()); err != nil {
-		return err
-	}
 	if err := CheckSettings(opt.Settings()); err != nil {
 		return err
 	}
@@ -174,7 +171,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.metrics = newMetrics(opt)
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log,
-		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, Keys: s.keys,
+		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, HoldTTL: s.holdTTL, Keys: s.keys,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
 		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.published, Work: s.metrics.WorkTried},
@@ -209,6 +206,8 @@ func (s *Server) limits() tusstore.Limits {
 		MinFree: int64(l.MinFreeSpace),
 	}
 }
+
+func (s *Server) holdTTL() time.Duration { return time.Duration(s.opt.Settings().HoldTTL) }
 
 // mayPush tells whether the token of a name may push a ref now.
 func (s *Server) mayPush(name, ref string) bool {

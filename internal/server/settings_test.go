@@ -23,6 +23,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/libostree"
@@ -258,6 +259,17 @@ var settings = map[string]setting{
 	"session-ttl": {"session-ttl", "1h", func(h *host) string {
 		s, _ := h.open()
 		return s.Expires.Sub(s.Created).String()
+	}},
+	"hold-ttl": {"hold-ttl", "1h", func(h *host) string {
+		client := h.client()
+		var s wire.Session
+		body, err := json.Marshal(wire.OpenRequest{Hold: true, Refs: []wire.Ref{{Ref: "held", New: h.commits[0].String()}}})
+		must.OK(h.t, err)
+		must.OK(h.t, json.Unmarshal(client.Want(201, "POST", "/api/v1/sessions", body).Body, &s))
+		client.Negotiate(s.ID, ts.Objects(h.t, h.build, h.commits[0])...)
+		s = client.Finalize(s.ID)
+		client.Want(200, "DELETE", "/api/v1/sessions/"+s.ID, nil)
+		return s.Expires.Sub(s.Updated).Round(time.Minute).String()
 	}},
 	"history": {"history", "0", func(h *host) string {
 		h.publish()

@@ -29,13 +29,14 @@ import (
 const (
 	Push     = "push"     // open sessions and send objects
 	Force    = "force"    // replace a ref by a commit that does not descend from it
+	Publish  = "publish"  // publish and reject held sessions for its refs
 	Sessions = "sessions" // see and abort the sessions of other tokens
 	Metrics  = "metrics"  // read the server's metrics
 	Admin    = "admin"    // all of these
 )
 
 // Scopes lists them.
-var Scopes = []string{Push, Force, Sessions, Metrics, Admin}
+var Scopes = []string{Push, Force, Publish, Sessions, Metrics, Admin}
 
 // ErrUnknown is what Find says of a token that is not listed.
 var ErrUnknown = errors.New("the token is not known here")
@@ -106,6 +107,11 @@ func (t *Token) MayPush(ref string) bool {
 		return false
 	}
 	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) })
+}
+
+// MayPublish reports whether the token may publish what is held for this ref.
+func (t *Token) MayPublish(ref string) bool {
+	return t.May(Publish) && (t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) }))
 }
 
 // MayUse reports whether the token may be used for a repository, "" for the only one of
@@ -237,6 +243,20 @@ func (t *Token) CheckPush(force bool, refs iter.Seq[string]) error {
 	for ref := range refs {
 		if !t.MayPush(ref) {
 			return &Denied{Reason: fmt.Sprintf("token %s may not push ref %s", t.Name, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
+		}
+	}
+	return nil
+}
+
+// CheckPublish reports what keeps the token from publishing or rejecting a held session
+// for some refs. The error is a *Denied.
+func (t *Token) CheckPublish(refs iter.Seq[string]) error {
+	if !t.May(Publish) {
+		return &Denied{Reason: fmt.Sprintf("token %s may not publish what is held", t.Name), Next: "use a token of scope publish"}
+	}
+	for ref := range refs {
+		if !t.MayPublish(ref) {
+			return &Denied{Reason: fmt.Sprintf("token %s may not publish what is held for ref %s", t.Name, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
 		}
 	}
 	return nil

@@ -51,10 +51,12 @@ const (
 	Failed     = "failed"
 	Aborted    = "aborted"
 	Expired    = "expired"
+	Held       = "held"     // verified, and waits for somebody to publish or reject it
+	Rejected   = "rejected" // after it was held
 )
 
 // States are all of them.
-var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired}
+var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired, Held, Rejected}
 
 // Ref is one ref of a session: it moves from Old ("" for a new ref) to New,
 // both 64 hex digits.
@@ -69,12 +71,13 @@ type OpenRequest struct {
 	Refs   []Ref `json:"refs"`
 	Force  bool  `json:"force"`
 	Repair bool  `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
+	Hold   bool  `json:"hold,omitempty"`    // do not publish it before somebody else says so
 	DryRun bool  `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
 // Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
-// is forced, a line "repair" if it is to repair, and a line "ref old new" for each ref,
-// in the order of their names. Old is empty for a new ref.
+// is forced, a line "repair" if it is to repair, a line "hold" if it is to be held, and a
+// line "ref old new" for each ref, in the order of their names. Old is empty for a new ref.
 func (o OpenRequest) Moves() string {
 	lines := make([]string, 0, len(o.Refs))
 	for _, r := range o.Refs {
@@ -87,6 +90,9 @@ func (o OpenRequest) Moves() string {
 	}
 	if o.Repair {
 		_, _ = io.WriteString(h, "repair\n")
+	}
+	if o.Hold {
+		_, _ = io.WriteString(h, "hold\n")
 	}
 	for _, l := range lines {
 		_, _ = io.WriteString(h, l)
@@ -113,8 +119,15 @@ type Session struct {
 	Problems []ObjectProblem `json:"problems"`         // in a list, the first few
 	Error    string          `json:"error"`
 	Detail   string          `json:"detail"`
-	After    []After         `json:"after,omitempty"`  // the works that follow its publish
-	Handed   []Handed        `json:"handed,omitempty"` // how it came to its token, if another opened it
+	After    []After         `json:"after,omitempty"` // the works that follow its publish
+	// Hold says that it is not published before a token of scope publish says so. By is
+	// the name of the token that did, or that rejected it.
+	Hold bool   `json:"hold,omitempty"`
+	By   string `json:"by,omitempty"`
+	// Preview is the path, below the server's address, of a repository that shows a held
+	// session to whoever knows the path.
+	Preview string   `json:"preview,omitempty"`
+	Handed  []Handed `json:"handed,omitempty"` // how it came to its token, if another opened it
 }
 
 // Handed says that a session went from one token to another, by their names.
@@ -186,6 +199,14 @@ type ObjectProblem struct {
 	Reason string `json:"reason"`
 }
 
+// Rejection is the body of POST /api/v1/sessions/{id}/reject.
+type Rejection struct {
+	Reason string `json:"reason"`
+}
+
+// MaxReason is how many bytes the reason of a rejection may have.
+const MaxReason = 1000
+
 // SessionList is the answer of GET /api/v1/sessions, newest first.
 type SessionList struct {
 	Sessions []Session `json:"sessions"`
@@ -224,6 +245,9 @@ type Info struct {
 
 // FeatureRepair says that the server takes sessions that are to repair.
 const FeatureRepair = "repair"
+
+// FeatureHold says that the server holds sessions, for others to publish.
+const FeatureHold = "hold"
 
 // InfoToken says what the token of the request may do.
 type InfoToken struct {

@@ -38,7 +38,7 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -51,6 +51,8 @@ _ostree_upload_client() {
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
 		'sessions chown') path='sessions chown' ;;
+		'sessions publish') path='sessions publish' ;;
+		'sessions reject') path='sessions reject' ;;
 		esac
 	done
 	COMPREPLY=()
@@ -74,30 +76,40 @@ _ostree_upload_client() {
 	'sessions --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions --client-key') _ostree_upload_client_files -f; return ;;
-	'sessions --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions list --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions list --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions list --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions list --client-key') _ostree_upload_client_files -f; return ;;
-	'sessions list --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions list --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions show --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions show --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions show --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions show --client-key') _ostree_upload_client_files -f; return ;;
-	'sessions show --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions show --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions abort --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions abort --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions abort --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions abort --client-key') _ostree_upload_client_files -f; return ;;
-	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions chown --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions chown --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions chown --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions chown --client-key') _ostree_upload_client_files -f; return ;;
-	'sessions chown --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions chown --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
+	'sessions publish --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions publish --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions publish --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions publish --client-key') _ostree_upload_client_files -f; return ;;
+	'sessions publish --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
+	'sessions reject --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions reject --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions reject --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions reject --client-key') _ostree_upload_client_files -f; return ;;
+	'sessions reject --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -119,12 +131,12 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --hold --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
-		commands='list show abort chown'
+		commands='list show abort chown publish reject'
 		;;
 	'sessions list')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
@@ -139,6 +151,14 @@ _ostree_upload_client() {
 		;;
 	'sessions chown')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions publish')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions reject')
+		flags='--reason -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	esac

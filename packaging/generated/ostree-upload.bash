@@ -38,7 +38,7 @@ _ostree_upload() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
@@ -55,6 +55,8 @@ _ostree_upload() {
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
 		'sessions chown') path='sessions chown' ;;
+		'sessions publish') path='sessions publish' ;;
+		'sessions reject') path='sessions reject' ;;
 		esac
 	done
 	COMPREPLY=()
@@ -79,31 +81,43 @@ _ostree_upload() {
 	'sessions --client-cert') _ostree_upload_files -f; return ;;
 	'sessions --client-key') _ostree_upload_files -f; return ;;
 	'sessions --state') _ostree_upload_files -d; return ;;
-	'sessions --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions list --token-file') _ostree_upload_files -f; return ;;
 	'sessions list --ca-file') _ostree_upload_files -f; return ;;
 	'sessions list --client-cert') _ostree_upload_files -f; return ;;
 	'sessions list --client-key') _ostree_upload_files -f; return ;;
 	'sessions list --state') _ostree_upload_files -d; return ;;
-	'sessions list --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions list --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions show --token-file') _ostree_upload_files -f; return ;;
 	'sessions show --ca-file') _ostree_upload_files -f; return ;;
 	'sessions show --client-cert') _ostree_upload_files -f; return ;;
 	'sessions show --client-key') _ostree_upload_files -f; return ;;
 	'sessions show --state') _ostree_upload_files -d; return ;;
-	'sessions show --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions show --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions abort --token-file') _ostree_upload_files -f; return ;;
 	'sessions abort --ca-file') _ostree_upload_files -f; return ;;
 	'sessions abort --client-cert') _ostree_upload_files -f; return ;;
 	'sessions abort --client-key') _ostree_upload_files -f; return ;;
 	'sessions abort --state') _ostree_upload_files -d; return ;;
-	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions chown --token-file') _ostree_upload_files -f; return ;;
 	'sessions chown --ca-file') _ostree_upload_files -f; return ;;
 	'sessions chown --client-cert') _ostree_upload_files -f; return ;;
 	'sessions chown --client-key') _ostree_upload_files -f; return ;;
 	'sessions chown --state') _ostree_upload_files -d; return ;;
-	'sessions chown --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired'; return ;;
+	'sessions chown --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
+	'sessions publish --token-file') _ostree_upload_files -f; return ;;
+	'sessions publish --ca-file') _ostree_upload_files -f; return ;;
+	'sessions publish --client-cert') _ostree_upload_files -f; return ;;
+	'sessions publish --client-key') _ostree_upload_files -f; return ;;
+	'sessions publish --state') _ostree_upload_files -d; return ;;
+	'sessions publish --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
+	'sessions reject --token-file') _ostree_upload_files -f; return ;;
+	'sessions reject --ca-file') _ostree_upload_files -f; return ;;
+	'sessions reject --client-cert') _ostree_upload_files -f; return ;;
+	'sessions reject --client-key') _ostree_upload_files -f; return ;;
+	'sessions reject --state') _ostree_upload_files -d; return ;;
+	'sessions reject --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'receive -c' | 'receive --config') _ostree_upload_files -f; return ;;
 	'receive -r' | 'receive --repo') _ostree_upload_files -d; return ;;
 	'receive --state') _ostree_upload_files -d; return ;;
@@ -121,7 +135,7 @@ _ostree_upload() {
 	'health --client-key') _ostree_upload_files -f; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --tls-cert | --tls-client-ca | --tls-key | --token | --token-command | --token-file | --wait-lock | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
@@ -143,12 +157,12 @@ _ostree_upload() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --history --repair --force --hold --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
-		commands='list show abort chown'
+		commands='list show abort chown publish reject'
 		;;
 	'sessions list')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
@@ -163,6 +177,14 @@ _ostree_upload() {
 		;;
 	'sessions chown')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions publish')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions reject')
+		flags='--reason -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
 	'receive')
