@@ -198,3 +198,38 @@ func TestChangedWorks(t *testing.T) {
 	h.await(s.ID, "command sh", wire.WorkDone)
 	h.await(s.ID, "command purge", wire.WorkDropped)
 }
+
+// Whatever a command does, its session says what, in a line, and its refs are whole.
+func TestBadCommands(t *testing.T) {
+	h := newHost(t, `- command: [/not/there/absent]
+- command: [/bin/sh, -c, 'kill -KILL $$']
+- command: [DIR/hangs]
+  timeout: 100ms
+- command: [DIR/prints]
+- command: [DIR/text]
+`)
+	for name, script := range map[string]string{
+		"hangs":  "#!/bin/sh\ntrap '' TERM\necho hangs\nsleep 1000 & wait\nwhile :; do sleep 1; done\n",
+		"prints": "#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x\necho; echo the end; exit 4\n",
+		"text":   "no script\n",
+	} {
+		must.OK(t, os.WriteFile(h.path(name), []byte(script), 0o755))
+	}
+	must.OK(t, os.Chmod(h.path("text"), 0o644))
+	s := h.publish("x")
+	for work, want := range map[string]string{
+		"command absent": "/not/there/absent is not there",
+		"command sh":     "/bin/sh was killed by signal 9 (killed)",
+		"command hangs":  h.path("hangs") + " has not ended within 100ms: hangs",
+		"command prints": h.path("prints") + " failed with exit status 4: ",
+		"command text":   h.path("text") + " is not executable for user ",
+	} {
+		failed := h.await(s.ID, work, wire.WorkFailed)
+		if !strings.HasPrefix(failed.Error, want) || len(failed.Error) > 2000 || work == "command prints" && !strings.HasSuffix(failed.Error, "the end") {
+			t.Errorf("%s: %q, want %q", work, failed.Error, want)
+		}
+	}
+	if got := h.Ref("x"); got != h.commits[0].String() {
+		t.Errorf("x is at %s", got)
+	}
+}

@@ -105,7 +105,9 @@ func (c *Command) start(cmd *exec.Cmd) error {
 		return err
 	}
 	err := lowerPriority(cmd.Process.Pid, c.Nice)
-	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EPERM) { // it may be over; a sandbox may not allow it
+	// It may be over, and a sandbox may forbid this: better with the server's own priority
+	// than not at all.
+	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		return nil
 	}
 	killed := signal(cmd.Process.Pid, unix.SIGKILL)
