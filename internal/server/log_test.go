@@ -199,7 +199,8 @@ func (l *eventLog) matches(t *testing.T, documented map[string][]string) {
 var rare = map[string]bool{
 	"request failed": true, "request failed by a panic": true, "cannot publish": true, "published more": true, "cleaned": true,
 	"another ostree-upload serves the repository, waiting for its end": true,
-	"cannot prune, which will be tried again":                          true, "no control socket, so that prune needs the server stopped": true,
+	"verified what the repository has of a session's objects":          true, "an object of the repository is not what its name says": true,
+	"cannot prune, which will be tried again": true, "no control socket, so that prune needs the server stopped": true,
 	"client certificate refused": true, "certificate read again": true,
 	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
 	"not healthy, so systemd's watchdog is not answered": true,
@@ -207,8 +208,6 @@ var rare = map[string]bool{
 	"session inherited": true, "session handed over": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 	// test/system has these, which take the program.
 	"made a static delta": true, "cannot make a static delta": true, "removed a static delta that was superseded": true,
-	// internal/push has these, of repairs.
-	"verified what the repository has of a session's objects": true, "an object of the repository is not what its name says": true,
 	// TestLogOfWorks has these.
 	"done what was to follow a publish": true, "what is to follow a publish failed; it will be tried again": true, "a work says": true,
 	"stopped what is to follow a publish; the next start does it again": true, "a work that is to follow each publish cannot be done": true,
