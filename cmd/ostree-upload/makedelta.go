@@ -35,11 +35,11 @@ func (c *MakeDeltaCmd) Run() error {
 	return deltas.Generate(c.Repo, d, c.Folder, c.MaxBsdiffMB)
 }
 
-// idleDisk lets this thread's reads and writes wait for all others
-// (linux/ioprio.h: IOPRIO_WHO_PROCESS, IOPRIO_CLASS_IDLE).
+// idleDisk lets this thread's reads and writes wait for all others, unless a sandbox
+// does not allow it (linux/ioprio.h: IOPRIO_WHO_PROCESS, IOPRIO_CLASS_IDLE).
 func idleDisk() error {
 	const whoProcess, idle, classShift = 1, 3, 13
-	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, idle<<classShift); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, idle<<classShift); errno != 0 && errno != unix.EPERM {
 		return fmt.Errorf("lower the priority of reads and writes: %w", errno)
 	}
 	return nil

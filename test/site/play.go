@@ -138,6 +138,9 @@ func (p *Play) Finish() {
 		p.T.Errorf("%s: left behind: %s", p.Mishap, notes)
 	}
 	p.Twin.Arrived(p.Site)
+	if p.scenario.deltas {
+		p.checkDeltas()
+	}
 	summary := must.OSTree(p.T, "summary", "--view", "--repo="+p.Prod)
 	for _, commit := range p.Twin.Heads[p.Twin.N-1] {
 		if !strings.Contains(summary, commit) {

@@ -24,6 +24,7 @@ type Scenario struct {
 	Args  []string // of the server
 
 	Encoding string // of the push; "": as the push chooses
+	deltas   bool   // static deltas follow
 }
 
 // NewScenario makes a site whose repository the server is still to make.
@@ -49,12 +50,19 @@ func NewUpdate(t *testing.T, lines ...string) *Scenario {
 	for _, line := range lines {
 		s.Configure(line)
 	}
+	c.pushed(t)
+	return c
+}
+
+// pushed pushes the commits of a scenario, and makes others.
+func (c *Scenario) pushed(t *testing.T) {
+	t.Helper()
+	s := c.Site(t)
 	s.Start("--init")
-	s.Push(&c.Build)
+	s.Push(&c.Build, "--wait-after")
 	must.OK(t, s.Server.Stop())
 	c.Args = []string{"--repo", "prod"}
 	c.commit()
-	return c
 }
 
 // NewEncoded is NewUpdate with a push that sends differences.

@@ -9,10 +9,9 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"strings"
 	"testing"
 
-	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/site"
 )
@@ -26,16 +25,6 @@ func withWorks(t *testing.T, after string) *site.Site {
 	t.Cleanup(s.End)
 	s.Start("--init")
 	return s
-}
-
-// awaitWorks waits until all works of all sessions are done.
-func awaitWorks(t *testing.T, s *site.Site) {
-	t.Helper()
-	must.Wait(t, "all works are done", func() bool {
-		return !slices.ContainsFunc(s.Sessions(wire.Published), func(one wire.Session) bool {
-			return slices.ContainsFunc(one.After, func(a wire.After) bool { return a.State != wire.WorkDone })
-		})
-	})
 }
 
 // pullsFrom makes an ordinary client of a site's repository, which a web server serves.
@@ -58,8 +47,7 @@ func TestStaticDeltas(t *testing.T) {
 	commits := site.Chain(t, build.Repo, build.Ref, 3)
 	reader := pullsFrom(t, s)
 	for _, commit := range commits {
-		s.PushAs(build, build.Ref, commit)
-		awaitWorks(t, s)
+		s.PushAs(build, build.Ref, commit, "--wait-after")
 		must.OSTree(t, "pull", "--repo="+reader, "--require-static-deltas", "prod", build.Ref)
 		if at := must.OSTree(t, "rev-parse", "--repo="+reader, "prod:"+build.Ref); at != commit {
 			t.Errorf("the client is at %s, want %s", at, commit)
@@ -81,8 +69,27 @@ func TestDeltasAfterAKill(t *testing.T) {
 	s.Push(build)
 	s.Server.Kill()
 	s.Start()
-	awaitWorks(t, s)
-	if there := must.OSTree(t, "static-delta", "list", "--repo="+s.Prod); there != commits[0] {
-		t.Errorf("deltas: %s", there)
+	must.Wait(t, "the delta is there", func() bool {
+		return must.OSTree(t, "static-delta", "list", "--repo="+s.Prod) == commits[0]
+	})
+}
+
+// A delta that is superseded goes when its time is over, without another push, and the
+// summary lists it no more.
+func TestSupersededDeltaGoes(t *testing.T) {
+	t.Parallel()
+	s := withWorks(t, "[{deltas: {from: [empty], keep: 2s}}]\nsession-ttl: 10s") // of which the janitor's rounds are a tenth apart
+	build := &site.Build{Repo: filepath.Join(s.Dir, "build"), Ref: "os/stable"}
+	commits := site.Chain(t, build.Repo, build.Ref, 2)
+	for _, commit := range commits {
+		s.PushAs(build, build.Ref, commit, "--wait-after")
 	}
+	must.Wait(t, "only the new one is there", func() bool {
+		return must.OSTree(t, "static-delta", "list", "--repo="+s.Prod) == commits[1]
+	})
+	must.Wait(t, "the summary lists it alone", func() bool {
+		summary := must.OSTree(t, "summary", "--view", "--raw", "--repo="+s.Prod)
+		_, deltas, _ := strings.Cut(summary, "ostree.static-deltas")
+		return strings.Contains(deltas, commits[1]) && !strings.Contains(deltas, commits[0])
+	})
 }
