@@ -208,7 +208,6 @@ var rare = map[string]bool{
 	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 	// test/system has these, which take the program.
 	"made a static delta": true, "cannot make a static delta": true, "removed a static delta that was superseded": true,
-	"verified what the repository has of a session's objects": true, "an object of the repository is not what its name says": true, // push --repair
 	// TestLogOfWorks has these.
 	"done what was to follow a publish": true, "what is to follow a publish failed; it will be tried again": true, "a work says": true,
 	"stopped what is to follow a publish; the next start does it again": true, "a work that is to follow each publish cannot be done": true,
