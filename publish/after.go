@@ -264,17 +264,31 @@ func (p *Publisher) show(ctx context.Context, f *Follower, w journal.Work) error
 	if err != nil || !untold {
 		return err
 	}
-	writer := workSummary
-	for _, other := range p.cfg.After() {
-		if other.Summary {
-			writer = other.Work
-		}
-	}
+	writer := p.summaryWriter()
 	err = p.cfg.Journal.Ask(w.Sessions, journal.Ask{Work: writer, Refs: w.Refs, All: w.All})
 	if err = errors.Join(err, f.Told()); err != nil {
 		return err
 	}
 	return p.doWork(ctx, writer, true)
+}
+
+// summaryWriter is the work that writes the summary.
+func (p *Publisher) summaryWriter() string {
+	for _, other := range p.cfg.After() {
+		if other.Summary {
+			return other.Work
+		}
+	}
+	return workSummary
+}
+
+// AskSummary has the summary written although no publish asks for it, if it is the
+// server's to write.
+func (p *Publisher) AskSummary() error { return p.Ask(p.summaryWriter()) }
+
+// AskSummary has the next server write the summary.
+func AskSummary(j *journal.Journal) error {
+	return j.Ask(nil, journal.Ask{Work: workSummary, All: true})
 }
 
 // Ask has a work done although no publish asks for it.

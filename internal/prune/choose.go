@@ -186,7 +186,6 @@ func (r *run) spare(reached map[ostree.Checksum]bool) error {
 	for c := range stay {
 		r.keep(c, "the time for which the server keeps what no ref reaches")
 	}
-	r.report.Spared = len(stay)
 	r.report.Unreached -= len(stay)
 	return err
 }

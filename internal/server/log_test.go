@@ -199,7 +199,8 @@ func (l *eventLog) matches(t *testing.T, documented map[string][]string) {
 var rare = map[string]bool{
 	"request failed": true, "request failed by a panic": true, "cannot publish": true, "published more": true, "cleaned": true,
 	"another ostree-upload serves the repository, waiting for its end": true,
-	"cannot prune, which will be tried again":                          true, "no control socket, so that prune needs the server stopped": true,
+	"verified what the repository has of a session's objects":          true, "an object of the repository is not what its name says": true,
+	"cannot prune, which will be tried again": true, "no control socket, so that prune needs the server stopped": true,
 	"client certificate refused": true, "certificate read again": true,
 	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
 	"not healthy, so systemd's watchdog is not answered": true,

@@ -14,6 +14,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/prune"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
+	"github.com/lirios/ostree-upload/publish"
 )
 
 // When the server prunes by itself: a short time after a publish and every hour, and
@@ -33,10 +34,12 @@ type pruner struct {
 	kick chan struct{} // a ref has moved
 	// lost gets the error of a sync that failed: the server has to end then.
 	lost chan error
+	// askSummary has the summary written, which names the static deltas.
+	askSummary func() error
 }
 
-func newPruner(cfg prune.Config) *pruner {
-	p := &pruner{cfg: cfg, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), lost: make(chan error, 1)}
+func newPruner(cfg prune.Config, askSummary func() error) *pruner {
+	p := &pruner{cfg: cfg, askSummary: askSummary, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), lost: make(chan error, 1)}
 	p.turn <- struct{}{}
 	return p
 }
@@ -49,8 +52,11 @@ func (p *pruner) moved() {
 	}
 }
 
+// A pruning is prune.Run or prune.Look.
+type pruning func(context.Context, prune.Config) (*wire.Pruned, error)
+
 // run does one run that keeps what it is told to.
-func (p *pruner) run(ctx context.Context, keep []config.Keep, do func(context.Context, prune.Config) (*wire.Pruned, error)) (*wire.Pruned, error) {
+func (p *pruner) run(ctx context.Context, keep []config.Keep, do pruning) (*wire.Pruned, error) {
 	select {
 	case <-p.turn:
 	case <-ctx.Done():
@@ -67,8 +73,12 @@ func (p *pruner) run(ctx context.Context, keep []config.Keep, do func(context.Co
 		default: // one is enough
 		}
 	}
-	if r != nil && r.Commits+r.Objects+r.Deltas > 0 && !r.DryRun {
-		cfg.Log.Info("pruned", "commits", r.Commits, "objects", r.Objects, "deltas", r.Deltas, "bytes", r.Bytes, "took", time.Since(start))
+	if r == nil || r.DryRun || r.Commits+r.Objects+r.Deltas == 0 {
+		return r, err
+	}
+	cfg.Log.Info("pruned", "commits", r.Commits, "objects", r.Objects, "deltas", r.Deltas, "bytes", r.Bytes, "took", time.Since(start))
+	if r.Deltas > 0 {
+		err = errors.Join(err, p.askSummary())
 	}
 	return r, err
 }
@@ -119,6 +129,9 @@ func (s *Server) retain(ctx context.Context) error {
 // pruneByItself does one run of the server's own. What fails is tried again.
 func (s *Server) pruneByItself(ctx context.Context, keep []config.Keep, all bool) (done bool) {
 	_, err := s.pruner.run(ctx, keep, func(ctx context.Context, cfg prune.Config) (*wire.Pruned, error) {
+		cfg.Spare = func(unreached []ostree.Checksum) (map[ostree.Checksum]bool, error) {
+			return spare(s.opt.State, unreached, time.Now())
+		}
 		return prune.Run(ctx, cfg, all)
 	})
 	if err == nil || ctx.Err() != nil {
@@ -171,5 +184,11 @@ func pruneStopped(ctx context.Context, opt Options, dryRun bool) (r *wire.Pruned
 		defer func() { err = errors.Join(err, j.Close()) }()
 		cfg.Journal = j
 	}
-	return newPruner(cfg).once(ctx, opt.Settings().Keep, dryRun)
+	askSummary := func() error {
+		if cfg.Journal == nil {
+			return nil // no server has it
+		}
+		return publish.AskSummary(cfg.Journal)
+	}
+	return newPruner(cfg, askSummary).once(ctx, opt.Settings().Keep, dryRun)
 }

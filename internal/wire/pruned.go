@@ -9,7 +9,6 @@ type Pruned struct {
 	Refs      []PrunedRef `json:"refs"`       // those that lose a part of their history
 	Whole     int         `json:"refs-whole"` // how many others there are
 	Unreached int         `json:"unreached"`  // commits that go and that no ref reaches
-	Spared    int         `json:"spared"`     // others that no ref reaches and that stay for a while
 	Held      int         `json:"held"`       // commits that stay for sessions alone
 	Commits   int         `json:"commits"`    // removed
 	Objects   int         `json:"objects"`    // the same, besides the commits
