@@ -230,7 +230,7 @@ func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
 	if s.Hold {
-		r.Hold, r.Key = true, newID()
+		r.Hold, r.Key = true, newID()+newID() // so long that no log has it
 	}
 	err := j.update(func(tx *bbolt.Tx) error { return j.insert(tx, id, &r) })
 	if err != nil {
@@ -361,6 +361,9 @@ func (s *Session) Document() wire.Session {
 		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After,
 	}
 	d.Hold, d.By = s.Hold, s.By
+	if s.State == Held {
+		d.Preview = wire.PreviewPath(s.ID, s.Key)
+	}
 	if d.Problems == nil {
 		d.Problems = []wire.ObjectProblem{} // [] and not null
 	}

@@ -266,7 +266,7 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	done := "published"
 	if r.Session.State == wire.Held {
 		done = "held"
-		defer tellHeld(app, &r.Session)
+		defer tellHeld(app, &r.Session, c.Address)
 	}
 	if len(r.Refs) == 1 {
 		fmt.Fprintf(app.Stdout, done+" %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
@@ -279,7 +279,10 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 }
 
 // tellHeld says what is to be done with a session that is held.
-func tellHeld(app *App, s *wire.Session) {
+func tellHeld(app *App, s *wire.Session, address string) {
+	if s.Preview != "" {
+		fmt.Fprintf(app.Stdout, "preview %s\n", previewURL(address, s.Preview))
+	}
 	fmt.Fprintf(app.Stderr, "held until %s, for a token of scope publish: ostree-upload sessions publish %s\n",
 		s.Expires.UTC().Format(time.DateTime+"Z"), page.Printable(s.ID))
 }

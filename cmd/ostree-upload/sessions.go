@@ -93,6 +93,9 @@ func (c *SessionsShowCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) e
 			text, err := page.JSON(whole(s).Sessions[0])
 			return text, last(s), err
 		}
+		if s.Preview != "" {
+			s.Preview = previewURL(opt.Address, s.Preview)
+		}
 		return page.Session(s), last(s), nil
 	})
 }

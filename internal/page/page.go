@@ -101,6 +101,9 @@ func Session(s wire.Session) string {
 	if s.Hold {
 		line("hold", "%s", held(s))
 	}
+	if s.Preview != "" {
+		line("preview", "%s", s.Preview)
+	}
 	if s.Repair {
 		line("repair", "yes")
 	}

@@ -52,6 +52,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
 		{"POST /api/v1/sessions/{id}/publish", reviewer, small(s.publishSession)},
 		{"POST /api/v1/sessions/{id}/reject", reviewer, small(s.rejectSession)},
+		{"GET /preview/{id}/{key}/{path...}", anyone, s.preview},
 		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
 		{"POST /files/{$}", creator, streamed(s.createUpload)},
