@@ -96,6 +96,9 @@ func Session(s wire.Session) string {
 		line("detail", "%s", s.Detail)
 	}
 	line("token", "%s", s.Token)
+	for _, h := range s.Handed {
+		line("handed", "from %s to %s by %s, %s", h.From, h.To, h.By, clock(h.At))
+	}
 	if s.Force {
 		line("force", "yes")
 	}
@@ -104,6 +107,9 @@ func Session(s wire.Session) string {
 	}
 	if s.Hold {
 		line("hold", "%s", held(s))
+	}
+	if s.Preview != "" {
+		line("preview", "%s", s.Preview)
 	}
 	if s.Repair {
 		line("repair", "yes")

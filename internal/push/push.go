@@ -41,6 +41,7 @@ type Options struct {
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
 	FollowAlias   bool   // push to the ref that an alias of the server stands for
 	WaitAfter     bool   // wait for what follows the publish
+	TakeOver      bool   // take the place of a push that sends for the same session
 	Hold          bool   // the session is held, for somebody else to publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto

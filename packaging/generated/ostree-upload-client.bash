@@ -56,6 +56,7 @@ _ostree_upload_client() {
 		'sessions list') path='sessions list' ;;
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
+		'sessions chown') path='sessions chown' ;;
 		'sessions publish') path='sessions publish' ;;
 		'sessions reject') path='sessions reject' ;;
 		esac
@@ -122,6 +123,11 @@ _ostree_upload_client() {
 	'sessions abort --client-cert') _ostree_upload_client_files -f; return ;;
 	'sessions abort --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions abort --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
+	'sessions chown --token-file') _ostree_upload_client_files -f; return ;;
+	'sessions chown --ca-file') _ostree_upload_client_files -f; return ;;
+	'sessions chown --client-cert') _ostree_upload_client_files -f; return ;;
+	'sessions chown --client-key') _ostree_upload_client_files -f; return ;;
+	'sessions chown --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions publish --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions publish --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions publish --client-cert') _ostree_upload_client_files -f; return ;;
@@ -156,7 +162,7 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --skip-unfit --history --repair --force --follow-alias --hold --dry-run --wait-after --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --skip-unfit --history --repair --force --follow-alias --hold --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'refs')
@@ -185,7 +191,7 @@ _ostree_upload_client() {
 		;;
 	'sessions')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch --limit -h --help -v --verbose --version'
-		commands='list show abort publish reject'
+		commands='list show abort chown publish reject'
 		;;
 	'sessions list')
 		flags='--limit -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
@@ -195,6 +201,10 @@ _ostree_upload_client() {
 		argument=ID
 		;;
 	'sessions abort')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions chown')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;
