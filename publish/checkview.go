@@ -70,17 +70,11 @@ func (a *apply) makeView(c *closure) (*checkView, error) {
 }
 
 func (v *checkView) fill(a *apply, c *closure) error {
-	for _, folder := range []string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"} {
-		if err := os.MkdirAll(filepath.Join(v.path, folder), 0o700); err != nil {
-			return err
-		}
-	}
 	parent, err := filepath.Abs(a.cfg.Repo)
 	if err != nil {
 		return err
 	}
-	config := "[core]\nrepo_version=1\nmode=archive-z2\nparent=" + keyFileEscapes.Replace(parent) + "\n"
-	if err := os.WriteFile(filepath.Join(v.path, "config"), []byte(config), 0o600); err != nil {
+	if err := v.makeEmpty("parent=" + keyFileEscapes.Replace(parent) + "\n"); err != nil {
 		return err
 	}
 	if err := v.link(a, c); err != nil {
@@ -90,6 +84,19 @@ func (v *checkView) fill(a *apply, c *closure) error {
 		return err
 	}
 	return v.writeRefs(a.plan.session)
+}
+
+// viewConfig is the configuration of an archive repository.
+const viewConfig = "[core]\nrepo_version=1\nmode=archive-z2\n"
+
+// makeEmpty makes the repository, with more lines for its configuration.
+func (v *checkView) makeEmpty(more string) error {
+	for _, folder := range []string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"} {
+		if err := os.MkdirAll(filepath.Join(v.path, folder), 0o700); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(v.path, "config"), []byte(viewConfig+more), 0o600)
 }
 
 // keyFileEscapes writes a text as the value of a key in a file of GLib's form.
@@ -134,6 +141,14 @@ func (v *checkView) object(n ostree.Name) (string, error) {
 	return path, os.MkdirAll(filepath.Dir(path), 0o700)
 }
 
+func (v *checkView) write(n ostree.Name, b []byte) error {
+	path, err := v.object(n)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
+
 // writeMetas writes the detached metadata that the session brings, merged with what is
 // there.
 func (v *checkView) writeMetas(a *apply) error {
@@ -145,11 +160,7 @@ func (v *checkView) writeMetas(a *apply) error {
 		if !changed {
 			continue
 		}
-		path, err := v.object(ostree.Name{Checksum: c, Type: ostree.CommitMeta})
-		if err == nil {
-			err = os.WriteFile(path, meta, 0o600)
-		}
-		if err != nil {
+		if err := v.write(ostree.Name{Checksum: c, Type: ostree.CommitMeta}, meta); err != nil {
 			return err
 		}
 	}
@@ -158,6 +169,9 @@ func (v *checkView) writeMetas(a *apply) error {
 
 func (v *checkView) writeRefs(s *journal.Session) error {
 	for _, r := range s.Refs {
+		if r.New == "" { // it is to be deleted
+			continue
+		}
 		path := filepath.Join(v.path, "refs/heads", r.Ref)
 		err := os.MkdirAll(filepath.Dir(path), 0o700)
 		if err == nil {

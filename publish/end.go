@@ -20,6 +20,7 @@ func (p *Publisher) end(id string, to journal.State, change func(*journal.Sessio
 	if err != nil {
 		return s, err
 	}
+	p.previews.forget(id)
 	return s, p.release(id)
 }
 

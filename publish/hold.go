@@ -45,6 +45,7 @@ func (p *Publisher) Publish(id, by string) (journal.Session, error) {
 		s.Error, s.Detail, s.By = "", "", by
 	})
 	if err == nil {
+		p.previews.forget(id) // objects may come anew before it is held again
 		p.Enqueue()
 	}
 	return s, err

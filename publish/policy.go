@@ -47,8 +47,8 @@ func newSigners(cfg Config, v *view, metas map[ostree.Checksum][]byte) *signers 
 // that concerns it.
 func (s *signers) check(pl *plan) error {
 	for _, r := range pl.session.Refs {
-		if r.New == r.Old {
-			continue // what is there only gets signatures
+		if r.New == r.Old || r.New == "" {
+			continue // what is there only gets signatures, or is deleted
 		}
 		for _, p := range s.policies {
 			if !p.Concerns(r.Ref) {

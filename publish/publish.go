@@ -85,7 +85,9 @@ type Publisher struct {
 	awaited map[string]*awaited
 	checks  map[string]*checking // of verifying sessions, also by pass alone
 	waiting sync.WaitGroup
-	repairs *repairs
+
+	previews previews // of held sessions
+	repairs  *repairs
 
 	works    chan struct{} // wakes the goroutine that does the works
 	retryAll atomic.Bool   // works are tried although their pause is not over

@@ -68,11 +68,13 @@ func (a *apply) signCommit(ctx context.Context, keys *sign.Keys, c ostree.Checks
 	return nil
 }
 
-// trySign tries again what may pass, such as an agent that is about to start.
+// trySign tries again what may pass, such as an agent that is about to start, but not what
+// hangs.
 func trySign(ctx context.Context, do func() ([]byte, error)) (signature []byte, err error) {
+	began := time.Now()
 	for try := 1; ; try++ {
 		signature, err = do()
-		if err == nil || try == signTries || ctx.Err() != nil {
+		if err == nil || try == signTries || time.Since(began) >= sign.Timeout || ctx.Err() != nil {
 			return signature, err
 		}
 		select {

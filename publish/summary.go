@@ -81,6 +81,12 @@ func (s *summary) look(ctx context.Context) (write bool, why string, err error) 
 	if err != nil {
 		return false, "", err
 	}
+	if setting == Never {
+		if there {
+			why = "the server's configuration says never"
+		}
+		return false, why, nil
+	}
 	kept, err := s.keptByOthers(ctx, setting, keys)
 	if err != nil {
 		return false, "", err
@@ -89,10 +95,6 @@ func (s *summary) look(ctx context.Context) (write bool, why string, err error) 
 		s.kept = kept
 	}
 	switch {
-	case setting == Never && (there || kept != ""):
-		return false, "the server's configuration says never", nil
-	case setting == Never:
-		return false, "", nil
 	case s.kept != "":
 		return false, s.kept, nil
 	case setting == Always, !there && setting == First:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
@@ -72,7 +73,7 @@ func (c *SessionsRejectCmd) Run(ctx context.Context, app *App, opt *SessionsCmd)
 // decide asks the server to do something with a session.
 func (opt *SessionsCmd) decide(ctx context.Context, ask func(*client.Client) (wire.Session, error)) (wire.Session, error) {
 	if opt.State != "" {
-		return wire.Session{}, badUsage{hint.Add(errors.New("--state only reads: without its server no session can be published or rejected"), "start the server and do it there")}
+		return wire.Session{}, badUsage{hint.Add(errors.New("--state only reads: without its server no session can be published, rejected or handed over"), "start the server and do it there")}
 	}
 	api, err := opt.client(ctx)
 	if err != nil {
@@ -86,6 +87,16 @@ func (opt *SessionsCmd) decide(ctx context.Context, ask func(*client.Client) (wi
 		return s, interruptedOr(ctx, err)
 	}
 	return s, nil
+}
+
+// previewURL is where clients find a preview: below the address of the server, as it was
+// given. One with a password, and a socket, are not repeated.
+func previewURL(address, path string) string {
+	path = page.Printable(path)
+	if strings.Contains(address, "@") || strings.HasPrefix(address, "unix:") {
+		return path
+	}
+	return strings.TrimRight(address, "/") + "/" + path
 }
 
 // decideTime bounds how long the outcome is waited for.

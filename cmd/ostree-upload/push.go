@@ -33,16 +33,18 @@ type PushCmd struct {
 	Repo string `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
 	serverFlags
 
-	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or several with commas between; repeatable (default: all refs)."`
+	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or LOCAL:REMOTE, or ORIGIN:REF of what was pulled; several with commas between; repeatable (default: all local refs)."`
 	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
 	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
 	Depth     *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
+	SkipUnfit bool            `help:"Without names: leave out, without an error, the refs that cannot be pushed."`
 	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
 	Repair    bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
 	Force     bool            `help:"Push also commits that do not descend from the server's."`
 	Hold      bool            `help:"Have it verified and held on the server, for a token of scope publish to publish or reject."`
 	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
 	WaitAfter bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
+	TakeOver  bool            `help:"Take the place of another push of the same, which then waits, instead of waiting for it."`
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
 	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
 	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
@@ -117,7 +119,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, SkipUnfit: c.SkipUnfit, DryRun: c.DryRun, WaitAfter: c.WaitAfter, TakeOver: c.TakeOver,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -150,6 +152,12 @@ func (c *PushCmd) depth() int {
 // history tells whether all parents are asked for, in either way.
 func (c *PushCmd) history() bool { return c.History || c.Depth != nil && *c.Depth == -1 }
 
+// misspelt tells whether what is to be pushed has too many parts, or an empty one.
+func misspelt(spec string) bool {
+	parts := strings.Split(spec, ":")
+	return len(parts) > 3 || slices.Contains(parts, "")
+}
+
 func (c *PushCmd) check() error {
 	switch {
 	case c.Jobs < 1 || c.Jobs > 64:
@@ -164,6 +172,10 @@ func (c *PushCmd) check() error {
 		return usage("--resume needs a session")
 	case slices.Contains(c.refs(), ""):
 		return usage("the name of a ref is empty")
+	case slices.ContainsFunc(c.refs(), misspelt):
+		return usage("%q: give REF, LOCAL:REMOTE, ORIGIN:REF or ORIGIN:REF:REMOTE", c.refs()[slices.IndexFunc(c.refs(), misspelt)])
+	case c.SkipUnfit && len(c.refs()) > 0:
+		return usage("--skip-unfit is for a push of all refs: leave out %s", c.refs()[0])
 	case c.depth() < -1:
 		return usage("--depth %d: give 0 or more, or -1 for all", c.depth())
 	case c.History && c.depth() >= 0:
@@ -176,6 +188,8 @@ func (c *PushCmd) check() error {
 		return usage("--resume goes on with a repair if the session is one: leave out --repair")
 	case c.WaitAfter && c.DryRun:
 		return usage("--wait-after and --dry-run do not go together: nothing is published")
+	case c.TakeOver && c.DryRun:
+		return usage("--take-over and --dry-run do not go together: nothing is sent")
 	case c.Resume != nil && c.DryRun:
 		return usage("--resume and --dry-run do not go together")
 	}
@@ -255,7 +269,7 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 	done := "published"
 	if r.Session.State == wire.Held {
 		done = "held"
-		defer tellHeld(app, &r.Session)
+		defer tellHeld(app, &r.Session, c.Address)
 	}
 	if len(r.Refs) == 1 {
 		fmt.Fprintf(app.Stdout, done+" %s %s (%s)\n", page.Printable(r.Refs[0].Ref), page.Printable(r.Refs[0].New), sent)
@@ -268,7 +282,10 @@ func (c *PushCmd) print(app *App, r *push.Result) {
 }
 
 // tellHeld says what is to be done with a session that is held.
-func tellHeld(app *App, s *wire.Session) {
+func tellHeld(app *App, s *wire.Session, address string) {
+	if s.Preview != "" {
+		fmt.Fprintf(app.Stdout, "preview %s\n", previewURL(address, s.Preview))
+	}
 	fmt.Fprintf(app.Stderr, "held until %s, for a token of scope publish: ostree-upload sessions publish %s\n",
 		s.Expires.UTC().Format(time.DateTime+"Z"), page.Printable(s.ID))
 }
@@ -300,6 +317,9 @@ func saved(r *push.Result) string {
 func warn(app *App, r *push.Result) {
 	if r.Session.State == wire.Published && r.Session.Detail != "" {
 		fmt.Fprintf(app.Stderr, "published, but: %s\n", page.Printable(r.Session.Detail))
+	}
+	if r.Done() && r.ErrorCode == "" && len(r.Left) > 0 { // with --skip-unfit; else the error says so
+		fmt.Fprintln(app.Stderr, page.Text(push.LeftOut(r.Left)))
 	}
 	if r.OlderAbsent > 0 {
 		fmt.Fprintf(app.Stderr, "the server lacks older commits of these refs (%s): push --history sends them\n", units.Thousands(r.OlderAbsent))

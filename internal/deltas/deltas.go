@@ -57,7 +57,7 @@ type Keeper struct {
 }
 
 // Do makes what the rules ask for and is not there, then removes what has been
-// superseded for long enough. It begins again with each delta, so that refs that moved
+// superseded for long enough. It looks again while it works, so that refs that moved
 // meanwhile count. A delta that cannot be made holds up no other.
 func (k *Keeper) Do(ctx context.Context, s Settings) error {
 	rec, err := readRecord(k.State)
@@ -108,19 +108,29 @@ type run struct {
 	failed map[Delta]error // what could not be made in this run
 }
 
+// lookAgain is how long it goes on with what was missing: to look through many refs takes
+// longer than to make a small delta.
+const lookAgain = 10 * time.Second
+
 // makeAll makes what is wanted until nothing is missing but what failed.
-func (r *run) makeAll(ctx context.Context) error {
+func (r *run) makeAll(ctx context.Context) (err error) {
+	var missing []wanted
+	var looked time.Time
 	for ctx.Err() == nil {
-		missing, err := r.missing()
-		if err != nil {
-			return err
+		if len(missing) == 0 || time.Since(looked) > lookAgain {
+			if missing, err = r.missing(); err != nil {
+				return err
+			}
+			looked = time.Now()
 		}
 		if len(missing) == 0 {
 			return r.failures()
 		}
-		if err := r.makeSome(ctx, missing[:min(len(missing), max(1, r.AtOnce))]); err != nil {
+		some := min(len(missing), max(1, r.AtOnce))
+		if err := r.makeSome(ctx, missing[:some]); err != nil {
 			return err
 		}
+		missing = missing[some:]
 	}
 	return ctx.Err()
 }
@@ -162,11 +172,18 @@ func (r *run) note(ctx context.Context, some []wanted, errs []error) error {
 		case errors.As(err, &full):
 			return err
 		case !errors.Is(err, errSuperseded):
-			r.Log.Warn("cannot make a static delta", "delta", w.Delta, "ref", w.refList(), "err", err)
-			r.failed[w.Delta] = err
+			r.fail(w, err)
 		}
 	}
 	return nil
+}
+
+// fail notes that a delta cannot be made in this run.
+func (r *run) fail(w wanted, err error) {
+	if _, known := r.failed[w.Delta]; !known {
+		r.Log.Warn("cannot make a static delta", "delta", w.Delta, "ref", w.refList(), "err", err)
+	}
+	r.failed[w.Delta] = err
 }
 
 // index brings the index of a delta's target up to date, and records that.

@@ -281,6 +281,18 @@ func TestShelter(t *testing.T) {
 	k.wantThere(k.commits[0] + "-" + k.commits[1])
 }
 
+// A commit that is damaged is told, and holds up no other.
+func TestDamagedCommit(t *testing.T) {
+	k := newKeeper(t, 1)
+	bad := site.Chain(t, k.Repo, "os/bad", 2)[0]
+	must.OK(t, os.WriteFile(filepath.Join(k.Repo, "objects", bad[:2], bad[2:]+".commit"), []byte("spoilt"), 0o644))
+	err := k.Do(t.Context(), wish(0, 0, 1))
+	if err == nil || !strings.Contains(err.Error(), bad) {
+		t.Errorf("error %v", err)
+	}
+	k.wantThere(k.commits[0])
+}
+
 // A record that is damaged is named, with what to do; nothing is removed by it.
 func TestDamagedRecord(t *testing.T) {
 	for _, text := range []string{"", `{"deltas":null}`, `{"deltas":{"abc":{}}}`, `{"deltas":{"` + strings.Repeat("a", 64) + `":null}}`} {

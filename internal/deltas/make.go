@@ -59,6 +59,9 @@ func (r *run) sweep() error {
 
 // make makes one delta. Nothing is left of one that fails.
 func (r *run) make(ctx context.Context, w wanted) (err error) {
+	if !r.stillWanted(w) {
+		return errSuperseded
+	}
 	start, folder := time.Now(), r.temp(prefix, w.Delta)
 	if err := os.RemoveAll(folder); err != nil {
 		return err

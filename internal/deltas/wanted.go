@@ -42,8 +42,9 @@ func (r *run) wanted() (list []wanted, err error) {
 			continue
 		}
 		ends, err := r.ends(refs[ref], from)
-		if err != nil {
-			return nil, err
+		if err != nil { // a damaged commit
+			r.fail(wanted{Delta{To: refs[ref]}, []string{ref}}, err)
+			continue
 		}
 		for _, d := range ends {
 			if _, there := at[d]; !there {

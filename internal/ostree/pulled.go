@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Folders of refs/ in which libostree keeps what was pulled.
@@ -27,6 +28,37 @@ type PulledRef struct {
 
 // String is how libostree writes it: "origin:os/x".
 func (p PulledRef) String() string { return p.From + ":" + p.Ref }
+
+// Path is where libostree keeps it: "refs/remotes/origin/os/x".
+func (p PulledRef) Path() string { return "refs/" + p.Folder + "/" + p.From + "/" + p.Ref }
+
+// FindPulled finds the refs that were pulled as FROM:REF, from a remote or of a
+// collection of that name, or the one of a Path.
+func (r *Repo) FindPulled(name string) (found []PulledRef, err error) {
+	for _, folder := range []string{Mirrors, Remotes} {
+		from, ref, ok := strings.Cut(name, ":")
+		if rest, is := strings.CutPrefix(name, "refs/"+folder+"/"); is {
+			from, ref, ok = strings.Cut(rest, "/")
+		}
+		path := filepath.FromSlash(from + "/" + ref)
+		if !ok || from == "" || ref == "" || strings.Contains(from, "/") || !filepath.IsLocal(path) {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(r.path, "refs", folder, path))
+		if isMissing(err) || errors.Is(err, syscall.EISDIR) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ref %s of repository %s: %w", name, r.path, err)
+		}
+		c, err := ParseChecksum(strings.TrimSpace(string(b)))
+		if err != nil {
+			return nil, fmt.Errorf("ref %s of repository %s: %w", name, r.path, err)
+		}
+		found = append(found, PulledRef{Folder: folder, From: from, Ref: ref, Commit: c})
+	}
+	return found, nil
+}
 
 // PulledRefs lists the refs below refs/remotes and refs/mirrors, in the order of
 // their paths. Files that are not refs are passed over.

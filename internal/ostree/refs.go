@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,16 +68,9 @@ func (r *Repo) listRefs(folder string, visit func(ref string) error) error {
 }
 
 func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
-	info, err := os.Stat(r.refPath(ref))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
-		return nil // deleted meanwhile, or an alias of no ref
-	}
-	if err != nil {
-		return fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
-	}
 	c, err := r.readRef(ref)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // deleted just now
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EISDIR) {
+		return nil // deleted meanwhile, or an alias of no ref
 	}
 	if err != nil {
 		return err
@@ -166,7 +160,7 @@ func isMissing(err error) bool {
 }
 
 func (r *Repo) readRef(ref string) (Checksum, error) {
-	b, err := os.ReadFile(r.refPath(ref))
+	b, err := readRefFile(r.refPath(ref))
 	if err != nil {
 		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
@@ -175,4 +169,19 @@ func (r *Repo) readRef(ref string) (Checksum, error) {
 		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
 	return c, nil
+}
+
+// maxRefFile is how many bytes of a ref's file are read: more than its checksum, so that
+// one with something else in it is seen.
+const maxRefFile = 256
+
+// readRefFile reads a ref's file with as few calls as can be: there may be tens of
+// thousands.
+func readRefFile(path string) ([]byte, error) {
+	f, err := openFile(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return readAtMost(make([]byte, 0, 80), f, maxRefFile)
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
-	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -65,7 +64,7 @@ func (r *run) followed(ctx context.Context) (ids []string, err error) {
 	err = r.retrier.Do(ctx, "look for sessions", func() error {
 		published, err := r.client.OwnSessions(ctx, wire.Published, "")
 		for _, s := range published {
-			if s.State == wire.Published && len(s.Following()) > 0 && brought(s, r.local) {
+			if s.State == wire.Published && len(s.Following()) > 0 && brought(s, r.locals) {
 				ids = append(ids, s.ID)
 			}
 		}
@@ -75,9 +74,9 @@ func (r *run) followed(ctx context.Context) (ids []string, err error) {
 }
 
 // brought tells whether a session of a list moved a ref to what it names here.
-func brought(s wire.Session, local map[string]ostree.Checksum) bool {
+func brought(s wire.Session, locals map[string]local) bool {
 	for _, ref := range s.Refs {
-		if c, is := local[ref.Ref]; is && c.String() == ref.New {
+		if l, is := locals[ref.Ref]; is && l.commit.String() == ref.New {
 			return true
 		}
 	}

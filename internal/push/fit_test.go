@@ -118,7 +118,7 @@ func TestPulledRefs(t *testing.T) {
 	s := newSite(t, "archive")
 	from := filepath.Join(t.TempDir(), "from")
 	must.OSTree(t, "init", "--repo="+from, "--mode=archive", "--collection-id=org.example.A")
-	must.OSTree(t, "commit", "--repo="+from, "--branch=os/x", "--tree=dir="+s.tree)
+	must.OSTree(t, "commit", "--repo="+from, "--branch=os/x", "--bind-ref=os/new", "--tree=dir="+s.tree)
 	must.OSTree(t, "summary", "--repo="+from, "-u")
 	for name, pull := range map[string][]string{
 		"origin:os/x":        {"--no-gpg-verify"},
@@ -134,17 +134,98 @@ func TestPulledRefs(t *testing.T) {
 			}
 			must.OSTree(t, "pull", "--repo="+repo, mirror, "origin", "os/x")
 			s.t, s.opt.Repo = t, repo
-			var hints []string
-			for _, refs := range [][]string{nil, {name}, {"os/x"}} {
+			for _, refs := range [][]string{nil, {"os/x"}} {
 				s.opt.Refs = refs
-				_, e := s.fail(1, name, "ostree refs --repo=", "--create=os/x")
-				hints = append(hints, hint.Of(e))
+				_, e := s.fail(1, "os/x")
+				if want := "name it: ostree-upload push --repo " + repo + " " + name; hint.Of(e) != want {
+					t.Errorf("hint %q, want %q", hint.Of(e), want)
+				}
 			}
-			_, command, _ := strings.Cut(hints[0], "then push: ")
-			must.OSTree(t, strings.Fields(command)[1:]...)
-			s.opt.Refs = nil
-			s.succeed()
+			for _, as := range []string{"", ":os/new"} {
+				s.opt.Refs = []string{name + as}
+				s.succeed()
+			}
+			for _, ref := range []string{"os/x", "os/new"} {
+				if got, want := s.Ref(ref), must.OSTree(t, "rev-parse", "--repo="+from, "os/x"); got != want {
+					t.Errorf("%s is %q, want %s", ref, got, want)
+				}
+				must.OSTree(t, "refs", "--repo="+s.Repo, "--delete", ref)
+			}
 		})
+	}
+}
+
+// What is pushed under another name has to be bound to that, and the error says how.
+func TestPushAsOther(t *testing.T) {
+	s := newSite(t, "archive")
+	s.commit("os/a")
+	s.opt.Refs = []string{"os/a:os/b"}
+	_, e := s.fail(3, "ref os/b: its commit is bound to refs [\"os/a\"] only")
+	command, _, _ := strings.Cut(strings.TrimPrefix(hint.Of(e), "make a commit that is bound to it as well: "), ";")
+	commit := must.OSTree(t, strings.Fields(command)[1:]...)
+	s.succeed()
+	if s.Ref("os/b") != commit || s.Ref("os/a") != "" {
+		t.Errorf("os/b is %q, os/a %q", s.Ref("os/b"), s.Ref("os/a"))
+	}
+	if r := s.succeed(); !r.NothingToDo {
+		t.Errorf("once more: %+v", r)
+	}
+}
+
+// What can be read in two ways is refused with both; so is one ref that is to be two.
+func TestAmbiguous(t *testing.T) {
+	s := newSite(t, "archive")
+	for _, branch := range []string{"origin", "os/y", "other"} {
+		must.OSTree(t, "commit", "--repo="+s.repo, "--no-bindings", "--branch="+branch, "--subject="+branch, "--tree=dir="+s.tree)
+	}
+	heads := filepath.Join(s.repo, "refs", "heads", "os", "y")
+	pulled := filepath.Join(s.repo, "refs", "remotes", "origin", "os", "x")
+	must.OK(t, os.MkdirAll(filepath.Dir(pulled), 0o755))
+	must.OK(t, os.Rename(heads, pulled))
+	commit := func(path string) string {
+		b, err := os.ReadFile(filepath.Join(s.repo, "refs", path))
+		must.OK(t, err)
+		return strings.TrimSpace(string(b))
+	}
+	s.opt.Refs = []string{"origin:os/x"}
+	_, e := s.fail(1, "origin:os/x is both ref os/x that was pulled (refs/remotes/origin/os/x) and local ref origin for ref os/x of the server")
+	if want := "write refs/remotes/origin/os/x or refs/heads/origin:os/x"; hint.Of(e) != want {
+		t.Errorf("hint %q", hint.Of(e))
+	}
+	for spec, from := range map[string]string{
+		"refs/heads/origin:new/a": "heads/origin", "refs/remotes/origin/os/x:new/b": "remotes/origin/os/x",
+		"origin:os/x:new/c": "remotes/origin/os/x", "refs/remotes/origin/os/x": "remotes/origin/os/x", "other:new/d": "heads/other",
+	} {
+		s.opt.Refs = []string{spec}
+		s.succeed()
+		ref := spec[strings.LastIndexByte(spec, ':')+1:]
+		if spec == "refs/remotes/origin/os/x" {
+			ref = "os/x"
+		}
+		if s.Ref(ref) != commit(from) {
+			t.Errorf("%s: %s is %q", spec, ref, s.Ref(ref))
+		}
+	}
+	s.opt.Refs = []string{"origin:new/e", "other:new/e"}
+	s.fail(1, "ref new/e of the server is to be both origin and other")
+	s.opt.Refs = []string{"nowhere:os/z"}
+	s.fail(1, "has no ref nowhere, and none that was pulled as nowhere:os/z")
+}
+
+// With --skip-unfit what a push of all refs leaves out is no error, and is told.
+func TestSkipUnfit(t *testing.T) {
+	s := newSite(t, "archive")
+	must.OSTree(t, "refs", "--repo="+s.repo, "--create=unbound", s.commit("good"))
+	s.opt.SkipUnfit = true
+	for range 2 {
+		r := s.succeed()
+		if len(r.Left) != 1 || r.Left[0].Ref != "unbound" || s.Ref("good") == "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	must.OSTree(t, "refs", "--repo="+s.repo, "--delete", "good")
+	if r := s.succeed(); !r.NothingToDo || len(r.Left) != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -39,13 +39,21 @@ const maxLeftNamed = 50
 
 // leftError is the error of a push that left refs out and did the rest.
 func (r *run) leftError() error {
-	if len(r.left) == 0 {
+	if len(r.left) == 0 || r.opt.SkipUnfit {
 		return nil
 	}
+	return &Error{
+		Exit: ExitRefused, Code: RefsLeft, Err: errors.New(LeftOut(r.left)),
+		HintText: "name the refs to push with --branch, or give --skip-unfit, to leave these out on purpose",
+	}
+}
+
+// LeftOut says which refs were left out, and why.
+func LeftOut(left []Left) string {
 	var reasons []string
-	for i, l := range r.left {
+	for i, l := range left {
 		if i == maxLeftNamed {
-			reasons = append(reasons, fmt.Sprintf("and %d others, which --json lists", len(r.left)-i))
+			reasons = append(reasons, fmt.Sprintf("and %d others, which --json lists", len(left)-i))
 			break
 		}
 		reason := l.Reason
@@ -54,9 +62,5 @@ func (r *run) leftError() error {
 		}
 		reasons = append(reasons, reason)
 	}
-	return &Error{
-		Exit: ExitRefused, Code: RefsLeft,
-		Err:      fmt.Errorf("left out %d of the refs: %s", len(r.left), strings.Join(reasons, "; ")),
-		HintText: "name the refs to push with --branch to leave these out on purpose",
-	}
+	return fmt.Sprintf("left out %d of the refs: %s", len(left), strings.Join(reasons, "; "))
 }

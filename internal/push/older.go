@@ -10,14 +10,18 @@ import (
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
-// older lists the ancestors of a commit that are here, newest first.
-func (r *run) older(commit ostree.Checksum) (names []ostree.Name, err error) {
+// older lists the ancestors of a commit that are here, newest first, up to one of known,
+// of which the history is known.
+func (r *run) older(commit ostree.Checksum, known map[ostree.Name]bool) (names []ostree.Name, err error) {
 	for {
 		parent, err := r.repo.Parent(commit)
 		if err != nil || parent == nil {
 			return names, err
 		}
 		n := ostree.Name{Checksum: *parent, Type: ostree.CommitObject}
+		if known[n] {
+			return names, nil
+		}
 		if has, err := r.repo.Has(n); err != nil || !has || r.repo.CheckWhole(*parent) != nil {
 			return names, err
 		}
@@ -29,7 +33,7 @@ func (r *run) older(commit ostree.Checksum) (names []ostree.Name, err error) {
 // server's ref names: an ancestor that it lacks, or an ancestor's detached
 // metadata, which cannot be compared from here.
 func (r *run) addsHistory(ctx context.Context, commit ostree.Checksum) (bool, error) {
-	older, err := r.older(commit)
+	older, err := r.older(commit, nil)
 	if err != nil {
 		return false, err
 	}
@@ -42,12 +46,20 @@ func (r *run) addsHistory(ctx context.Context, commit ostree.Checksum) (bool, er
 	return len(lacking) > 0 || !known && len(older) > 0, err
 }
 
+// olderOf is of how many commits countOlder follows the history, as there may be tens of
+// thousands of refs.
+const olderOf = 1000
+
 // countOlder counts, where there is nothing to do, the ancestors that are here and
 // that the server lacks: an earlier push left them out.
-func (r *run) countOlder(ctx context.Context, local map[string]ostree.Checksum) error {
-	all := map[ostree.Name]bool{}
-	for _, commit := range local {
-		older, err := r.older(commit)
+func (r *run) countOlder(ctx context.Context, locals map[string]local) error {
+	all, heads := map[ostree.Name]bool{}, map[ostree.Checksum]bool{}
+	for _, l := range locals {
+		if heads[l.commit] || len(heads) == olderOf {
+			continue
+		}
+		heads[l.commit] = true
+		older, err := r.older(l.commit, all)
 		if err != nil {
 			return nil // a commit that cannot be read concerns nobody now
 		}

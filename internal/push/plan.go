@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/client"
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -20,31 +21,12 @@ import (
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
-// localRefs returns the refs to push: those asked for, or all.
-func (r *run) localRefs() (map[string]ostree.Checksum, error) {
-	if len(r.opt.Refs) == 0 {
-		refs, err := r.repo.Refs()
-		if err == nil && len(refs) == 0 {
-			err = r.noRefsError()
-		}
-		return refs, err
+// checkAlias refuses an alias, which would be a ref of its own on the server, unless it
+// was asked for under another name.
+func (r *run) checkAlias(ref string, l local) error {
+	if l.name != ref {
+		return nil
 	}
-	refs := make(map[string]ostree.Checksum, len(r.opt.Refs))
-	for _, name := range r.opt.Refs {
-		commit, err := r.repo.Ref(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, r.noRefError(name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("ref %s: %w", name, err)
-		}
-		refs[name] = commit
-	}
-	return refs, nil
-}
-
-// checkAlias refuses an alias, which would be a ref of its own on the server.
-func (r *run) checkAlias(ref string) error {
 	target, is, err := r.repo.Alias(ref)
 	if err != nil || !is {
 		return err
@@ -58,13 +40,13 @@ func (r *run) checkAlias(ref string) error {
 
 // plan compares the local refs with the server's and returns the moves that are
 // left to make, in the order of their names.
-func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wire.Ref, error) {
+func (r *run) plan(ctx context.Context, locals map[string]local) ([]wire.Ref, error) {
 	var moves []wire.Ref
 	var first error
 	r.left = nil
-	names := slices.Sorted(maps.Keys(local))
+	names := slices.Sorted(maps.Keys(locals))
 	for _, name := range names {
-		move, err := r.move(ctx, name, local[name])
+		move, err := r.move(ctx, name, locals[name])
 		if err != nil {
 			if first == nil {
 				first = err
@@ -76,7 +58,7 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 			moves = append(moves, *move)
 		}
 	}
-	if len(r.left) == len(names) && len(names) > 0 {
+	if len(r.left) == len(names) && len(names) > 0 && !r.opt.SkipUnfit {
 		r.left = r.left[1:] // the first is the error
 		return nil, first
 	}
@@ -85,9 +67,16 @@ func (r *run) plan(ctx context.Context, local map[string]ostree.Checksum) ([]wir
 
 // move is how a ref is to move, nil if it need not. The server would refuse what
 // this refuses, but only once all bytes have arrived.
-func (r *run) move(ctx context.Context, name string, commit ostree.Checksum) (*wire.Ref, error) {
-	there := r.serverRefs[name]
-	if err := r.checkAlias(name); err != nil {
+func (r *run) move(ctx context.Context, name string, l local) (*wire.Ref, error) {
+	there, commit := r.serverRefs[name], l.commit
+	same := there.Commit == commit.String() && !r.opt.Repair
+	if same { // first, as there may be tens of thousands
+		needed, err := r.addsTo(ctx, commit, there.CommitMeta)
+		if !needed || err != nil {
+			return nil, err
+		}
+	}
+	if err := r.checkAlias(name, l); err != nil {
 		return nil, err
 	}
 	if err := r.repo.CheckWhole(commit); err != nil {
@@ -96,15 +85,12 @@ func (r *run) move(ctx context.Context, name string, commit ostree.Checksum) (*w
 	if err := r.checkName(name); err != nil {
 		return nil, err
 	}
-	if there.Commit == commit.String() && !r.opt.Repair {
-		needed, err := r.addsTo(ctx, commit, there.CommitMeta)
-		if !needed || err != nil {
-			return nil, err
+	if !same {
+		if err := r.checkMove(name, there.Commit, commit); err != nil {
+			return nil, &unfitError{err}
 		}
-	} else if err := r.checkMove(name, there.Commit, commit); err != nil {
-		return nil, &unfitError{err}
 	}
-	if err := r.checkBindings(name, commit); err != nil {
+	if err := r.checkBindings(name, l); err != nil {
 		return nil, err
 	}
 	if err := r.checkToken(name); err != nil {
@@ -164,13 +150,15 @@ func foldersOf(refs map[string]wire.RefState) map[string]string {
 
 // checkBindings refuses a commit that is bound to other refs or to another
 // collection than the server's.
-func (r *run) checkBindings(ref string, commit ostree.Checksum) error {
-	c, err := r.commit(commit)
+func (r *run) checkBindings(ref string, l local) error {
+	c, err := r.commit(l.commit)
 	if err != nil {
 		return nil // the walk finds it, and its error says more
 	}
 	if c.HasRefBindings && !slices.Contains(c.RefBindings, ref) {
-		return r.policyError(fmt.Errorf("ref %s: its commit is bound to refs %q only (ostree.ref-binding)", ref, c.RefBindings))
+		e := r.policyError(fmt.Errorf("ref %s: its commit is bound to refs %q only (ostree.ref-binding)", ref, c.RefBindings))
+		e.HintText = r.bindHint(ref, l)
+		return e
 	}
 	if id := r.info.CollectionID; id != "" && c.CollectionID != "" && id != c.CollectionID {
 		e := r.policyError(fmt.Errorf("ref %s: its commit is bound to collection %q (ostree.collection-binding), the server's repository is %q", ref, c.CollectionID, id))
@@ -178,6 +166,16 @@ func (r *run) checkBindings(ref string, commit ostree.Checksum) error {
 		return e
 	}
 	return nil
+}
+
+// bindHint is how a commit is made that is bound to a ref as well.
+func (r *run) bindHint(ref string, l local) string {
+	branch, tree := l.name, l.name
+	if strings.Contains(branch, ":") { // it was pulled
+		branch, tree = ref, l.commit.String()
+	}
+	return fmt.Sprintf("make a commit that is bound to it as well: ostree commit --repo=%s --branch=%s --tree=ref=%s --bind-ref=%s; or leave it out: name the refs to push with --branch",
+		quoted(r.opt.Repo), quoted(branch), quoted(tree), quoted(ref))
 }
 
 // policyError is the error of a ref that the server would not take.

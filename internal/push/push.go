@@ -32,13 +32,15 @@ const (
 type Options struct {
 	Repo          string
 	Server        client.Options
-	Refs          []string // none: all refs of the repository
+	Refs          []string // REF, LOCAL:REMOTE, FROM:REF or FROM:REF:REMOTE; none: all local refs
+	SkipUnfit     bool     // those that a push of all refs leaves out are no error
 	Resume        string   // a session's ID; then Refs does not matter
 	Depth         int      // parents to send of each commit; -1: down to what the server's refs name
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
 	WaitAfter     bool   // wait for what follows the publish
+	TakeOver      bool   // take the place of a push that sends for the same session
 	Hold          bool   // the session is held, for somebody else to publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto
@@ -77,9 +79,9 @@ type run struct {
 	refs          []wire.Ref        // that are to move in the present one
 	left          []Left            // refs that a push of all refs leaves out
 	nothingToDo   bool
-	local         map[string]ostree.Checksum // refs of this repository that were asked for
-	finished      bool                       // all of them are on the server, by this push or an earlier one
-	olderAbsent   int64                      // older commits here that the server lacks, if there is nothing to do
+	locals        map[string]local // what was asked for, by the name of the server's ref
+	finished      bool             // all of them are on the server, by this push or an earlier one
+	olderAbsent   int64            // older commits here that the server lacks, if there is nothing to do
 	bytesWalked   int64
 	seconds       Seconds
 
@@ -178,13 +180,13 @@ func (o *Options) fill() {
 
 // push does the work of Run.
 func (r *run) push(ctx context.Context) error {
-	var local map[string]ostree.Checksum
+	var locals map[string]local
 	if r.opt.Resume == "" {
 		var err error
-		if local, err = r.localRefs(); err != nil {
+		if locals, err = r.localRefs(); err != nil {
 			return err
 		}
-		r.local = local
+		r.locals = locals
 	}
 	if err := r.fetchRefs(ctx); err != nil {
 		return err
@@ -206,7 +208,7 @@ func (r *run) push(ctx context.Context) error {
 	if err := cmp.Or(r.checkRepair(), r.checkHold()); err != nil {
 		return err
 	}
-	moves, err := r.plan(ctx, local)
+	moves, err := r.plan(ctx, locals)
 	if err != nil {
 		return err
 	}
@@ -216,7 +218,7 @@ func (r *run) push(ctx context.Context) error {
 	}
 	if r.refs = moves; len(moves) == 0 {
 		r.nothingToDo = len(r.done) == 0
-		return r.countOlder(ctx, local)
+		return r.countOlder(ctx, locals)
 	}
 	if r.opt.DryRun {
 		if err := r.checkOpen(ctx); err != nil {
@@ -323,6 +325,9 @@ func (r *run) resumeCommand() string {
 	}
 	if split && r.opt.Repair {
 		words = append(words, "--repair")
+	}
+	if split && r.opt.SkipUnfit {
+		words = append(words, "--skip-unfit")
 	}
 	words = append(words, r.opt.Resuming...)
 	if split {

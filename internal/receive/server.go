@@ -58,6 +58,8 @@ type Server struct {
 	counts  handler.Metrics // tusd's
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
+
+	previewing chan struct{} // as many as files of previews may be sent at a time
 }
 
 // New makes a Server.
@@ -73,7 +75,7 @@ func plain(cfg Config) *Server {
 	if cfg.Count == nil {
 		cfg.Count = func(string) func(int) { return func(int) {} }
 	}
-	return &Server{Shared: cfg.Shared, cfg: cfg}
+	return &Server{Shared: cfg.Shared, cfg: cfg, previewing: make(chan struct{}, mostPreviewing)}
 }
 
 // TusCounts is what tusd counts.

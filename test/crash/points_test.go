@@ -46,6 +46,21 @@ func TestPowerCutPoints(t *testing.T) {
 	everyServerMishap(t, site.PowerCuts, 1, 3)
 }
 
+// The same for a push that repairs: nothing good is damaged or gone, whatever was, and in
+// the end all is good, in an archive and where files are replaced by copies.
+func TestRepairPoints(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"archive", "bare-user"} {
+		c := site.NewRepair(t, mode)
+		run := func(t *testing.T, f *site.Mishap) { c.Play(t, f).Run() }
+		site.EveryMishap(t, c.Record(false), slices.Concat(site.Kills, site.Errnos), 4, run)
+		t.Run("power cuts", func(t *testing.T) {
+			site.NewDisk(t, 64<<20) // skips where there can be none
+			site.EveryMishap(t, c.Record(false), site.PowerCuts, 3, run)
+		})
+	}
+}
+
 // The client is killed before and after each of its requests, or the request
 // fails: the same command again publishes all, and no session is left.
 func TestClientPoints(t *testing.T) {

@@ -3,6 +3,7 @@
 package site
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,7 @@ func (p *Play) checkDeltas() {
 	}
 	client := filepath.Join(p.T.TempDir(), "client")
 	must.OSTree(p.T, "init", "--repo="+client, "--mode=bare-user-only")
-	must.OSTree(p.T, "remote", "add", "--repo="+client, "--no-gpg-verify", "prod", "file://"+p.Prod)
+	must.OSTree(p.T, "remote", "add", "--repo="+client, "--no-gpg-verify", "prod", (&url.URL{Scheme: "file", Path: p.Prod}).String())
 	must.OSTree(p.T, append([]string{"pull", "--repo=" + client, "--require-static-deltas", "prod"}, TwoRefs...)...)
 	left, err := filepath.Glob(filepath.Join(p.Prod, "tmp", "ostree-upload-*"))
 	must.OK(p.T, err)

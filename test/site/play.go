@@ -51,6 +51,10 @@ func (p *Play) Ended() {
 	if Missing(filepath.Join(p.Prod, "config")) || !Missing(filepath.Join(p.Prod, ".ostree-upload.init")) {
 		return // no repository yet
 	}
+	if p.scenario.damaged != nil {
+		p.noWorse()
+		return
+	}
 	if notes := p.Twin.Sound(p.Site, p.Mishap.String()); LeftBehind(notes) {
 		p.T.Log(notes)
 	}
@@ -89,6 +93,9 @@ func (p *Play) Client() <-chan Ending {
 
 func (p *Play) pushing() *exec.Cmd {
 	args := []string{"push", "--json", "--repo", p.Twin.Repo, "--jobs", "1", "--retry-for", must.Patience.String()}
+	if p.scenario.damaged != nil {
+		args = append(args, "--repair")
+	}
 	if p.scenario.Encoding != "" {
 		args = append(args, "--encoding", p.scenario.Encoding)
 	}
@@ -137,7 +144,9 @@ func (p *Play) Finish() {
 	if notes := p.Twin.Sound(p.Site, p.Mishap.String()+", published"); LeftBehind(notes) {
 		p.T.Errorf("%s: left behind: %s", p.Mishap, notes)
 	}
-	p.Twin.Arrived(p.Site)
+	if p.scenario.damaged == nil {
+		p.Twin.Arrived(p.Site)
+	}
 	if p.scenario.deltas {
 		p.checkDeltas()
 	}

@@ -25,6 +25,8 @@ type Scenario struct {
 
 	Encoding string // of the push; "": as the push chooses
 	deltas   bool   // static deltas follow
+
+	damaged map[string]bool // objects of the repository that the push is to repair; nil: none
 }
 
 // NewScenario makes a site whose repository the server is still to make.

@@ -129,6 +129,33 @@ func TestFlatpak(t *testing.T) {
 	}
 }
 
+// A push that comes while flatpak works does not wait for it, and is in the summary that
+// follows: flatpak runs once more.
+func TestPushWhileFlatpakWorks(t *testing.T) {
+	t.Parallel()
+	h := newFlatpakHost(t)
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.Configure("after: [flatpak: {}]")
+	t.Cleanup(s.End)
+	real := must.Run(t, "sh", "-c", "command -v flatpak")
+	slow := fmt.Sprintf("#!/bin/sh\n%s \"$@\" || exit\ntouch %s\nwhile [ ! -e %s ]; do sleep 0.05; done\n", real, h.path("ran"), h.path("go"))
+	must.OK(t, site.WriteFile(h.path("bin/flatpak"), []byte(slow), 0o755))
+	r, err := site.StartReceiver(s.Dir, append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH")), "--repo", "prod", "--init")
+	must.OK(t, err)
+	s.Server, s.URL = r, "http://"+r.Address
+	h.export("one")
+	s.Run("push", "--repo", h.repo).Must(t, 0)
+	must.Wait(t, "flatpak has written the summary", func() bool { _, err := os.Stat(h.path("ran")); return err == nil })
+	h.export("two")
+	s.Run("push", "--repo", h.repo).Must(t, 0)
+	must.OK(t, os.WriteFile(h.path("go"), nil, 0o644))
+	head := must.OSTree(t, "rev-parse", "--repo="+h.repo, "app/"+application+"/"+h.run("--default-arch")+"/stable")
+	must.Wait(t, "the summary names the second push", func() bool {
+		return strings.Contains(must.OSTree(t, "summary", "--view", "--repo="+s.Prod), head)
+	})
+}
+
 // A server whose machine lacks flatpak says so at its start, and still publishes; the
 // session tells what is due and why.
 func TestFlatpakIsNotThere(t *testing.T) {
