@@ -55,6 +55,7 @@ type Session struct {
 	By      string // name of the token that had it published after it was held, or rejected it
 	// After are the works that follow its publish. Lists have them, too.
 	After  []wire.After
+	Handed []wire.Handed // the last maxHanded times that it went to another token
 	Counts Counts
 }
 
@@ -158,6 +159,7 @@ type record struct {
 	Error   string        `json:"error,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
 	After   []asked       `json:"after,omitempty"`
+	Handed  []wire.Handed `json:"handed,omitempty"`
 	Hold    bool          `json:"hold,omitempty"`
 	Key     string        `json:"key,omitempty"`
 	By      string        `json:"by,omitempty"`
@@ -198,7 +200,7 @@ func (r *record) session(id string, c Counts) Session {
 	return Session{
 		ID: id, State: r.State, Force: r.Force, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
-		Error: r.Error, Detail: r.Detail, Counts: c,
+		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Counts: c,
 		Hold: r.Hold, Key: r.Key, By: r.By,
 	}
 }
@@ -358,7 +360,7 @@ func (s *Session) Document() wire.Session {
 			Staged: s.Counts.Staged, Rejected: s.Counts.Rejected,
 		},
 		Bytes:    wire.Bytes{Received: s.Counts.Received, Staged: s.Counts.StagedBytes},
-		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After,
+		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After, Handed: s.Handed,
 	}
 	d.Hold, d.By = s.Hold, s.By
 	if s.State == Held {

@@ -170,6 +170,9 @@ func (v *checkView) writeMetas(a *apply) error {
 
 func (v *checkView) writeRefs(s *journal.Session) error {
 	for _, r := range s.Refs {
+		if r.New == "" { // it is to be deleted
+			continue
+		}
 		path := filepath.Join(v.path, "refs/heads", r.Ref)
 		err := os.MkdirAll(filepath.Dir(path), 0o700)
 		if err == nil {

@@ -56,8 +56,8 @@ func (s *signers) check(pl *plan) (err error) {
 		return err
 	}
 	for _, r := range pl.session.Refs {
-		if r.New == r.Old {
-			continue // what is there only gets signatures
+		if r.New == r.Old || r.New == "" {
+			continue // what is there only gets signatures, or is deleted
 		}
 		if err := s.move(pl, r); err != nil {
 			return err

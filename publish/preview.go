@@ -70,6 +70,9 @@ func (p *Publisher) makePreview(ctx context.Context, id string) (*preview, error
 	shown := &preview{view: v, refs: make(map[string]string)}
 	var commits []ostree.Checksum
 	for _, r := range s.Refs {
+		if r.New == "" { // it is to be deleted
+			continue
+		}
 		commit, err := ostree.ParseChecksum(r.New)
 		if err != nil {
 			return nil, err

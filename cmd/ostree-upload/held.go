@@ -73,7 +73,7 @@ func (c *SessionsRejectCmd) Run(ctx context.Context, app *App, opt *SessionsCmd)
 // decide asks the server to do something with a session.
 func (opt *SessionsCmd) decide(ctx context.Context, ask func(*client.Client) (wire.Session, error)) (wire.Session, error) {
 	if opt.State != "" {
-		return wire.Session{}, badUsage{hint.Add(errors.New("--state only reads: without its server no session can be published or rejected"), "start the server and do it there")}
+		return wire.Session{}, badUsage{hint.Add(errors.New("--state only reads: without its server no session can be published, rejected or handed over"), "start the server and do it there")}
 	}
 	api, err := opt.client(ctx)
 	if err != nil {

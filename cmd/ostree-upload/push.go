@@ -44,6 +44,7 @@ type PushCmd struct {
 	Hold      bool            `help:"Have it verified and held on the server, for a token of scope publish to publish or reject."`
 	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
 	WaitAfter bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
+	TakeOver  bool            `help:"Take the place of another push of the same, which then waits, instead of waiting for it."`
 	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
 	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
 	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
@@ -118,7 +119,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, SkipUnfit: c.SkipUnfit, DryRun: c.DryRun, WaitAfter: c.WaitAfter,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, SkipUnfit: c.SkipUnfit, DryRun: c.DryRun, WaitAfter: c.WaitAfter, TakeOver: c.TakeOver,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -187,6 +188,8 @@ func (c *PushCmd) check() error {
 		return usage("--resume goes on with a repair if the session is one: leave out --repair")
 	case c.WaitAfter && c.DryRun:
 		return usage("--wait-after and --dry-run do not go together: nothing is published")
+	case c.TakeOver && c.DryRun:
+		return usage("--take-over and --dry-run do not go together: nothing is sent")
 	case c.Resume != nil && c.DryRun:
 		return usage("--resume and --dry-run do not go together")
 	}

@@ -27,6 +27,7 @@ type SessionsCmd struct {
 	List  SessionsListCmd  `cmd:"" default:"withargs" help:"List the sessions, newest first."`
 	Show  SessionsShowCmd  `cmd:"" help:"Show one session: its refs, counts, uploads and problems."`
 	Abort SessionsAbortCmd `cmd:"" help:"Abort a session that is open, held, or being verified."`
+	Chown SessionsChownCmd `cmd:"" help:"Hand a session over to another token, which goes on with it."`
 
 	Publish SessionsPublishCmd `cmd:"" help:"Publish a session that is held, by a token of scope publish."`
 	Reject  SessionsRejectCmd  `cmd:"" help:"Reject a session that is held, for good, by a token of scope publish."`
@@ -43,6 +44,12 @@ type SessionsShowCmd struct {
 // SessionsAbortCmd aborts one.
 type SessionsAbortCmd struct {
 	ID string `arg:"" help:"The session's ID."`
+}
+
+// SessionsChownCmd hands one over.
+type SessionsChownCmd struct {
+	ID   string `arg:"" help:"The session's ID."`
+	Name string `arg:"" help:"Name of the token that it is to belong to, which may push all of its refs."`
 }
 
 // A sessionSource is where sessions are read: a server, or the state folder of one that
@@ -109,23 +116,20 @@ func (c *SessionsAbortCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) 
 		return badUsage{hint.Add(errors.New("--state only reads: without its server no session can be aborted"),
 			"start the server and abort it there, or leave it: it expires")}
 	}
-	api, err := opt.client(ctx)
+	s, err := opt.decide(ctx, func(api *client.Client) (wire.Session, error) { return api.Abort(ctx, c.ID) })
 	if err != nil {
 		return err
 	}
-	defer api.Close()
-	s, err := api.Abort(ctx, c.ID)
+	return opt.tell(app, s, "aborted")
+}
+
+// Run hands the session over.
+func (c *SessionsChownCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
+	s, err := opt.decide(ctx, func(api *client.Client) (wire.Session, error) { return api.SetOwner(ctx, c.ID, c.Name) })
 	if err != nil {
-		return interruptedOr(ctx, err)
+		return err
 	}
-	text := fmt.Sprintf("aborted %s\n", page.Printable(s.ID))
-	if opt.JSON {
-		if text, err = page.JSON(whole(s).Sessions[0]); err != nil {
-			return err
-		}
-	}
-	_, err = io.WriteString(app.Stdout, text)
-	return err
+	return opt.tell(app, s, "token "+page.Printable(c.Name)+" owns")
 }
 
 // repeat prints what look returns: once or, with --watch, each time that it has

@@ -81,15 +81,26 @@ func (a address) toType() string {
 // maxSocketPath is the longest path of a unix socket on Linux (unix(7)).
 const maxSocketPath = 107
 
-// socketAddress reads unix:/path and unix:///path.
+// socketAddress reads unix:/path and unix:///path. Behind :/ there is a path of the URL, as
+// in unix:/path:/os for the repository os of a server that has several.
 func socketAddress(given string, u *url.URL) (a address, err error) {
+	at, below, _ := strings.Cut(u.Path, ":/")
+	below = strings.Trim(below, "/")
+	if below != "" {
+		below = "/" + below
+	}
+	u.Path = at
 	if u.Host != "" || u.Opaque != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.Fragment != "" {
 		return a, hint.Add(fmt.Errorf("%q is not the address of a unix socket", given), "give its whole path, as in unix:/run/ostree-upload.sock")
 	}
 	if n := len(u.Path); n > maxSocketPath {
 		return a, fmt.Errorf("the path of the unix socket %s has %d bytes, and can have %d", u.Path, n, maxSocketPath)
 	}
-	return address{name: "unix:" + u.Path, url: &url.URL{Scheme: "http", Host: "localhost"}, socket: u.Path}, nil
+	a = address{name: "unix:" + u.Path, url: &url.URL{Scheme: "http", Host: "localhost", Path: below}, socket: u.Path}
+	if below != "" {
+		a.name += ":" + below
+	}
+	return a, nil
 }
 
 // checkPlain refuses plain HTTP that leaves this machine: whoever is on the way reads

@@ -127,6 +127,15 @@ func (c *Client) Abort(ctx context.Context, id string) (wire.Session, error) {
 	return c.parseSession(r, b)
 }
 
+// SetOwner has a session belong to the token of a name.
+func (c *Client) SetOwner(ctx context.Context, id, token string) (wire.Session, error) {
+	body, err := json.Marshal(wire.OwnerRequest{Token: token})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/owner", body: body, contentType: "application/json"})
+}
+
 // Publish has a held session published. It shows the outcome later.
 func (c *Client) Publish(ctx context.Context, id string) (wire.Session, error) {
 	return c.session(ctx, request{method: http.MethodPost, path: sessionPath(id) + "/publish"})

@@ -228,17 +228,27 @@ func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	must.OK(t, err)
-	s := httptest.NewUnstartedServer(http.HandlerFunc(answerInfo))
+	asked := ""
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		answerInfo(w, r)
+	}))
 	s.Listener.Close()
 	s.Listener = l
 	s.Start()
-	for _, address := range []string{"unix:" + path, "unix://" + path} {
-		c, err := New(address, "sesame")
-		must.OK(t, err)
-		if info, err := c.Info(t.Context()); err != nil || info.Version != "secure" || c.Address() != "unix:"+path {
-			t.Errorf("%s: %+v, %v", address, info, err)
+	for given, below := range map[string]string{"": "", ":/": "", ":/os": "/os", ":/push/os/": "/push/os"} {
+		for _, address := range []string{"unix:" + path, "unix://" + path} {
+			c, err := New(address+given, "sesame")
+			must.OK(t, err)
+			name := "unix:" + path
+			if below != "" {
+				name += ":" + below
+			}
+			if info, err := c.Info(t.Context()); err != nil || info.Version != "secure" || c.Address() != name || asked != below+"/api/v1/info" {
+				t.Errorf("%s%s: %+v of %s at %s, %v", address, given, info, asked, c.Address(), err)
+			}
+			c.Close()
 		}
-		c.Close()
 	}
 	s.Close()
 	c, err := New("unix:"+path, "sesame")

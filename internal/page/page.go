@@ -95,6 +95,9 @@ func Session(s wire.Session) string {
 		line("detail", "%s", s.Detail)
 	}
 	line("token", "%s", s.Token)
+	for _, h := range s.Handed {
+		line("handed", "from %s to %s by %s, %s", h.From, h.To, h.By, clock(h.At))
+	}
 	if s.Force {
 		line("force", "yes")
 	}

@@ -40,6 +40,7 @@ type Options struct {
 	Force, DryRun bool
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
 	WaitAfter     bool   // wait for what follows the publish
+	TakeOver      bool   // take the place of a push that sends for the same session
 	Hold          bool   // the session is held, for somebody else to publish
 	Jobs          int    // uploads at once; 0: DefaultJobs
 	Encoding      string // archive, zstd, delta or Auto; "": Auto

@@ -25,6 +25,15 @@ const (
 	leaveTime    = 30 * time.Second // the same for one that took this push's place, and up to half as much more
 )
 
+// patience is for how long nothing has to arrive for a session of an earlier run until this
+// push goes on with it.
+func (r *run) patience() time.Duration {
+	if r.opt.TakeOver {
+		return 0 // a rival that runs finds out, and gives way
+	}
+	return glance
+}
+
 // takeOver makes the session of an earlier run this push's own, once no rival sends
 // for it any more. The session may have its outcome then.
 func (r *run) takeOver(ctx context.Context, silence time.Duration) error {
@@ -76,7 +85,7 @@ func (r *run) waitForRival(ctx context.Context, silence time.Duration) error {
 		// Once may be the rest of a run that was killed.
 		if moves++; moves == 2 {
 			silence = max(silence, rivalSilence)
-			r.opt.Log.Warn("another push is sending for this session: waiting for its outcome", "session", r.session.ID)
+			r.opt.Log.Warn("another push is sending for this session: waiting for its outcome (--take-over takes its place)", "session", r.session.ID)
 		}
 	}
 	return nil

@@ -52,9 +52,15 @@ func linkTo(t *testing.T, s *server.Server, rate int64) *link.Proxy {
 
 // start pushes over l, and tells on the channel how that ended.
 func start(ctx context.Context, s *server.Server, l *link.Proxy, repo string) <-chan error {
+	return startAs(ctx, s, l, Options{Repo: repo})
+}
+
+// startAs is start with options, of which it fills in those that are the same in all tests.
+func startAs(ctx context.Context, s *server.Server, l *link.Proxy, opt Options) <-chan error {
+	opt.Server, opt.Depth, opt.RetryFor = client.Options{Address: "http://" + l.Address(), Token: s.Token}, -1, time.Hour
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(ctx, Options{Repo: repo, Server: client.Options{Address: "http://" + l.Address(), Token: s.Token}, Depth: -1, RetryFor: time.Hour})
+		_, err := Run(ctx, opt)
 		ended <- err
 	}()
 	return ended
@@ -105,6 +111,28 @@ func TestEqualPushes(t *testing.T) {
 				t.Errorf("%d bytes delivered for %d", l.Delivered(), rivalPayload)
 			}
 		})
+	}
+}
+
+// A push that is to take over sends while the first one, which runs, gives way and waits:
+// both succeed, and hardly a byte goes twice.
+func TestTakeOver(t *testing.T) {
+	repo, head := rivalRepo(t)
+	s := server.Start(t, ostree.ModeArchive)
+	one, two := linkTo(t, s, 3_000_000), linkTo(t, s, 3_000_000)
+	begin := make(chan bool)
+	one.At(rivalPayload/4, func() { close(begin) })
+	first := start(t.Context(), s, one, repo)
+	<-begin
+	second := startAs(t.Context(), s, two, Options{Repo: repo, TakeOver: true})
+	must.OK(t, <-second)
+	must.OK(t, <-first)
+	wantOnePublished(t, s, head)
+	if one.Delivered() > rivalPayload*3/4 || two.Delivered() < rivalPayload/4 {
+		t.Errorf("the first delivered %d and the second %d bytes of %d", one.Delivered(), two.Delivered(), rivalPayload)
+	}
+	if sent := one.Delivered() + two.Delivered(); sent > rivalPayload*150/100 {
+		t.Errorf("%d and %d bytes delivered for %d", one.Delivered(), two.Delivered(), rivalPayload)
 	}
 }
 

@@ -40,7 +40,7 @@ func (r *run) openSession(ctx context.Context, open wire.OpenRequest, after time
 	if err != nil || !r.resumed {
 		return err
 	}
-	return r.takeOver(ctx, glance)
+	return r.takeOver(ctx, r.patience())
 }
 
 // useOldest uses s, which was just opened, unless a rival opened one for the same at
@@ -135,7 +135,7 @@ func (r *run) resume(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return r.takeOver(ctx, glance)
+	return r.takeOver(ctx, r.patience())
 }
 
 // explainToken says how a push goes on whose token ended: another token of the same

@@ -40,7 +40,7 @@ func (s *Server) isValid(name string) bool {
 // inherit makes the session that of the token that goes on with it.
 func (s *Server) inherit(r *request) error {
 	before := r.session.Token
-	session, err := s.cfg.Journal.Give(r.session.ID, before, r.token.Name)
+	session, err := s.cfg.Journal.Give(r.session.ID, before, r.token.Name, r.token.Name)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ func (s *Server) routes() []route {
 		{"DELETE /api/v1/sessions/{id}", viewer, small(s.abortSession)},
 		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
 		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
+		{"POST /api/v1/sessions/{id}/owner", overseer, small(s.setOwner)},
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
 		{"POST /api/v1/sessions/{id}/publish", reviewer, small(s.publishSession)},
 		{"POST /api/v1/sessions/{id}/reject", reviewer, small(s.rejectSession)},

@@ -52,6 +52,10 @@ POST /api/v1/sessions/{a}/salvage  401 401  401   401      200  200   404 404   
 POST /api/v1/sessions/{b}/salvage  401 401  401   401      404  404   200 404   404   404     404       403      404    403    403
 POST /api/v1/sessions/{a}/finalize 401 401  401   401      202  202   404 404   404   404     404       403      404    403    403
 POST /api/v1/sessions/{b}/finalize 401 401  401   401      404  404   202 404   404   404     404       403      404    403    403
+POST /api/v1/sessions/{a}/owner to-all  401 401 401 401  403  403   404 404   404   404     404       200      404    200    200
+POST /api/v1/sessions/{b}/owner to-all  401 401 401 401  404  404   403 404   404   404     404       200      404    200    200
+POST /api/v1/sessions/{a}/owner to-b    401 401 401 401  403  403   404 404   404   404     404       403      404    403    403
+POST /api/v1/sessions/{a}/owner to-over 401 401 401 401  403  403   404 404   404   404     404       400      404    400    400
 POST /files/ create-a           401  401    401   401      201  201   404 404   404   404     404       403      404    403    403
 POST /files/ create-b           401  401    401   401      404  404   201 404   404   404     404       403      404    403    403
 HEAD /files/{a}/p               401  401    401   401      200  200   404 404   404   404     404       403      404    403    403
@@ -78,6 +82,9 @@ var whoBodies = map[string]struct {
 	"force":    {body: `{"force": true, "refs": [{"ref": "os/a/x", "new": "` + someCommit + `"}]}`},
 	"dry-a":    {body: `{"dry-run": true, "refs": [{"ref": "os/a/x", "new": "` + someCommit + `"}]}`},
 	"dry-b":    {body: `{"dry-run": true, "refs": [{"ref": "os/b", "new": "` + someCommit + `"}]}`},
+	"to-all":   {body: `{"token": "all"}`},
+	"to-b":     {body: `{"token": "b"}`},
+	"to-over":  {body: `{"token": "over"}`},
 	"abort":    {headers: []string{"X-HTTP-Method-Override", "DELETE"}},
 	"create-a": {headers: []string{"Tus-Resumable", "1.0.0", "Upload-Length", "10", "Upload-Metadata", "{meta a}"}},
 	"create-b": {headers: []string{"Tus-Resumable", "1.0.0", "Upload-Length", "10", "Upload-Metadata", "{meta b}"}},

@@ -205,7 +205,7 @@ var rare = map[string]bool{
 	"the changed certificate is not used, the last one stays": true, "the certificate has expired, so clients refuse it": true,
 	"not healthy, so systemd's watchdog is not answered": true,
 	"the keys of an issuer of ID tokens cannot be read":  true, "the keys of an issuer of ID tokens can be read again": true,
-	"session inherited": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
+	"session inherited": true, "session handed over": true, "the repository is locked, trying again": true, "the changed configuration is not used": true, "ended": true,
 	// test/system has these, which take the program.
 	"made a static delta": true, "cannot make a static delta": true, "removed a static delta that was superseded": true,
 	// TestLogOfWorks has these.

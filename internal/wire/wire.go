@@ -126,7 +126,21 @@ type Session struct {
 	By   string `json:"by,omitempty"`
 	// Preview is the path, below the server's address, of a repository that shows a held
 	// session to whoever knows the path.
-	Preview string `json:"preview,omitempty"`
+	Preview string   `json:"preview,omitempty"`
+	Handed  []Handed `json:"handed,omitempty"` // how it came to its token, if another opened it
+}
+
+// Handed says that a session went from one token to another, by their names.
+type Handed struct {
+	From string    `json:"from"`
+	To   string    `json:"to"`
+	By   string    `json:"by"` // who did it: a third token or, if From is valid no more, To
+	At   time.Time `json:"at"`
+}
+
+// OwnerRequest asks that a session belong to another token.
+type OwnerRequest struct {
+	Token string `json:"token"` // its name
 }
 
 // After is a work that follows the publish of a session.

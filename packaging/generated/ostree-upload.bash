@@ -54,6 +54,7 @@ _ostree_upload() {
 		'sessions list') path='sessions list' ;;
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
+		'sessions chown') path='sessions chown' ;;
 		'sessions publish') path='sessions publish' ;;
 		'sessions reject') path='sessions reject' ;;
 		esac
@@ -99,6 +100,12 @@ _ostree_upload() {
 	'sessions abort --client-key') _ostree_upload_files -f; return ;;
 	'sessions abort --state') _ostree_upload_files -d; return ;;
 	'sessions abort --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
+	'sessions chown --token-file') _ostree_upload_files -f; return ;;
+	'sessions chown --ca-file') _ostree_upload_files -f; return ;;
+	'sessions chown --client-cert') _ostree_upload_files -f; return ;;
+	'sessions chown --client-key') _ostree_upload_files -f; return ;;
+	'sessions chown --state') _ostree_upload_files -d; return ;;
+	'sessions chown --status') _ostree_upload_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	'sessions publish --token-file') _ostree_upload_files -f; return ;;
 	'sessions publish --ca-file') _ostree_upload_files -f; return ;;
 	'sessions publish --client-cert') _ostree_upload_files -f; return ;;
@@ -150,12 +157,12 @@ _ostree_upload() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --skip-unfit --history --repair --force --hold --dry-run --wait-after --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --skip-unfit --history --repair --force --hold --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
-		commands='list show abort publish reject'
+		commands='list show abort chown publish reject'
 		;;
 	'sessions list')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
@@ -165,6 +172,10 @@ _ostree_upload() {
 		argument=ID
 		;;
 	'sessions abort')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
+		argument=ID
+		;;
+	'sessions chown')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --state --status --json --watch -h --help -v --verbose --version'
 		argument=ID
 		;;

@@ -120,6 +120,8 @@ var replacements = []struct {
 	{regexp.MustCompile(`(?m)^kill \$!`), `kill $$!; wait $$! `},
 	{regexp.MustCompile(`(?m)^(ostree-upload check)`), `stop; $1`},
 	{regexp.MustCompile(`\bSESSION\b`), `$$S`},
+	{regexp.MustCompile(`\bHELD\b`), `$$(held)`},
+	{regexp.MustCompile(`\bPREVIEW\b`), `$$(ostree-upload sessions show $$(held) --json | sed -n "s|.*\"preview\": \"\(.*\)\".*|$$OSTREE_UPLOAD_ADDRESS/\1|p")`},
 }
 
 func inTest(block string) string {
@@ -149,6 +151,7 @@ stop() { [ -z "$SERVER" ] || { kill $SERVER; wait $SERVER; SERVER=; }; }
 
 // given is what the scripts of some names take for granted besides.
 var given = map[string]string{
+	"held":    withClients + "held() { ostree-upload sessions --status held | sed -n '2s/ .*//p'; }\n",
 	"signed":  withClients,
 	"flatpak": withFlatpak,
 	"elsewhere": withClients + `export SIGNER=$PWD/signer

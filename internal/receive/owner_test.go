@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package receive_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/token"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
+	ts "github.com/lirios/ostree-upload/test/server"
+)
+
+// A session that an operator hands over belongs to the other token, which goes on with what
+// has arrived; the one before finds it no more, and the session says who did that. One that
+// has ended stays whose it was.
+func TestHandOver(t *testing.T) {
+	repo, commit := source(t)
+	s := ts.Start(t, "archive")
+	one, two := s.Client(s.AddToken(token.Options{Name: "one"})), s.Client(s.AddToken(token.Options{Name: "two", Refs: []string{"x"}}))
+	ops := s.Client(s.AddToken(token.Options{Name: "ops", Scopes: []string{token.Sessions}}))
+	session := one.Open(wire.Ref{Ref: "x", New: commit.String()})
+	all := ts.Objects(t, repo, commit)
+	one.Negotiate(session.ID, all...)
+	one.Upload(session.ID, "all", ts.Pack(t, repo, all...))
+
+	path := "/api/v1/sessions/" + session.ID
+	handOver := func(to string, want int) (got wire.Session) {
+		t.Helper()
+		a := ops.Want(want, "POST", path+"/owner", []byte(`{"token": "`+to+`"}`))
+		if want == 200 {
+			must.OK(t, json.Unmarshal(a.Body, &got))
+		}
+		return got
+	}
+	handOver("nobody", 400)
+	handOver("other", 403) // may not push x
+	handOver("two", 200)
+	got := handOver("two", 200) // once more changes nothing
+	if got.Token != "two" || len(got.Handed) != 1 || got.Handed[0].From != "one" || got.Handed[0].To != "two" || got.Handed[0].By != "ops" || got.Handed[0].At.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	one.Want(404, "GET", path, nil)
+	one.Want(404, "POST", path+"/finalize", nil)
+	if lacking := two.Negotiate(session.ID, all...); len(lacking) != 0 {
+		t.Errorf("%d objects would be sent again", len(lacking))
+	}
+	if got := two.Finalize(session.ID); got.State != wire.Published || s.Ref("x") != commit.String() || len(got.Handed) != 1 {
+		t.Errorf("%+v", got)
+	}
+	handOver("one", 409)
+
+	s.Change(func(c *config.Config) { c.Limits.MaxSessions = 1 })
+	two.Open(wire.Ref{Ref: "x", Old: commit.String(), New: someCommit})
+	path = "/api/v1/sessions/" + one.Open(wire.Ref{Ref: "x", Old: commit.String(), New: someCommit}).ID
+	handOver("two", 429)
+}
+
+// A token that is given another secret, of the same name, goes on with its sessions; the
+// secret before does not.
+func TestReplacedTokenGoesOn(t *testing.T) {
+	repo, commit := source(t)
+	s := ts.Start(t, "archive")
+	before := s.Client(s.AddToken(token.Options{Name: "ci2"}))
+	session := before.Open(wire.Ref{Ref: "x", New: commit.String()})
+	all := ts.Objects(t, repo, commit)
+	before.Negotiate(session.ID, all...)
+	before.Upload(session.ID, "all", ts.Pack(t, repo, all...))
+	s.Change(func(c *config.Config) {
+		for i := range c.Tokens {
+			if c.Tokens[i].Name == "ci2" {
+				c.Tokens[i].SHA256 = token.Hash("another secret")
+			}
+		}
+	})
+	before.Want(401, "GET", "/api/v1/sessions/"+session.ID, nil)
+	now := s.Client("another secret")
+	if lacking := now.Negotiate(session.ID, all...); len(lacking) != 0 {
+		t.Errorf("%d objects would be sent again", len(lacking))
+	}
+	if got := now.Finalize(session.ID); got.State != wire.Published || got.Token != "ci2" || got.Handed != nil {
+		t.Errorf("%+v", got)
+	}
+}
