@@ -25,8 +25,15 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	i := &inspection{view: &view{repo: repo}} // what is only staged does not count
+	i := &inspection{view: &view{repo: repo}, moving: make(map[string]bool)} // what is only staged does not count
 	for _, s := range live {
+		whole, err := cfg.Journal.Session(s.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		for ref := range whole.RefNames() {
+			i.moving[ref] = s.State == journal.Publishing || i.moving[ref]
+		}
 		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
 	}
 	if err := cfg.Journal.Moved(func(m journal.RefMove) error { return i.ref(ctx, m) }); err != nil {
@@ -41,6 +48,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 
 type inspection struct {
 	view            *view
+	moving          map[string]bool // refs of a session that is publishing: old or new
 	findings, notes []string
 }
 
@@ -51,8 +59,9 @@ func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
 		return err
 	}
 	switch {
-	case is == "" && m.New == "":
+	case is == "" && (m.New == "" || i.moving[m.Ref]):
 		return nil
+	case i.moving[m.Ref]: // it is where that session found it, or brings it
 	case is == "":
 		i.findings = append(i.findings, fmt.Sprintf("ref %s, which session %s published, is gone", m.Ref, m.Session))
 		return nil
@@ -65,7 +74,7 @@ func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
 	if err != nil {
 		return err
 	}
-	if m.New != "" {
+	if m.New != "" && !i.moving[m.Ref] {
 		i.moved(m, commit)
 	}
 	c := newClosure(i.view, nil)
