@@ -4,6 +4,8 @@ package publish
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -29,7 +31,8 @@ type signers struct {
 	policies []config.Policy
 	view     *view
 	metas    map[ostree.Checksum][]byte // detached metadata that comes to what is there
-	keys     map[string]*policy.Keys    // by the name of their policy
+	aliases  []ostree.Alias
+	keys     map[string]*policy.Keys // by the name of their policy
 	good     map[signed]bool
 }
 
@@ -44,22 +47,54 @@ func newSigners(cfg Config, v *view, metas map[ostree.Checksum][]byte) *signers 
 }
 
 // check is an *Outcome if a ref is to move to a commit that does not satisfy each policy
-// that concerns it.
-func (s *signers) check(pl *plan) error {
+// that concerns it, or an alias of it: that moves as well.
+func (s *signers) check(pl *plan) (err error) {
+	if len(s.policies) == 0 {
+		return nil
+	}
+	if s.aliases, err = s.view.repo.Aliases(); err != nil {
+		return err
+	}
 	for _, r := range pl.session.Refs {
 		if r.New == r.Old || r.New == "" {
 			continue // what is there only gets signatures, or is deleted
 		}
-		for _, p := range s.policies {
-			if !p.Concerns(r.Ref) {
-				continue
-			}
-			if err := s.ref(pl, r, p); err != nil {
-				return err
-			}
+		if err := s.move(pl, r); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// move looks at the move of one ref.
+func (s *signers) move(pl *plan, r wire.Ref) error {
+	names := s.names(r.Ref)
+	for _, p := range s.policies {
+		at := slices.IndexFunc(names, p.Concerns)
+		if at < 0 {
+			continue
+		}
+		if at > 0 {
+			r.Ref = fmt.Sprintf("%s, of which %s is an alias", names[0], names[at])
+		}
+		if err := s.ref(pl, r, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names are the name of a ref, and those of its aliases, and of theirs.
+func (s *signers) names(ref string) []string {
+	names := []string{ref}
+	for i := 0; i < len(names); i++ {
+		for _, a := range s.aliases {
+			if a.Target == names[i] && !slices.Contains(names, a.Name) {
+				names = append(names, a.Name)
+			}
+		}
+	}
+	return names
 }
 
 // ref looks at the commit that a ref is moved to and, if the policy says so, at those

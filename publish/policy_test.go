@@ -101,6 +101,21 @@ func TestSeveralPolicies(t *testing.T) {
 	want(t, h.push("signed/x", 0, 2), wire.Published, "", "")
 }
 
+// An alias moves with what it stands for: its policies hold for that, too.
+func TestPolicyOfAlias(t *testing.T) {
+	h := newSignedHost(t, "one", "two")
+	want(t, h.push("free/x", -1, 0), wire.Published, "", "")
+	must.OSTree(t, "refs", "--repo="+h.Repo, "--alias", "free/x", "--create=other")
+	must.OSTree(t, "refs", "--repo="+h.Repo, "--alias", "other", "--create=signed/x")
+	want(t, h.push("free/x", 0, 1), wire.Failed, wire.Policy, "ref free/x, of which signed/x is an alias, commit "+h.commits[1].String()+": it has 0 good")
+	want(t, h.push("free/y", -1, 1), wire.Published, "", "")
+	for key := range 2 {
+		h.keys.Sign(h.build, h.commits[1].String(), key)
+	}
+	want(t, h.push("free/x", 0, 1), wire.Published, "", "")
+	h.keys.Verify(h.Repo, "signed/x", 0)
+}
+
 // What cannot be told is not published, and can be once the keyring is back.
 func TestLostKeyring(t *testing.T) {
 	h := newSignedHost(t, "one")

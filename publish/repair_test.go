@@ -8,9 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/units"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/gpg"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 )
@@ -85,4 +89,30 @@ func TestNoRepair(t *testing.T) {
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()}), wire.Published, "", "")
 	good := ts.Object(t, repo, n)
 	must.OK(t, os.WriteFile(path, good, 0o644))
+}
+
+// What a repair mends does not keep the operator's check from looking at the session, and
+// it sees what will be there.
+func TestCheckOfRepair(t *testing.T) {
+	s, repo, commit := published(t)
+	seen := filepath.Join(t.TempDir(), "seen")
+	gpg.New(t).Sign(repo, commit.String(), 0)
+	meta := ostree.Name{Checksum: commit, Type: ostree.CommitMeta}
+	bad := filepath.Join(s.Repo, "objects", meta.Path())
+	must.OK(t, os.WriteFile(bad, []byte("no metadata"), 0o644))
+	signed := ts.Object(t, repo, meta)
+	s.Change(func(c *config.Config) {
+		c.CheckCommand = []string{"sh", "-c", "cat objects/" + meta.Path() + " >" + seen}
+		c.CheckTimeout = units.Duration(time.Minute)
+	})
+	client := s.Client(s.Token)
+	session := client.OpenRepair(wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()})
+	all := append(ts.Objects(t, repo, commit), meta)
+	client.Upload(session.ID, "meta", ts.Pack(t, repo, client.Negotiate(session.ID, all...)...))
+	want(t, client.Finalize(session.ID), wire.Published, "", "")
+	for _, path := range []string{seen, bad} {
+		if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, signed) {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+	}
 }

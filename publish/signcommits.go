@@ -44,11 +44,15 @@ func (a *apply) signCommit(ctx context.Context, keys *sign.Keys, c ostree.Checks
 	if err != nil {
 		return err
 	}
+	held, _, err := a.target.merged(c, nil)
+	if err != nil {
+		return err
+	}
 	meta, _, err := a.target.merged(c, a.metas[c])
 	if err != nil {
 		return err
 	}
-	signature, err := trySign(ctx, func() ([]byte, error) { return keys.SignCommit(ctx, commit, meta) })
+	signature, err := trySign(ctx, func() ([]byte, error) { return keys.SignCommit(ctx, commit, meta, held) })
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -22,15 +22,19 @@ func (r *run) choose() error {
 		return err
 	}
 	for name, is := range refs {
-		if !is.all && !r.here[is.tip] {
-			return r.lost(name, is.tip)
+		if is.all || r.here[is.tip] {
+			continue
+		}
+		if err := r.lost(name, is.tip); err != nil {
+			return err
 		}
 	}
 	before := len(r.stay)
-	if err := r.keepReplaced(); err != nil {
+	// In this order: a session that is published meanwhile is found by one of them.
+	if err := r.keepRelied(r.gone()); err != nil {
 		return err
 	}
-	if err := r.keepRelied(r.gone()); err != nil {
+	if err := r.keepReplaced(); err != nil {
 		return err
 	}
 	r.report.Held = len(r.stay) - before

@@ -67,24 +67,24 @@ func (r *run) changed(i byte) (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// newCommits lists those that came since the last listing.
-func (r *run) newCommits() (fresh []ostree.Checksum, err error) {
+// newCommits notes those that came since the last listing, and tells whether there are
+// any.
+func (r *run) newCommits() (fresh bool, err error) {
 	for i := range r.listed {
 		changed, err := r.changed(byte(i))
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		if changed.Equal(r.listed[i]) && !changed.IsZero() {
 			continue
 		}
 		names, err := r.listFolder(byte(i))
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		for _, n := range names {
 			if n.Type == ostree.CommitObject && !r.here[n.Checksum] {
-				r.here[n.Checksum] = true
-				fresh = append(fresh, n.Checksum)
+				r.here[n.Checksum], fresh = true, true
 			}
 		}
 	}
@@ -119,9 +119,22 @@ func damaged(err error) error {
 	return hint.Add(err, "nothing is removed before this is repaired, since nobody can tell what it needs; see ostree fsck")
 }
 
-// walkSome takes what some commits need out of the rest.
-func (r *run) walkSome(ctx context.Context, commits []ostree.Checksum) error {
-	for _, c := range commits {
+// walkStaying takes what the commits that stay need out of the rest.
+func (r *run) walkStaying(ctx context.Context) error {
+	for c := range r.stay {
+		if err := r.walk(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkLeft does so for all commits that are here by now, whatever keeps them.
+func (r *run) walkLeft(ctx context.Context) error {
+	for c := range r.here {
+		if _, seen := r.walked[c]; seen {
+			continue
+		}
 		if err := r.walk(ctx, c); err != nil {
 			return err
 		}

@@ -19,8 +19,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -96,7 +94,7 @@ type run struct {
 	stay   map[ostree.Checksum]string   // those that stay, and why
 	going  []ostree.Checksum            // those that do not, each after its parent
 	rest   map[ostree.Name]struct{}     // other objects, unless a commit that stays was seen to need it
-	walked map[ostree.Checksum]struct{} // dirtrees whose children are out of rest
+	walked map[ostree.Checksum]struct{} // commits and dirtrees whose children are out of rest
 }
 
 func begin(cfg Config) (*run, error) {
@@ -126,5 +124,5 @@ func (r *run) look(ctx context.Context, all bool) error {
 	if len(r.going) == 0 && !all {
 		return nil
 	}
-	return r.walkSome(ctx, slices.Collect(maps.Keys(r.stay)))
+	return r.walkStaying(ctx)
 }

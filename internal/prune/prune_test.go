@@ -176,6 +176,24 @@ func TestBatches(t *testing.T) {
 	p.want(slices.Concat(x[1:3], x[4:], y)...)
 }
 
+// TestMovedMeanwhile pins that a ref which moves to a commit that came after the listing
+// hides nothing of what else is to be decided.
+func TestMovedMeanwhile(t *testing.T) {
+	p := newPlace(t, "archive")
+	x := p.commit("os/x", 3)
+	r, err := begin(p.config())
+	must.OK(t, err)
+	must.OK(t, r.list(t.Context()))
+	next := p.commit("os/x", 2)
+	must.OK(t, r.choose())
+	must.OK(t, r.walkStaying(t.Context()))
+	if len(r.going) != len(x) {
+		t.Errorf("%d commits go, want %d", len(r.going), len(x))
+	}
+	must.OK(t, r.remove(t.Context()))
+	p.want(next...)
+}
+
 // TestNewCommits pins that an object which is of use again stays: that of a commit that
 // came after the look, and that no ref names yet.
 func TestNewCommits(t *testing.T) {

@@ -68,7 +68,6 @@ func (r *run) wait(ctx context.Context) error {
 
 // removeCommits removes the commits that go, as many at a time as there is time for.
 func (r *run) removeCommits(ctx context.Context, dst *libostree.Repo) error {
-	var saved []ostree.Checksum
 	for first := true; len(r.going) > 0; first = false {
 		if !first {
 			if err := r.wait(ctx); err != nil {
@@ -76,9 +75,7 @@ func (r *run) removeCommits(ctx context.Context, dst *libostree.Repo) error {
 			}
 		}
 		err := r.alone(ctx, dst, func() error {
-			kept, err := r.lookAgain()
-			saved = append(saved, kept...)
-			if err != nil {
+			if err := r.lookAgain(); err != nil {
 				return err
 			}
 			return r.removeSomeCommits(ctx, dst)
@@ -87,7 +84,7 @@ func (r *run) removeCommits(ctx context.Context, dst *libostree.Repo) error {
 			return err
 		}
 	}
-	return r.walkSome(ctx, saved)
+	return r.walkLeft(ctx)
 }
 
 // removeSomeCommits removes the first of those that go, for as long as a batch may
@@ -106,31 +103,27 @@ func (r *run) removeSomeCommits(ctx context.Context, dst *libostree.Repo) error 
 	return nil
 }
 
-// lookAgain takes those commits out of what goes that a ref or a session needs by now,
-// and returns them.
-func (r *run) lookAgain() (saved []ostree.Checksum, err error) {
+// lookAgain takes those commits out of what goes that a ref or a session needs by now.
+func (r *run) lookAgain() error {
 	refs, err := r.refs()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	stay, err := keptBy(r.history, refs, r.cfg.Keep, r.now)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for c, who := range stay {
 		r.keep(c, who)
 	}
 	if err := r.keepRelied(r.going); err != nil {
-		return nil, err
+		return err
 	}
 	r.going = slices.DeleteFunc(r.going, func(c ostree.Checksum) bool {
 		_, stays := r.stay[c]
-		if stays {
-			saved = append(saved, c)
-		}
 		return stays
 	})
-	return saved, nil
+	return nil
 }
 
 func (r *run) removeCommit(dst *libostree.Repo, c ostree.Checksum) error {
@@ -187,25 +180,25 @@ func (r *run) deltas() (n int, err error) {
 func (r *run) removeRest(ctx context.Context, dst *libostree.Repo) error {
 	names := slices.SortedFunc(maps.Keys(r.rest), ostree.Name.Compare)
 	for again := false; len(names) > 0; {
-		var fresh []ostree.Checksum
+		fresh := false
 		err := r.alone(ctx, dst, func() (err error) {
 			// What came meanwhile may need what was of no use before. It is walked
 			// without the lock, but not for ever: one commit may follow the other.
-			if fresh, err = r.newCommits(); err != nil || len(fresh) > 0 && !again {
+			if fresh, err = r.newCommits(); err != nil || fresh && !again {
 				return err
 			}
-			if err := r.walkSome(ctx, fresh); err != nil {
+			if err := r.walkLeft(ctx); err != nil {
 				return err
 			}
-			fresh = nil
+			fresh = false
 			names, err = r.removeSome(ctx, dst, names)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if again = len(fresh) > 0; again {
-			err = r.walkSome(ctx, fresh)
+		if again = fresh; again {
+			err = r.walkLeft(ctx)
 		} else if len(names) > 0 {
 			err = r.wait(ctx)
 		}

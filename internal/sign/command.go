@@ -29,7 +29,7 @@ func (c command) check(context.Context) error {
 	return nil
 }
 
-func (c command) sign(ctx context.Context, what string, data []byte, there []signature) ([]signature, error) {
+func (c command) sign(ctx context.Context, what string, data []byte, there present) ([]signature, error) {
 	printed, err := run(ctx, program.Command{Args: c, Stdin: data, Env: []string{"OSTREE_UPLOAD_SIGN=" + what}})
 	if err != nil {
 		return nil, failed("command", err)
@@ -38,7 +38,7 @@ func (c command) sign(ctx context.Context, what string, data []byte, there []sig
 	if err != nil {
 		return nil, failed("command", errors.New(c[0]+" "+err.Error()))
 	}
-	if has(there, s) || slices.ContainsFunc(there, func(other signature) bool { return sameIssuer(other, s) }) {
+	if has(there.all, s) || slices.ContainsFunc(there.held, func(other signature) bool { return sameIssuer(other, s) }) {
 		return nil, nil
 	}
 	return []signature{s}, nil

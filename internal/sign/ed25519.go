@@ -23,11 +23,11 @@ func (f ed25519File) check(context.Context) error {
 	return err
 }
 
-func (f ed25519File) sign(_ context.Context, _ string, data []byte, there []signature) (made []signature, err error) {
+func (f ed25519File) sign(_ context.Context, _ string, data []byte, there present) (made []signature, err error) {
 	keys, err := f.keys()
 	for _, key := range keys {
 		// They are the same each time.
-		if s := (signature{ed25519Signatures, ed25519.Sign(key, data)}); !has(there, s) && !has(made, s) {
+		if s := (signature{ed25519Signatures, ed25519.Sign(key, data)}); !has(there.all, s) && !has(made, s) {
 			made = append(made, s)
 		}
 	}

@@ -89,8 +89,8 @@ func (k *gpgKey) usable(list string) error {
 	return nil
 }
 
-func (k *gpgKey) sign(ctx context.Context, _ string, data []byte, there []signature) ([]signature, error) {
-	if made, err := k.made(ctx, data, there); made || err != nil {
+func (k *gpgKey) sign(ctx context.Context, _ string, data []byte, there present) ([]signature, error) {
+	if made, err := k.made(ctx, data, there.all); made || err != nil {
 		return nil, err
 	}
 	// Nobody is there who could type a passphrase.

@@ -39,7 +39,7 @@ type key interface {
 	check(ctx context.Context) error
 	// sign signs data, unless one of the signatures that are there is the key's own: then
 	// it returns none.
-	sign(ctx context.Context, what string, data []byte, there []signature) ([]signature, error)
+	sign(ctx context.Context, what string, data []byte, there present) ([]signature, error)
 	// made tells whether one of the signatures is the key's own, over data.
 	made(ctx context.Context, data []byte, there []signature) (bool, error)
 }
@@ -48,6 +48,10 @@ type signature struct {
 	kind  string
 	bytes []byte
 }
+
+// present are signatures that are there. Where nobody can verify one, only those count
+// that the repository has: whoever pushes can bring what merely claims to be of a key.
+type present struct{ all, held []signature }
 
 // Keys are all that a server signs with.
 type Keys struct {
@@ -87,7 +91,7 @@ func (k *Keys) Check(ctx context.Context) error {
 // Try signs a few bytes with each key: an agent may be away, or locked.
 func (k *Keys) Try(ctx context.Context) error {
 	return k.each(func(key key) error {
-		_, err := key.sign(ctx, "trial", []byte("a trial signature of ostree-upload\n"), nil)
+		_, err := key.sign(ctx, "trial", []byte("a trial signature of ostree-upload\n"), present{})
 		return err
 	})
 }
@@ -101,9 +105,10 @@ func (k *Keys) each(do func(key) error) error {
 }
 
 // SignCommit makes the signatures of a commit that its detached metadata lacks, and
-// returns detached metadata of these alone; nil if it lacks none.
-func (k *Keys) SignCommit(ctx context.Context, commit, meta []byte) ([]byte, error) {
-	entries, err := k.sign(ctx, "commit", commit, read(meta))
+// returns detached metadata of these alone; nil if it lacks none. Of meta the repository
+// has held already.
+func (k *Keys) SignCommit(ctx context.Context, commit, meta, held []byte) ([]byte, error) {
+	entries, err := k.sign(ctx, "commit", commit, present{read(meta), read(held)})
 	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
@@ -116,7 +121,7 @@ var own = gvariant.Entry{Key: "ostree-upload.server", Value: gvariant.WriteVaria
 
 // SignSummary makes the summary.sig of a summary.
 func (k *Keys) SignSummary(ctx context.Context, summary []byte) ([]byte, error) {
-	entries, err := k.sign(ctx, "summary", summary, nil)
+	entries, err := k.sign(ctx, "summary", summary, present{})
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +133,7 @@ func Own(b []byte) bool {
 	return dictType.Normal(b) && slices.ContainsFunc(gvariant.Dict(b), func(e gvariant.Entry) bool { return e.Key == own.Key })
 }
 
-func (k *Keys) sign(ctx context.Context, what string, data []byte, there []signature) ([]gvariant.Entry, error) {
+func (k *Keys) sign(ctx context.Context, what string, data []byte, there present) ([]gvariant.Entry, error) {
 	var made []signature
 	for _, key := range k.keys {
 		more, err := key.sign(ctx, what, data, there)

@@ -107,22 +107,22 @@ func TestSign(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			keys, data := sign.New(tt.config), []byte("a commit")
 			must.OK(t, keys.Check(t.Context()))
-			meta, err := keys.SignCommit(t.Context(), data, nil)
+			meta, err := keys.SignCommit(t.Context(), data, nil, nil)
 			must.OK(t, err)
 			if !tt.good(t, data, meta) {
 				t.Errorf("a bad signature: %q", meta)
 			}
 			other := sign.New(config.Sign{GPG: config.GPG{Homedir: k.Home(), Keys: []string{k.Fingerprint(1)}}})
-			theirs, err := other.SignCommit(t.Context(), data, nil)
+			theirs, err := other.SignCommit(t.Context(), data, nil, nil)
 			must.OK(t, err)
 			both, err := ostree.MergeCommitMeta(meta, theirs)
 			must.OK(t, err)
-			again, err := keys.SignCommit(t.Context(), data, both)
+			again, err := keys.SignCommit(t.Context(), data, both, meta)
 			must.OK(t, err)
 			if again != nil {
 				t.Errorf("it signed again: %q", again)
 			}
-			more, err := keys.SignCommit(t.Context(), data, theirs)
+			more, err := keys.SignCommit(t.Context(), data, theirs, nil)
 			must.OK(t, err)
 			if !tt.good(t, data, more) {
 				t.Errorf("beside another's: %q", more)
@@ -155,7 +155,7 @@ func TestOwn(t *testing.T) {
 	if len(list) != 1 || !ed25519.Verify(public, []byte("summary"), list[0]) {
 		t.Errorf("signatures %q", list)
 	}
-	meta, err := sign.New(config.Sign{Ed25519: file}).SignCommit(t.Context(), []byte("summary"), nil)
+	meta, err := sign.New(config.Sign{Ed25519: file}).SignCommit(t.Context(), []byte("summary"), nil, nil)
 	must.OK(t, err)
 	for _, tt := range []struct {
 		b    []byte
@@ -255,11 +255,13 @@ func TestTry(t *testing.T) {
 }
 
 // However many signatures claim to be of the server's key, and are not, it signs; and it
-// finds its own behind them.
+// finds its own behind them. A program's own signature is only known by what the repository
+// has.
 func TestFalseSignatures(t *testing.T) {
 	k := gpg.New(t)
 	keys := sign.New(config.Sign{GPG: config.GPG{Homedir: k.Home(), Keys: []string{k.Fingerprint(0)}}})
-	other, err := keys.SignCommit(t.Context(), []byte("another commit"), nil)
+	elsewhere := sign.New(config.Sign{Command: script(t, "exec gpg --batch --homedir "+k.Home()+" --local-user "+k.Fingerprint(0)+" --detach-sign")})
+	other, err := keys.SignCommit(t.Context(), []byte("another commit"), nil, nil)
 	must.OK(t, err)
 	bad := signatures(t, other, "ostree.gpgsigs")[0]
 	list := make([][]byte, 100)
@@ -268,16 +270,18 @@ func TestFalseSignatures(t *testing.T) {
 		list[i][len(bad)-1], list[i][len(bad)-2] = byte(i), 1
 	}
 	theirs := gvariant.WriteDict([]gvariant.Entry{{Key: "ostree.gpgsigs", Value: gvariant.WriteVariant("aay", gvariant.WriteArray(1, list))}})
-	made, err := keys.SignCommit(t.Context(), []byte("a commit"), theirs)
-	must.OK(t, err)
-	if list := signatures(t, made, "ostree.gpgsigs"); len(list) != 1 || !verified(t, k.Home(), []byte("a commit"), list[0]) {
-		t.Errorf("made %q", made)
-	}
-	all, err := ostree.MergeCommitMeta(theirs, made)
-	must.OK(t, err)
-	again, err := keys.SignCommit(t.Context(), []byte("a commit"), all)
-	must.OK(t, err)
-	if again != nil {
-		t.Error("it signed again")
+	for name, keys := range map[string]*sign.Keys{"here": keys, "elsewhere": elsewhere} {
+		made, err := keys.SignCommit(t.Context(), []byte("a commit"), theirs, nil)
+		must.OK(t, err)
+		if list := signatures(t, made, "ostree.gpgsigs"); len(list) != 1 || !verified(t, k.Home(), []byte("a commit"), list[0]) {
+			t.Errorf("%s: made %q", name, made)
+		}
+		all, err := ostree.MergeCommitMeta(theirs, made)
+		must.OK(t, err)
+		again, err := keys.SignCommit(t.Context(), []byte("a commit"), all, made)
+		must.OK(t, err)
+		if again != nil {
+			t.Errorf("%s: it signed again", name)
+		}
 	}
 }

@@ -5,7 +5,9 @@
 package system
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,14 +53,16 @@ func TestRetentionDuringPushes(t *testing.T) {
 	}
 }
 
-// pushBesidePrune pushes a tree whose files were in one push of three before.
+// pushBesidePrune pushes a tree whose files were in the push before the last one, and a
+// large one, which takes the time in which a prune may come.
 func pushBesidePrune(t *testing.T, s *site.Site, p *site.Pruner, b *site.Build, i int) {
 	t.Helper()
 	tree := filepath.Join(t.TempDir(), "tree")
-	must.OK(t, site.SmallTree(tree, 40, fmt.Sprint("state ", i%3)))
-	must.OK(t, site.WriteFile(filepath.Join(tree, "state"), fmt.Appendln(nil, b.Ref, i), 0o644))
+	must.OK(t, site.SmallTree(tree, 40, fmt.Sprint("state ", i%2)))
+	own := sha256.Sum256(fmt.Append(nil, b.Ref, i))
+	must.OK(t, site.WriteFile(filepath.Join(tree, "own"), site.RandomBytes(rand.NewChaCha8(own), 300_000), 0o644))
 	b.Commit = site.Commit(t, b.Repo, "archive", b.Ref, tree)
-	r := site.Finish(t, s.Command("push", "--json", "--repo", b.Repo, b.Ref)).Must(t, 0).Result(t)
+	r := site.Finish(t, s.Command("push", "--json", "--limit-rate", "1MB", "--repo", b.Repo, b.Ref)).Must(t, 0).Result(t)
 	if r.Rounds > 0 {
 		t.Errorf("push %d: %d more rounds: what it was told of is gone", i, r.Rounds)
 	}
