@@ -36,7 +36,7 @@ func (j *Journal) Check() error {
 			}
 			return nil
 		})
-		errs = append(errs, err, checkStrays(tx, sessions), j.tally.check(tx))
+		errs = append(errs, err, checkStrays(tx, sessions), checkLog(tx), j.tally.check(tx))
 		return errors.Join(errs...)
 	})
 }

@@ -30,6 +30,10 @@
 //	live      id of each session that is not in a final state -> token
 //	refs      token, NUL, creation time, id -> JSON of all refs, if the record
 //	          has not all of them
+//	reflog    ref, NUL, time of the publish (ns, big endian), id -> flags, both
+//	          commits, token: how a ref moved
+//	moved     token -> bucket: creation time, id -> time of the publish, names of
+//	          the refs that moved, NUL between them
 //	problems  id -> bucket: object -> code, NUL, reason
 //	works     name -> JSON of work: what is to follow publishes
 //	sets      id -> bucket, gone once the session is released:
@@ -62,9 +66,10 @@ import (
 )
 
 const (
-	schema       = "2"
-	schemaBefore = "1" // which is brought up to it
-	lockTimeout  = time.Second
+	schema      = "3"
+	schemaOne   = "1" // these are brought up to it
+	schemaTwo   = "2"
+	lockTimeout = time.Second
 )
 
 var (
@@ -75,13 +80,15 @@ var (
 	ownBucket      = []byte("own")
 	liveBucket     = []byte("live")
 	refsBucket     = []byte("refs")
+	reflogBucket   = []byte("reflog")
+	movedBucket    = []byte("moved")
 	problemsBucket = []byte("problems")
 	worksBucket    = []byte("works")
 	setsBucket     = []byte("sets")
 
 	buckets = [][]byte{
 		metaBucket, sessionsBucket, countsBucket, newestBucket, ownBucket, liveBucket, refsBucket,
-		problemsBucket, worksBucket, setsBucket,
+		reflogBucket, movedBucket, problemsBucket, worksBucket, setsBucket,
 	}
 
 	versionKey = []byte("version")
@@ -196,8 +203,8 @@ func (j *Journal) start(tx *bbolt.Tx) error {
 			}
 		}
 		return errUnchanged
-	case schemaBefore:
-		if err := upgrade(tx); err != nil {
+	case schemaOne, schemaTwo:
+		if err := upgrade(tx, string(v)); err != nil {
 			return &DamagedError{j.path, err}
 		}
 		return nil

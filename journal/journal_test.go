@@ -176,7 +176,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"a later schema", func(t *testing.T, path string) {
 			mustClose(t, open(t, path))
 			raw(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(versionKey, []byte("7")) })
-		}, `schema version "7", this build knows "2" only`},
+		}, `schema version "7", this build knows "3" only`},
 		{"another database", func(t *testing.T, path string) {
 			raw(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("mail")); return err })
 		}, "no journal of ostree-upload"},

@@ -37,13 +37,13 @@ func OpenToRead(path string) (*Journal, error) {
 		if meta := tx.Bucket(metaBucket); meta != nil {
 			version = string(meta.Get(versionKey))
 		}
-		if version == schemaBefore {
+		if version == schemaOne || version == schemaTwo {
 			return nil
 		}
 		return j.start(tx)
 	})
 	switch {
-	case err == nil && version == schemaBefore:
+	case err == nil && (version == schemaOne || version == schemaTwo):
 		upgraded, err := upgradedCopy(path)
 		return upgraded, errors.Join(err, db.Close())
 	case err == nil, errors.Is(err, errUnchanged):

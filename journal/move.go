@@ -89,6 +89,11 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 	if err := r.write(tx, id); err != nil {
 		return s, false, err
 	}
+	if moved && to == Published {
+		if err := recordMoves(tx, &s); err != nil {
+			return s, false, err
+		}
+	}
 	if to.Final() {
 		err = tx.Bucket(liveBucket).Delete([]byte(id))
 	}

@@ -112,14 +112,26 @@ func dropOldest(tx *bbolt.Tx, token string, bucket []byte, most int, drop func(i
 	return nil
 }
 
-// upgrade brings the file of an older build, which had all refs in the records, to
-// the present form.
-func upgrade(tx *bbolt.Tx) error {
+// upgrade brings the file of an older build to the present form.
+func upgrade(tx *bbolt.Tx, from string) error {
 	for _, name := range buckets {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
 	}
+	if from == schemaOne {
+		if err := upgradeSessions(tx); err != nil {
+			return err
+		}
+	}
+	if err := fillLog(tx); err != nil {
+		return err
+	}
+	return tx.Bucket(metaBucket).Put(versionKey, []byte(schema))
+}
+
+// upgradeSessions is for a build that had all refs in the records, and no indexes.
+func upgradeSessions(tx *bbolt.Tx) error {
 	var ids []string
 	err := tx.Bucket(sessionsBucket).ForEach(func(id, _ []byte) error {
 		ids = append(ids, string(id))
@@ -133,11 +145,7 @@ func upgrade(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	meta := tx.Bucket(metaBucket)
-	if err := meta.Delete(cleanKey); err != nil {
-		return err
-	}
-	return meta.Put(versionKey, []byte(schema))
+	return tx.Bucket(metaBucket).Delete(cleanKey)
 }
 
 func upgradeSession(tx *bbolt.Tx, id string) error {

@@ -107,6 +107,7 @@ func (j *Journal) forget(id string) error {
 func (j *Journal) drop(tx *bbolt.Tx, id string, r *record) error {
 	j.counted(r.State, -1)
 	return errors.Join(
+		forgetMoves(tx, id, r),
 		tx.Bucket(newestBucket).Delete(newestKey(id, r)),
 		tx.Bucket(ownBucket).Delete(ownKey(id, r)),
 		tx.Bucket(refsBucket).Delete(ownKey(id, r)),

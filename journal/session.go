@@ -27,6 +27,7 @@ type Session struct {
 	ID      string
 	State   State
 	Force   bool
+	Promote bool   // it brings no object
 	Repair  bool   // what the repository has of the set is verified before it is relied on
 	Token   string // name of the token that opened it, or went on with it
 	Remote  string // address that opened it or, later, asked to finalize it; for the log
@@ -38,7 +39,7 @@ type Session struct {
 	// first are all that is kept.
 	Refs     []wire.Ref
 	RefCount int
-	Moves    string // wire.OpenRequest.Moves of all refs, Force and Repair
+	Moves    string // wire.OpenRequest.Moves of all refs, Force, Promote and Repair
 	Created  time.Time
 	Updated  time.Time // of the last activity, up to a minute late
 	Expires  time.Time
@@ -70,9 +71,20 @@ func (s *Session) RefNames() iter.Seq[string] {
 	}
 }
 
+// Moved goes through the names of the refs, each with whether it is deleted.
+func (s *Session) Moved() iter.Seq2[string, bool] {
+	return func(yield func(string, bool) bool) {
+		for _, r := range s.Refs {
+			if !yield(r.Ref, r.New == "") {
+				return
+			}
+		}
+	}
+}
+
 // open is the request that asks for what s is to do.
 func (s *Session) open() wire.OpenRequest {
-	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair, Hold: s.Hold}
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Promote: s.Promote, Repair: s.Repair, Hold: s.Hold}
 }
 
 // Counts are what a session's set and uploads add up to.
@@ -143,6 +155,7 @@ func writeCounts(tx *bbolt.Tx, id string, c Counts) error {
 type record struct {
 	State   State         `json:"state"`
 	Force   bool          `json:"force,omitempty"`
+	Promote bool          `json:"promote,omitempty"`
 	Repair  bool          `json:"repair,omitempty"`
 	Token   string        `json:"token"`
 	Remote  string        `json:"remote,omitempty"`
@@ -198,7 +211,7 @@ func (r *record) touch(now time.Time, ttl time.Duration) bool {
 
 func (r *record) session(id string, c Counts) Session {
 	return Session{
-		ID: id, State: r.State, Force: r.Force, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
+		ID: id, State: r.State, Force: r.Force, Promote: r.Promote, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Counts: c,
 		Hold: r.Hold, Key: r.Key, By: r.By,
@@ -220,14 +233,14 @@ func readSession(tx *bbolt.Tx, id string) (Session, error) {
 	return s, err
 }
 
-// Create opens a session for the Refs, Token, Remote, Request, Subject, Force,
+// Create opens a session for the Refs, Token, Remote, Request, Subject, Force, Promote,
 // Repair and Hold of s, which expires ttl after the last activity, and returns it with its ID,
 // State and times.
 func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 	id := newID()
 	now := j.clock()
 	r := record{
-		State: Open, Force: s.Force, Repair: s.Repair, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
+		State: Open, Force: s.Force, Promote: s.Promote, Repair: s.Repair, Token: s.Token, Remote: s.Remote, Request: s.Request, Subject: s.Subject,
 		Refs: s.Refs, Count: len(s.Refs), Moves: s.open().Moves(),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
@@ -352,7 +365,7 @@ func (s *Session) Age(now time.Time) time.Duration { return now.Sub(s.Created) }
 // Document is the session as the API shows it, as far as the journal knows it.
 func (s *Session) Document() wire.Session {
 	d := wire.Session{
-		ID: s.ID, State: string(s.State), Force: s.Force, Repair: s.Repair, Token: s.Token,
+		ID: s.ID, State: string(s.State), Force: s.Force, Promote: s.Promote, Repair: s.Repair, Token: s.Token,
 		Refs: s.Refs, RefCount: s.RefCount, Moves: s.Moves,
 		Created: s.Created.Truncate(time.Second), Updated: s.Updated.Truncate(time.Second), Expires: s.Expires.Truncate(time.Second),
 		Objects: wire.Objects{

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -30,7 +31,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer p.cfg.Hold()()
-	v, err := openView(p.cfg)
+	v, err := openView(p.cfg, s)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +203,7 @@ func (cfg *Config) mayPublish(s *journal.Session) error {
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
 	}
-	if err := t.CheckPush(s.Force, s.RefNames()); err != nil {
+	if err := t.CheckMoves(token.Moves{Force: s.Force, Promote: s.Promote, Refs: s.Moved()}); err != nil {
 		return outcomef(wire.Forbidden, "%v", err)
 	}
 	return nil
@@ -310,11 +311,35 @@ func (a *apply) closure(ctx context.Context) (*closure, error) {
 	if len(c.missing) == 0 {
 		return c, nil
 	}
+	if a.plan.session.Promote {
+		return nil, a.notWhole(ctx)
+	}
 	if err := a.unfit(ctx, c); err != nil {
 		return nil, err
 	}
 	o := outcomef(wire.MissingObjects, "%d objects are missing or bad, one of them %s", len(c.missing), c.missing[0].Object)
 	return nil, withProblems(a.cfg.Journal, o, a.plan, c.missing)
+}
+
+// notWhole is the outcome of a session that brings nothing, and of which a commit is not
+// whole in the repository: it names the first.
+func (a *apply) notWhole(ctx context.Context) error {
+	for _, r := range a.plan.session.Refs {
+		commit, err := ostree.ParseChecksum(r.New)
+		if err != nil {
+			continue // the ref is deleted
+		}
+		c := newClosure(a.target.view, nil)
+		if err := c.walk(ctx, commit); err != nil {
+			return err
+		}
+		if len(c.missing) > 0 {
+			o := outcomef(wire.MissingObjects, "ref %s: commit %s is not whole in the repository: %d objects are missing or damaged, one of them %s", r.Ref, commit, len(c.missing), c.missing[0].Object)
+			o.Problems = c.missing
+			return o
+		}
+	}
+	return outcomef(wire.MissingObjects, "an object of one of the commits was missing or damaged a moment ago")
 }
 
 // unfit refuses a session for good that needs an object which no file system can

@@ -28,7 +28,7 @@ func (p *Publisher) dropViews() error { return os.RemoveAll(checksFolder(p.cfg))
 // look at what would be refused anyway.
 func (p *Publisher) checkView(ctx context.Context, s *journal.Session) (*checkView, error) {
 	defer p.cfg.Hold()()
-	v, err := openView(p.cfg)
+	v, err := openView(p.cfg, s)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (v *checkView) link(a *apply, c *closure) error {
 	}
 	for _, commit := range a.plan.commits {
 		n := ostree.Name{Checksum: commit, Type: ostree.CommitObject}
-		staged, err := a.target.staged.Has(n)
+		staged, err := a.target.hasStaged(n)
 		if err == nil && staged {
 			err = v.linkObject(a.cfg.Staged, n)
 		}

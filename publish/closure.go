@@ -166,7 +166,7 @@ func (c *closure) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 // readStaged returns a staged metadata object, or nil if there is none that is
 // what its name says.
 func (c *closure) readStaged(ctx context.Context, n ostree.Name) ([]byte, error) {
-	good, err := c.good(ctx, n)
+	good, err := c.isStaged(ctx, n)
 	if err != nil || !good {
 		return nil, err
 	}
@@ -175,6 +175,14 @@ func (c *closure) readStaged(ctx context.Context, n ostree.Name) ([]byte, error)
 		return nil, nil
 	}
 	return b, err
+}
+
+// isStaged tells whether a good copy of an object is staged.
+func (c *closure) isStaged(ctx context.Context, n ostree.Name) (bool, error) {
+	if c.staged == nil {
+		return false, nil
+	}
+	return c.good(ctx, n)
 }
 
 // note notes where an object is. Commits come in by themselves, later.
@@ -199,7 +207,7 @@ func damaged(n ostree.Name, b []byte) string {
 // file notes where a content object is. Most are staged; whether the repository
 // has it as well turns out when it is brought in, unless a repair is to replace that.
 func (c *closure) file(ctx context.Context, n ostree.Name) error {
-	staged, err := c.good(ctx, n)
+	staged, err := c.isStaged(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package publish
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -55,6 +56,9 @@ func (p *Publisher) verify(ctx context.Context, v *view, s *journal.Session) (*p
 		if err := checkMoved(v, s, r); err != nil {
 			return nil, err
 		}
+		if r.New == "" {
+			continue
+		}
 		if err := p.history(ctx, v, pl, r); err != nil {
 			return nil, err
 		}
@@ -68,20 +72,43 @@ func checkRefs(v *view, s *journal.Session) error {
 	if err != nil {
 		return err
 	}
-	names := make([]string, 0, len(existing)+len(s.Refs))
-	for name := range existing {
-		names = append(names, name)
-	}
 	for _, r := range s.Refs {
 		if err := ostree.ValidateRef(r.Ref); err != nil {
 			return outcomef(wire.Policy, "%v", err)
 		}
-		if _, ok := existing[r.Ref]; !ok {
-			names = append(names, r.Ref)
+		existing[r.Ref] = ostree.Checksum{}
+	}
+	for name, deleted := range s.Moved() {
+		if deleted {
+			delete(existing, name)
 		}
 	}
-	if a, b, found := ostree.ConflictingRef(names); found {
+	if a, b, found := ostree.ConflictingRef(slices.Collect(maps.Keys(existing))); found {
 		return outcomef(wire.RefConflict, "ref %s cannot be beside ref %s: one is a folder of the other", a, b)
+	}
+	return checkNeeded(v, s)
+}
+
+// checkNeeded refuses to delete a ref that an alias stands for, or that would then be the
+// one of that name in the parent of the repository.
+func checkNeeded(v *view, s *journal.Session) error {
+	var targets map[string]string
+	for name, deleted := range s.Moved() {
+		if !deleted {
+			continue
+		}
+		if targets == nil {
+			var err error
+			if targets, err = v.repo.Targets(); err != nil {
+				return err
+			}
+		}
+		if alias, has := targets[name]; has {
+			return outcomef(wire.Policy, "ref %s cannot be deleted: %s is an alias of it", name, alias)
+		}
+		if v.repo.InParent(name) {
+			return outcomef(wire.Policy, "ref %s cannot be deleted: it is also one of the repository's parent, and would be that then", name)
+		}
 	}
 	return nil
 }
@@ -117,7 +144,7 @@ func orNone(commit string) string {
 
 // anyRefMoved tells whether a ref of the session is no longer at its old commit.
 func (p *Publisher) anyRefMoved(s *journal.Session) (bool, error) {
-	v, err := openView(p.cfg)
+	v, err := openView(p.cfg, s)
 	if err != nil {
 		return false, err
 	}
@@ -140,7 +167,7 @@ func (p *Publisher) history(ctx context.Context, v *view, pl *plan, r wire.Ref) 
 	}
 	n, err := p.read(v, pl, sum, nil)
 	if errors.Is(err, errAbsent) {
-		return p.absent(pl, sum, "commit %s is missing or bad", sum)
+		return p.absent(pl, sum, "ref %s: commit %s is missing or bad", r.Ref, sum)
 	}
 	if err != nil {
 		return err
@@ -252,11 +279,8 @@ func (p *Publisher) status(pl *plan, at ostree.Checksum) (journal.Status, error)
 // checkBindings refuses a commit that names other refs or another collection
 // (ostree.ref-binding, ostree.collection-binding).
 func checkBindings(v *view, ref string, c *ostree.Commit) error {
-	if c.HasRefBindings && !slices.Contains(c.RefBindings, ref) {
-		return outcomef(wire.Policy, "ref %s: the commit is bound to refs %q only", ref, c.RefBindings)
-	}
-	if id := v.repo.CollectionID(); id != "" && c.CollectionID != "" && id != c.CollectionID {
-		return outcomef(wire.Policy, "ref %s: the commit is bound to collection %q, the repository is %q", ref, c.CollectionID, id)
+	if err := c.CheckBindings(ref, v.repo.CollectionID()); err != nil {
+		return outcomef(wire.Policy, "ref %s: %v", ref, err)
 	}
 	return nil
 }

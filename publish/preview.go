@@ -63,7 +63,7 @@ func (p *Publisher) makePreview(ctx context.Context, id string) (*preview, error
 		return nil, err
 	}
 	defer p.cfg.Hold()()
-	v, err := openView(p.cfg)
+	v, err := openView(p.cfg, &s)
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +195,9 @@ func (shown *preview) object(ctx context.Context, path string) (io.ReadCloser, i
 		return nil, 0, ErrNoPreview
 	}
 	for _, repo := range []*ostree.Repo{shown.view.staged, shown.view.repo} {
+		if repo == nil {
+			continue // what is staged does not count
+		}
 		o, err := repo.Object(ctx, n)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -408,6 +408,12 @@ func (o *Outcome) open() bool {
 	return false
 }
 
+// lacksForGood tells whether a session lacks what nobody can send to it: it takes no
+// objects.
+func (o *Outcome) lacksForGood(s *journal.Session) bool {
+	return s.Promote && (o.Code == wire.MissingObjects || o.Code == wire.BadObjects)
+}
+
 // settle records an outcome: back to open, or failed for good. A session of
 // which a ref has moved cannot go back; it stays publishing and is tried again.
 func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
@@ -440,7 +446,7 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 		return false, p.holdAgain(id, o.Code, o.Detail)
 	}
 	why := func(s *journal.Session) { s.Error, s.Detail, s.By = o.Code, o.Detail, "" }
-	if o.open() {
+	if o.open() && !o.lacksForGood(&s) {
 		_, err = p.cfg.Journal.Move(id, journal.Open, why)
 	} else {
 		_, err = p.end(id, journal.Failed, why)

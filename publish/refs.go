@@ -3,11 +3,14 @@
 package publish
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,6 +47,9 @@ func (r *repository) prepareRefs(s *journal.Session) (*refMoves, error) {
 		return m, err
 	}
 	for i, ref := range m.refs {
+		if ref.New == "" {
+			continue
+		}
 		if _, err := ostree.ParseChecksum(ref.New); err != nil {
 			return m, err
 		}
@@ -58,18 +64,98 @@ func (m *refMoves) temp(i int) string { return filepath.Join(m.folder, strconv.I
 
 func (m *refMoves) drop() error { return os.RemoveAll(m.folder) }
 
-// apply gives the refs their names. It may be repeated after a crash, beginning
-// with prepareRefs.
+// apply gives the refs their names, and takes away those that are deleted. It may be
+// repeated after a crash, beginning with prepareRefs.
 func (m *refMoves) apply() error {
-	for i, ref := range m.refs {
-		err := fault.Point("move a ref", func() error { return m.place(m.temp(i), ref.Ref) })
+	for _, i := range m.order() {
+		ref := m.refs[i].Ref
+		err := fault.Point("move a ref", func() error {
+			if m.refs[i].New == "" {
+				return m.remove(ref)
+			}
+			return m.place(m.temp(i), ref)
+		})
 		if err != nil {
-			return fmt.Errorf("move ref %s: %w", ref.Ref, err)
+			return fmt.Errorf("move ref %s: %w", ref, err)
 		}
 	}
 	// libostree does so, for whoever watches the repository for changes.
 	now := time.Now()
 	return os.Chtimes(m.path, now, now)
+}
+
+// order is that in which the refs move, by their numbers: first those that are deleted
+// and in the way of another, as a file is of a folder; then those that get a commit; then
+// the others that are deleted, so that a ref which gets another name always has one.
+func (m *refMoves) order() []int {
+	placed, deleted := map[string]bool{}, map[string]bool{}
+	for _, r := range m.refs {
+		if r.New == "" {
+			deleted[r.Ref] = true
+		} else {
+			placed[r.Ref] = true
+		}
+	}
+	inTheWay := map[string]bool{}
+	for name := range placed {
+		for folder := range foldersOf(name) {
+			inTheWay[folder] = deleted[folder]
+		}
+	}
+	rank := func(i int) int {
+		r := m.refs[i]
+		switch {
+		case r.New != "":
+			return 1
+		case inTheWay[r.Ref], isBelow(r.Ref, placed):
+			return 0
+		}
+		return 2
+	}
+	order := make([]int, len(m.refs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank(a), rank(b)) })
+	return order
+}
+
+// foldersOf goes through the folders that a ref is in.
+func foldersOf(ref string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range len(ref) {
+			if ref[i] == '/' && !yield(ref[:i]) {
+				return
+			}
+		}
+	}
+}
+
+// isBelow tells whether one of the folders that a ref is in is one of names.
+func isBelow(ref string, names map[string]bool) bool {
+	for folder := range foldersOf(ref) {
+		if names[folder] {
+			return true
+		}
+	}
+	return false
+}
+
+// remove removes a ref and the folders that are empty without it. What is there in its
+// place, after a crash, is a folder of other refs of the session.
+func (m *refMoves) remove(ref string) error {
+	heads := filepath.Join(m.path, "refs", "heads")
+	path := filepath.Join(heads, ref)
+	err := unix.Unlink(path)
+	if err != nil && err != unix.ENOENT && err != unix.ENOTDIR && err != unix.EISDIR {
+		return &fs.PathError{Op: "unlink", Path: path, Err: err}
+	}
+	for folder := filepath.Dir(path); folder != heads; folder = filepath.Dir(folder) {
+		if unix.Rmdir(folder) != nil {
+			break // mostly it is not empty; one that stays does no harm
+		}
+	}
+	return nil
 }
 
 func (m *refMoves) place(temp, ref string) error {

@@ -158,7 +158,7 @@ func (r *repository) importCommits(commits []ostree.Checksum) error {
 
 func (r *repository) importCommit(c ostree.Checksum) error {
 	n := ostree.Name{Checksum: c, Type: ostree.CommitObject}
-	staged, err := r.staged.Has(n)
+	staged, err := r.hasStaged(n)
 	if err != nil {
 		return err
 	}

@@ -10,24 +10,33 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
 )
 
 // view is what a commit's objects may be in: the staging and the repository.
 type view struct {
-	staged, repo *ostree.Repo
-	repair       bool // detached metadata that is damaged is replaced
+	staged *ostree.Repo // nil: what is staged does not count
+	repo   *ostree.Repo
+	repair bool // detached metadata that is damaged is replaced
 }
 
-func openView(cfg Config) (*view, error) {
-	staged, err := ostree.OpenRepo(cfg.Staged)
-	if err != nil {
-		return nil, err
-	}
+// openView opens what counts for a session. One that brings nothing is for commits that
+// are in the repository: what others have staged is not published yet, and may never be.
+func openView(cfg Config, s *journal.Session) (*view, error) {
 	repo, err := ostree.OpenRepo(cfg.Repo)
-	if err != nil {
-		return nil, err
+	if err != nil || s.Promote {
+		return &view{repo: repo}, err
 	}
-	return &view{staged: staged, repo: repo}, nil
+	staged, err := ostree.OpenRepo(cfg.Staged)
+	return &view{staged: staged, repo: repo}, err
+}
+
+// hasStaged tells whether a staged object counts and is there.
+func (v *view) hasStaged(n ostree.Name) (bool, error) {
+	if v.staged == nil {
+		return false, nil
+	}
+	return v.staged.Has(n)
 }
 
 // errAbsent says that a metadata object is in neither place.
@@ -37,6 +46,9 @@ var errAbsent = errors.New("object is neither staged nor in the repository")
 // libostree may have damaged any. The error is errAbsent if there is none.
 func (v *view) metadata(n ostree.Name) ([]byte, error) {
 	for _, repo := range []*ostree.Repo{v.staged, v.repo} {
+		if repo == nil {
+			continue
+		}
 		b, err := repo.Metadata(n)
 		if err == nil && damaged(n, b) == "" {
 			return b, nil

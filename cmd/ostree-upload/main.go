@@ -37,6 +37,7 @@ type cli struct {
 	Gentoken GentokenCmd `cmd:"" help:"Make a token for pushing."`
 	Tokens   TokensCmd   `cmd:"" help:"List and revoke the tokens of a server, on its host."`
 	Push     PushCmd     `cmd:"" aliases:"upload" help:"Push commits to a server."`
+	Refs     RefsCmd     `cmd:"" help:"List, set, delete and roll back the refs of a server."`
 	Sessions SessionsCmd `cmd:"" help:"List, show and abort push sessions."`
 	serverCommands
 }

@@ -33,26 +33,27 @@ type PushCmd struct {
 	Repo string `short:"r" default:"repo" env:"OSTREE_UPLOAD_REPO" placeholder:"REPO" help:"Build repository (${default})."`
 	serverFlags
 
-	Branch    []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or LOCAL:REMOTE, or ORIGIN:REF of what was pulled; several with commas between; repeatable (default: all local refs)."`
-	Refs      []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
-	Resume    *string         `placeholder:"SESSION" help:"Resume this session."`
-	Depth     *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
-	SkipUnfit bool            `help:"Without names: leave out, without an error, the refs that cannot be pushed."`
-	History   bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
-	Repair    bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
-	Force     bool            `help:"Push also commits that do not descend from the server's."`
-	Hold      bool            `help:"Have it verified and held on the server, for a token of scope publish to publish or reject."`
-	DryRun    bool            `help:"Print what would be pushed, and push nothing."`
-	WaitAfter bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
-	TakeOver  bool            `help:"Take the place of another push of the same, which then waits, instead of waiting for it."`
-	Prune     bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
-	Jobs      int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
-	ChunkSize units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
-	Encoding  string          `enum:"auto,archive,zstd,delta" default:"auto" help:"How objects travel: archive, zstd (compressed together), delta (the same, and as differences from what the server has), or auto (as the link is)."`
-	Encoders  int             `placeholder:"N" help:"Objects encoded at once, each with some 100 MiB of memory (default: the number of processors)."`
-	LimitRate *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
-	RetryFor  *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
-	JSON      bool            `name:"json" help:"Print the result as one JSON document."`
+	Branch      []string        `short:"b" sep:"none" placeholder:"REF" help:"Ref to push, or LOCAL:REMOTE, or ORIGIN:REF of what was pulled; several with commas between; repeatable (default: all local refs)."`
+	Refs        []string        `arg:"" optional:"" name:"ref" help:"Refs to push, as with --branch."`
+	Resume      *string         `placeholder:"SESSION" help:"Resume this session."`
+	Depth       *int            `placeholder:"N" help:"Parents to send of each commit; -1: all that are here, as --history (default: those that the server's refs do not reach)."`
+	SkipUnfit   bool            `help:"Without names: leave out, without an error, the refs that cannot be pushed."`
+	History     bool            `help:"Send also what the server lacks of the history behind its own commits, and new signatures there."`
+	Repair      bool            `help:"Have the server verify all that it has of these commits, and send what is damaged or gone there."`
+	Force       bool            `help:"Push also commits that do not descend from the server's."`
+	FollowAlias bool            `help:"Where a ref is an alias on the server, push to the ref that it stands for."`
+	Hold        bool            `help:"Have it verified and held on the server, for a token of scope publish to publish or reject."`
+	DryRun      bool            `help:"Print what would be pushed, and push nothing."`
+	WaitAfter   bool            `help:"Wait until what follows the publish on the server is done, such as deltas or a command; what fails is waited for as long as --retry-for says."`
+	TakeOver    bool            `help:"Take the place of another push of the same, which then waits, instead of waiting for it."`
+	Prune       bool            `help:"Run 'ostree prune --refs-only' on the build repository first."`
+	Jobs        int             `default:"4" placeholder:"N" help:"Uploads at once (${default})."`
+	ChunkSize   units.Size      `default:"8MiB" placeholder:"SIZE" help:"Most bytes of one request (${default})."`
+	Encoding    string          `enum:"auto,archive,zstd,delta" default:"auto" help:"How objects travel: archive, zstd (compressed together), delta (the same, and as differences from what the server has), or auto (as the link is)."`
+	Encoders    int             `placeholder:"N" help:"Objects encoded at once, each with some 100 MiB of memory (default: the number of processors)."`
+	LimitRate   *units.Rate     `placeholder:"SIZE" help:"Most bytes a second to send in all, such as 500kB or 2MB (default: no limit)."`
+	RetryFor    *units.Duration `placeholder:"DURATION" help:"How long to retry without progress (15m; 20s if the server has never answered)."`
+	JSON        bool            `name:"json" help:"Print the result as one JSON document."`
 }
 
 // Run pushes and prints the result.
@@ -119,7 +120,7 @@ func (c *PushCmd) options(ctx context.Context) (push.Options, error) {
 		Repo: c.Repo, Server: server,
 		Refs: c.refs(), Resume: value(c.Resume),
 		Program: os.Args[0], Resuming: c.resuming(), AddressStays: c.addressStays(),
-		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, SkipUnfit: c.SkipUnfit, DryRun: c.DryRun, WaitAfter: c.WaitAfter, TakeOver: c.TakeOver,
+		Depth: c.depth(), History: c.history(), Force: c.Force, Repair: c.Repair, Hold: c.Hold, SkipUnfit: c.SkipUnfit, DryRun: c.DryRun, FollowAlias: c.FollowAlias, WaitAfter: c.WaitAfter, TakeOver: c.TakeOver,
 		Jobs: c.Jobs, ChunkSize: int64(c.ChunkSize), Encoding: c.Encoding, Encoders: c.Encoders,
 		RetryFor: push.DefaultRetryFor, FirstContact: firstContact,
 	}
@@ -213,6 +214,9 @@ func (c *PushCmd) resuming() (flags []string) {
 	}
 	if c.Encoding != push.Auto {
 		flags = append(flags, "--encoding="+c.Encoding)
+	}
+	if c.FollowAlias {
+		flags = append(flags, "--follow-alias")
 	}
 	if c.WaitAfter {
 		flags = append(flags, "--wait-after")

@@ -34,7 +34,9 @@ type SessionsCmd struct {
 }
 
 // SessionsListCmd lists them.
-type SessionsListCmd struct{}
+type SessionsListCmd struct {
+	Limit int `placeholder:"N" help:"At most so many, the newest (default: all)."`
+}
 
 // SessionsShowCmd shows one.
 type SessionsShowCmd struct {
@@ -55,7 +57,7 @@ type SessionsChownCmd struct {
 // A sessionSource is where sessions are read: a server, or the state folder of one that
 // does not run.
 type sessionSource interface {
-	Sessions(ctx context.Context, state string) ([]wire.Session, error)
+	NewestSessions(ctx context.Context, state string, most int) ([]wire.Session, error)
 	Session(ctx context.Context, id string, wait time.Duration) (wire.Session, error)
 	Close()
 }
@@ -65,14 +67,17 @@ type sessionSource interface {
 const watchEvery = time.Second
 
 // Run prints the list.
-func (*SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
+func (c *SessionsListCmd) Run(ctx context.Context, app *App, opt *SessionsCmd) error {
+	if c.Limit < 0 {
+		return usage("--limit %d: give the number of sessions, or leave it out for all", c.Limit)
+	}
 	from, err := opt.source(ctx)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
 	return opt.repeat(ctx, app, func() (string, bool, error) {
-		list, err := from.Sessions(ctx, opt.Status)
+		list, err := from.NewestSessions(ctx, opt.Status, c.Limit)
 		if err != nil {
 			return "", false, err
 		}

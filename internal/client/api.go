@@ -33,6 +33,48 @@ func (c *Client) Refs(ctx context.Context) (map[string]wire.RefState, error) {
 	return list.Refs, err
 }
 
+// RefQuery says which refs are listed, and with what.
+type RefQuery struct {
+	Glob  string // "": all
+	All   bool   // also those that the token may not move, if it may promote
+	Moved bool   // with their last moves
+	After string // those whose names come after this one
+	Limit int    // 0: all
+}
+
+// ListRefs asks for refs, in one request.
+func (c *Client) ListRefs(ctx context.Context, q RefQuery) (list wire.RefList, err error) {
+	query := url.Values{}
+	if q.Glob != "" {
+		query.Set("glob", q.Glob)
+	}
+	if q.All {
+		query.Set("all", "1")
+	}
+	if q.Moved {
+		query.Set("moved", "1")
+	}
+	if q.After != "" {
+		query.Set("after", q.After)
+	}
+	if q.Limit > 0 {
+		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	err = c.json(ctx, request{path: "api/v1/refs", query: query}, &list)
+	return list, err
+}
+
+// RefLog asks for the moves of a ref before a session, the newest first, at most so many.
+func (c *Client) RefLog(ctx context.Context, ref, before string, limit int) (log wire.RefLog, err error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if before != "" {
+		query.Set("before", before)
+	}
+	// ref has the characters of a ref's name alone, and its slashes are those of the path.
+	err = c.json(ctx, request{path: "api/v1/refs/" + ref + "/log", query: query}, &log)
+	return log, err
+}
+
 // CommitMeta fetches the detached metadata of a commit.
 func (c *Client) CommitMeta(ctx context.Context, commit ostree.Checksum) ([]byte, error) {
 	r := request{path: "api/v1/commitmeta/" + commit.String(), max: ostree.MaxCommitMeta}
@@ -68,34 +110,44 @@ func (c *Client) CheckOpen(ctx context.Context, open wire.OpenRequest) error {
 
 // Sessions lists the sessions in a state, or all for "", newest first.
 func (c *Client) Sessions(ctx context.Context, state string) ([]wire.Session, error) {
+	return c.NewestSessions(ctx, state, 0)
+}
+
+// NewestSessions lists the newest sessions in a state, or of all for "", at most so many;
+// 0 for all.
+func (c *Client) NewestSessions(ctx context.Context, state string, most int) ([]wire.Session, error) {
 	query := url.Values{}
 	if state != "" {
 		query.Set("state", state)
 	}
-	return c.list(ctx, query)
+	return c.list(ctx, query, most)
 }
 
 // OwnSessions lists the sessions of this token alone, also if it may see others,
 // that are in a state and for exactly these moves (wire.OpenRequest.Moves). A server that
 // knows no moves lists others, too.
 func (c *Client) OwnSessions(ctx context.Context, state, moves string) ([]wire.Session, error) {
-	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}, "moves": {moves}})
+	return c.list(ctx, url.Values{"state": {state}, "mine": {"1"}, "moves": {moves}}, 0)
 }
 
 // maxPages bounds how many pages of a list are read: no server has so many.
 const maxPages = 1000
 
-// list reads all pages of a list.
-func (c *Client) list(ctx context.Context, query url.Values) (all []wire.Session, err error) {
+// list reads the pages of a list, up to so many sessions; 0 for all.
+func (c *Client) list(ctx context.Context, query url.Values, most int) (all []wire.Session, err error) {
 	r := request{path: "api/v1/sessions", query: query}
-	query.Set("limit", strconv.Itoa(wire.MaxPage))
 	for range maxPages {
+		limit := wire.MaxPage
+		if most > 0 {
+			limit = min(limit, most-len(all))
+		}
+		query.Set("limit", strconv.Itoa(limit))
 		var page wire.SessionList
 		if err := c.json(ctx, r, &page); err != nil {
 			return nil, err
 		}
 		all = append(all, page.Sessions...)
-		if page.Next == "" {
+		if page.Next == "" || most > 0 && len(all) >= most {
 			return all, nil
 		}
 		query.Set("before", page.Next)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lirios/ostree-upload/internal/gvariant"
 )
@@ -22,6 +23,18 @@ type Commit struct {
 	RefBindings    []string // ostree.ref-binding
 	HasRefBindings bool     // tells an empty list from none
 	CollectionID   string   // ostree.collection-binding, "" if none
+}
+
+// CheckBindings reports that a commit names other refs (ostree.ref-binding), or another
+// collection than the repository's (ostree.collection-binding), "" if that has none.
+func (c *Commit) CheckBindings(ref, collection string) error {
+	if c.HasRefBindings && !slices.Contains(c.RefBindings, ref) {
+		return fmt.Errorf("the commit is bound to refs %q only", c.RefBindings)
+	}
+	if collection != "" && c.CollectionID != "" && collection != c.CollectionID {
+		return fmt.Errorf("the commit is bound to collection %q, the repository is %q", c.CollectionID, collection)
+	}
+	return nil
 }
 
 var (

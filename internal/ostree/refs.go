@@ -102,10 +102,8 @@ func (r *Repo) refPath(ref string) string {
 // Ref returns the commit of a local ref. The error wraps fs.ErrNotExist if there
 // is no such ref.
 func (r *Repo) Ref(name string) (Checksum, error) {
-	for part := range strings.SplitSeq(name, "/") {
-		if !localRefPart.MatchString(part) {
-			return Checksum{}, fmt.Errorf("%q is not the name of a ref: %w", clip(name), fs.ErrNotExist)
-		}
+	if !isLocalRef(name) {
+		return Checksum{}, fmt.Errorf("%q is not the name of a ref: %w", clip(name), fs.ErrNotExist)
 	}
 	for at := r; at != nil; at = at.parent {
 		info, err := os.Stat(at.refPath(name))
@@ -115,6 +113,15 @@ func (r *Repo) Ref(name string) (Checksum, error) {
 		return at.readRef(name)
 	}
 	return Checksum{}, fmt.Errorf("ref %s is not in repository %s: %w", name, r.path, fs.ErrNotExist)
+}
+
+// InParent tells whether a parent of the repository has a ref of this name.
+func (r *Repo) InParent(name string) bool {
+	if r.parent == nil {
+		return false
+	}
+	_, err := r.parent.Ref(name)
+	return err == nil
 }
 
 // Alias returns what a local ref stands for if its name, or a folder of its name,
@@ -152,6 +159,16 @@ func (r *Repo) Alias(name string) (target string, is bool, err error) {
 		return link, true, nil
 	}
 	return "", false, nil
+}
+
+// isLocalRef tells whether libostree would list a file of this name as a ref.
+func isLocalRef(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if !localRefPart.MatchString(part) {
+			return false
+		}
+	}
+	return true
 }
 
 // isMissing also knows "a/b" where "a" is a ref, and a name too long to exist.

@@ -5,6 +5,7 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,6 +102,9 @@ func Session(s wire.Session) string {
 	if s.Force {
 		line("force", "yes")
 	}
+	if s.Promote {
+		line("promote", "yes: it brings no object")
+	}
 	if s.Hold {
 		line("hold", "%s", held(s))
 	}
@@ -113,7 +117,7 @@ func Session(s wire.Session) string {
 	for _, r := range s.Refs {
 		line("ref", "%s", r.Ref)
 		line("", "from %s", commit(r.Old))
-		line("", "to   %s", commit(r.New))
+		line("", "to   %s", cmp.Or(r.New, "(deleted)"))
 	}
 	if more := s.RefCount - len(s.Refs); more > 0 {
 		line("refs", "%d more, which are not kept", more)

@@ -79,6 +79,9 @@ func (r *run) move(ctx context.Context, name string, l local) (*wire.Ref, error)
 	if err := r.checkAlias(name, l); err != nil {
 		return nil, err
 	}
+	if _, err := r.named(name, r.opt.FollowAlias); err != nil {
+		return nil, err
+	}
 	if err := r.repo.CheckWhole(commit); err != nil {
 		return nil, &unfitError{r.notWholeError(name, err)}
 	}

@@ -39,6 +39,7 @@ type Options struct {
 	History       bool     // go on behind what the server's refs name; Depth is -1 then
 	Force, DryRun bool
 	Repair        bool   // have the server verify what it has of the commits, and take again what is damaged or gone
+	FollowAlias   bool   // push to the ref that an alias of the server stands for
 	WaitAfter     bool   // wait for what follows the publish
 	TakeOver      bool   // take the place of a push that sends for the same session
 	Hold          bool   // the session is held, for somebody else to publish
@@ -186,7 +187,6 @@ func (r *run) push(ctx context.Context) error {
 		if locals, err = r.localRefs(); err != nil {
 			return err
 		}
-		r.locals = locals
 	}
 	if err := r.fetchRefs(ctx); err != nil {
 		return err
@@ -208,6 +208,11 @@ func (r *run) push(ctx context.Context) error {
 	if err := cmp.Or(r.checkRepair(), r.checkHold()); err != nil {
 		return err
 	}
+	locals, err := r.atTargets(locals)
+	if err != nil {
+		return err
+	}
+	r.locals = locals
 	moves, err := r.plan(ctx, locals)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func movesOf(s wire.Session) string {
 
 // openOf is the request that opens a session like s.
 func openOf(s wire.Session) wire.OpenRequest {
-	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Repair: s.Repair, Hold: s.Hold}
+	return wire.OpenRequest{Refs: s.Refs, Force: s.Force, Promote: s.Promote, Repair: s.Repair, Hold: s.Hold}
 }
 
 // whole is a session of a list with all of its refs; nil if it is gone.

@@ -16,7 +16,7 @@ var errNotInherited = errors.New("the session belongs to another token")
 
 // mayInherit tells whether t may go on with a session although a token of another
 // name opened it: there is no valid token of that name any more, the session has not
-// ended, and t may push all of it by itself. So a token that is renewed under another
+// ended, and t may do all of it by itself. So a token that is renewed under another
 // name costs no byte that has arrived. The error is errNotInherited if it may not.
 func (s *Server) mayInherit(t *token.Token, session *journal.Session) error {
 	if session.Token == t.Name || session.State.Final() || s.isValid(session.Token) {
@@ -26,7 +26,7 @@ func (s *Server) mayInherit(t *token.Token, session *journal.Session) error {
 	if err != nil {
 		return err
 	}
-	if t.CheckPush(whole.Force, whole.RefNames()) != nil {
+	if t.CheckMoves(movesOf(&whole)) != nil {
 		return errNotInherited
 	}
 	return nil

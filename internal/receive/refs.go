@@ -3,15 +3,12 @@
 package receive
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"net/http"
 
 	"github.com/lirios/ostree-upload/internal/encode"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -45,42 +42,9 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		Free:         &free,
 		FreeBecause:  because,
 		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
-		Features:     []string{wire.FeatureRepair, wire.FeatureHold},
+		Features:     []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote},
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
-}
-
-// refs is GET /api/v1/refs: those that the token may push.
-func (s *Server) refs(w http.ResponseWriter, r *request) error {
-	list := wire.RefList{Refs: make(map[string]wire.RefState)}
-	if err := s.addRefs(list, r.token); err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, list)
-}
-
-// addRefs adds to a list the refs that a token may push.
-func (s *Server) addRefs(list wire.RefList, t *token.Token) error {
-	all, err := s.currentRefs()
-	if err != nil {
-		return err
-	}
-	for name, commit := range all {
-		if !t.MayPush(name) {
-			continue
-		}
-		meta, err := s.cfg.Repo.Metadata(ostree.Name{Checksum: commit, Type: ostree.CommitMeta})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		state := wire.RefState{Commit: commit.String()}
-		if err == nil {
-			sum := sha256.Sum256(meta)
-			state.CommitMeta = hex.EncodeToString(sum[:])
-		}
-		list.Refs[name] = state
-	}
-	return nil
 }
 
 // commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the

@@ -76,7 +76,7 @@ type allowed struct {
 // mostAllowed bounds the sessions that are remembered.
 const mostAllowed = 10_000
 
-// check refuses a request of a token that may not push, or no longer, what the
+// check refuses a request of a token that may not do, or no longer, what the
 // session is for.
 func (a *allowed) check(s *Server, r *request) error {
 	settings := s.cfg.Settings()
@@ -87,7 +87,7 @@ func (a *allowed) check(s *Server, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.token.CheckPush(whole.Force, whole.RefNames()); err != nil {
+	if err := r.token.CheckMoves(movesOf(&whole)); err != nil {
 		return err
 	}
 	a.mu.Lock()

@@ -41,14 +41,15 @@ func (s *Server) routes() []route {
 		{"GET /healthz", anyone, s.healthz},
 		{"GET /api/v1/info", holder, small(s.info)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
+		{"GET /api/v1/refs/{path...}", holder, small(s.refLog)},
 		{"GET /api/v1/commitmeta/{commit}", holder, small(s.commitMeta)},
 		{"POST /api/v1/objects", holder, small(s.lookup)},
 		{"POST /api/v1/sessions", holder, small(s.openSession)},
 		{"GET /api/v1/sessions", holder, small(s.listSessions)},
 		{"GET /api/v1/sessions/{id}", reader, small(s.getSession)},
 		{"DELETE /api/v1/sessions/{id}", viewer, small(s.abortSession)},
-		{"POST /api/v1/sessions/{id}/objects", owner, small(s.negotiate)},
-		{"POST /api/v1/sessions/{id}/salvage", owner, small(s.salvage)},
+		{"POST /api/v1/sessions/{id}/objects", sender, small(s.negotiate)},
+		{"POST /api/v1/sessions/{id}/salvage", sender, small(s.salvage)},
 		{"POST /api/v1/sessions/{id}/owner", overseer, small(s.setOwner)},
 		{"POST /api/v1/sessions/{id}/finalize", owner, small(s.finalize)},
 		{"POST /api/v1/sessions/{id}/publish", reviewer, small(s.publishSession)},
@@ -57,9 +58,9 @@ func (s *Server) routes() []route {
 		{"OPTIONS /files/{$}", anyone, s.forwardToTus},
 		{"OPTIONS /files/", holder, s.forwardToTus},
 		{"POST /files/{$}", creator, streamed(s.createUpload)},
-		{"HEAD /files/{id}/{name}", owner, s.upload},
-		{"PATCH /files/{id}/{name}", owner, streamed(s.writeUpload)},
-		{"DELETE /files/{id}/{name}", owner, streamed(s.writeUpload)},
+		{"HEAD /files/{id}/{name}", sender, s.upload},
+		{"PATCH /files/{id}/{name}", sender, streamed(s.writeUpload)},
+		{"DELETE /files/{id}/{name}", sender, streamed(s.writeUpload)},
 	}
 	if s.cfg.Metrics != nil {
 		routes = append(routes, route{"GET /metrics", meter, small(s.metrics)})
@@ -125,16 +126,19 @@ func meter(_ *Server, r *request) error {
 		WithHint("use one that may: ostree-upload gentoken --name prometheus --scope metrics")
 }
 
-// owner holds a token of the name that opened the session, and may push.
+// owner holds a token of the name that opened the session, and may do what that is for.
 func owner(s *Server, r *request) error { return s.findOwn(r, r.PathValue("id")) }
 
-// creator is the owner of the session that the new upload names.
+// sender is an owner that may push, and the session takes objects.
+func sender(s *Server, r *request) error { return s.findSending(r, r.PathValue("id")) }
+
+// creator is the sender of the session that the new upload names.
 func creator(s *Server, r *request) error {
 	meta := handler.ParseMetadataHeader(r.Header.Get("Upload-Metadata"))
 	if err := checkMetadata(meta); err != nil {
 		return err
 	}
-	return s.findOwn(r, meta["session"])
+	return s.findSending(r, meta["session"])
 }
 
 func (s *Server) find(r *request, id string) error {
@@ -168,6 +172,17 @@ func (s *Server) findOwn(r *request, id string) error {
 		return err
 	}
 	return s.inherit(r)
+}
+
+func (s *Server) findSending(r *request, id string) error {
+	if err := s.findOwn(r, id); err != nil {
+		return err
+	}
+	if r.session.Promote {
+		return wire.Errorf(wire.Policy, "session %s takes no objects: it moves refs among commits that are in the repository", id).
+			WithHint("finalize it; to bring a commit, open a session without promote")
+	}
+	return r.token.CheckPush(false, slices.Values([]string{}))
 }
 
 // Handler routes requests.

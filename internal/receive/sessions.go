@@ -9,10 +9,8 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -38,12 +36,12 @@ func (s *Server) openSession(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	ttl := time.Duration(s.cfg.Settings().SessionTTL)
-	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Repair: req.Repair, Hold: req.Hold}, ttl)
+	session, err := s.cfg.Journal.Create(journal.Session{Refs: req.Refs, Token: t.Name, Remote: r.remote, Request: r.id, Subject: t.Subject, Force: req.Force, Promote: req.Promote, Repair: req.Repair, Hold: req.Hold}, ttl)
 	if err != nil {
 		return err
 	}
 	r.session = &session
-	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force, "repair", req.Repair)
+	s.event(r, "session opened", "ref", session.RefList(), "force", req.Force, "promote", req.Promote, "repair", req.Repair)
 	w.Header().Set("Location", "sessions/"+session.ID) // relative, as that of an upload
 	return writeJSON(w, http.StatusCreated, s.document(&session, true))
 }
@@ -63,51 +61,6 @@ func decode(r *request, v any) error {
 		return err
 	}
 	return wire.Errorf(wire.BadRequest, "the request's document cannot be read: %v", err)
-}
-
-// checkOpen refuses a session that could never be published, and one that the
-// token may not open.
-func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
-	if len(req.Refs) == 0 {
-		return wire.Errorf(wire.BadRequest, "a session needs at least one ref")
-	}
-	if most := s.cfg.Settings().Limits.MaxRefs; most > 0 && len(req.Refs) > most {
-		return wire.Errorf(wire.TooLarge, "a session has at most %d refs (max-refs), this one is to have %d", most, len(req.Refs)).
-			WithHint("push them in several sessions")
-	}
-	given := make(map[string]bool, len(req.Refs))
-	for _, ref := range req.Refs {
-		if err := checkRef(ref); err != nil {
-			return err
-		}
-		if given[ref.Ref] {
-			return wire.Errorf(wire.BadRequest, "ref %s is given twice", ref.Ref)
-		}
-		given[ref.Ref] = true
-	}
-	if err := t.CheckPush(req.Force, (&journal.Session{Refs: req.Refs}).RefNames()); err != nil {
-		return err
-	}
-	if err := s.checkAliases(req.Refs); err != nil {
-		return err
-	}
-	return s.checkConflicts(req.Refs)
-}
-
-// checkAliases refuses to push to what is only another name of a ref, or of one of
-// its folders.
-func (s *Server) checkAliases(refs []wire.Ref) error {
-	for _, ref := range refs {
-		target, is, err := s.cfg.Repo.Alias(ref.Ref)
-		if err != nil {
-			return err
-		}
-		if is {
-			return wire.Errorf(wire.Policy, "ref %s is an alias of %s in the repository", ref.Ref, target).
-				WithHint("push to %s, or have the alias removed on the server: ostree refs --delete %s", target, ref.Ref)
-		}
-	}
-	return nil
 }
 
 // fullSessions is how many sessions with all the refs that one may have a token may
@@ -131,38 +84,6 @@ func (s *Server) checkShare(t *token.Token, refs int) error {
 			WithHint("wait until some are published, or abort those that nobody will finish: ostree-upload sessions --status open")
 	}
 	return s.checkAnyRoom(t)
-}
-
-func checkRef(ref wire.Ref) error {
-	if err := ostree.ValidateRef(ref.Ref); err != nil {
-		return wire.Errorf(wire.BadRequest, "%v", err)
-	}
-	if _, err := ostree.ParseChecksum(ref.New); err != nil {
-		return wire.Errorf(wire.BadRequest, "ref %s, new: %v", ref.Ref, err)
-	}
-	if _, err := ostree.ParseChecksum(ref.Old); err != nil && ref.Old != "" {
-		return wire.Errorf(wire.BadRequest, "ref %s, old: %v", ref.Ref, err)
-	}
-	return nil
-}
-
-func (s *Server) checkConflicts(refs []wire.Ref) error {
-	existing, err := s.currentRefs()
-	if err != nil {
-		return err
-	}
-	for _, ref := range refs {
-		existing[ref.Ref] = ostree.Checksum{}
-	}
-	names := make([]string, 0, len(existing))
-	for name := range existing {
-		names = append(names, name)
-	}
-	if a, b, found := ostree.ConflictingRef(names); found {
-		return wire.Errorf(wire.RefConflict, "ref %s cannot be beside ref %s: one is a folder of the other", a, b).
-			WithHint("push it under another name, or have the other ref deleted on the server")
-	}
-	return nil
 }
 
 // FewProblems is how many problems of a session a list shows.
@@ -205,11 +126,10 @@ func (s *Server) query(r *request) (journal.Query, error) {
 		return q, wire.Errorf(wire.BadRequest, "there is no session state %.64q", q.State)
 	}
 	if limit := asked.Get("limit"); limit != "" {
-		n, err := strconv.Atoi(limit)
-		if err != nil || n < 1 || n > wire.MaxPage {
-			return q, wire.Errorf(wire.BadRequest, "limit=%.64s is not a number from 1 to %d", limit, wire.MaxPage)
+		var err error
+		if q.Limit, err = readLimit(limit); err != nil {
+			return q, err
 		}
-		q.Limit = n
 	}
 	if asked.Get("mine") != "" || !r.token.May(token.Sessions) && !s.seesHeld(r.token, q) {
 		q.Token = r.token.Name

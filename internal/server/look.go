@@ -48,17 +48,21 @@ func OpenLook(state string) (*Look, error) {
 // Close lets go of the folder.
 func (l *Look) Close() { _ = l.journal.Close() } // it was read only
 
-// Sessions lists those in a state, or all for "", newest first.
-func (l *Look) Sessions(_ context.Context, state string) (list []wire.Session, err error) {
+// NewestSessions lists those in a state, or all for "", newest first, at most so many; 0
+// for all.
+func (l *Look) NewestSessions(_ context.Context, state string, most int) (list []wire.Session, err error) {
 	q := journal.Query{State: journal.State(state), Limit: wire.MaxPage}
 	for {
+		if most > 0 {
+			q.Limit = min(wire.MaxPage, most-len(list))
+		}
 		page, next, err := l.journal.List(q)
 		for i := 0; i < len(page) && err == nil; i++ {
 			page[i].Problems, err = l.journal.Problems(page[i].ID, receive.FewProblems)
 			list = append(list, page[i].Document())
 			err = errors.Join(err, l.addUploads(&list[len(list)-1]))
 		}
-		if err != nil || next == "" {
+		if err != nil || next == "" || most > 0 && len(list) >= most {
 			return list, err
 		}
 		q.Before = next

@@ -30,13 +30,15 @@ const (
 	Push     = "push"     // open sessions and send objects
 	Force    = "force"    // replace a ref by a commit that does not descend from it
 	Publish  = "publish"  // publish and reject held sessions for its refs
+	Promote  = "promote"  // move refs among commits that are in the repository
+	Delete   = "delete"   // delete refs
 	Sessions = "sessions" // see and abort the sessions of other tokens
 	Metrics  = "metrics"  // read the server's metrics
 	Admin    = "admin"    // all of these
 )
 
 // Scopes lists them.
-var Scopes = []string{Push, Force, Publish, Sessions, Metrics, Admin}
+var Scopes = []string{Push, Force, Publish, Promote, Delete, Sessions, Metrics, Admin}
 
 // ErrUnknown is what Find says of a token that is not listed.
 var ErrUnknown = errors.New("the token is not known here")
@@ -103,9 +105,16 @@ func (t *Token) May(scope string) bool {
 
 // MayPush reports whether the token may push at all, and to this ref.
 func (t *Token) MayPush(ref string) bool {
-	if !t.May(Push) {
-		return false
-	}
+	return t.May(Push) && t.covers(ref)
+}
+
+// MaySee reports whether the token may do anything at all to this ref.
+func (t *Token) MaySee(ref string) bool {
+	return (t.May(Push) || t.May(Promote) || t.May(Delete)) && t.covers(ref)
+}
+
+// covers reports whether a ref is one of the token's.
+func (t *Token) covers(ref string) bool {
 	return t.Refs == nil || slices.ContainsFunc(*t.Refs, func(g string) bool { return MatchGlob(g, ref) })
 }
 
@@ -231,21 +240,94 @@ type Denied struct {
 
 func (d *Denied) Error() string { return d.Reason }
 
-// CheckPush reports what keeps the token from moving refs, by force perhaps. The
+// Moves are what a session is to do to refs.
+type Moves struct {
+	Force   bool                    // a ref may move to what does not descend from it
+	Promote bool                    // no object is brought: the commits are in the repository
+	Refs    iter.Seq2[string, bool] // by name, and whether the ref is deleted
+}
+
+// CheckPush reports what keeps the token from pushing to refs, by force perhaps. The
 // error is a *Denied.
 func (t *Token) CheckPush(force bool, refs iter.Seq[string]) error {
+	if err := t.checkPushScopes(force); err != nil {
+		return err
+	}
+	for ref := range refs {
+		if err := t.checkCovers("push", ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckMoves reports what keeps the token from what a session is to do. The error is a
+// *Denied.
+func (t *Token) CheckMoves(m Moves) error {
+	moves, deletes := false, false
+	for _, deleted := range m.Refs {
+		moves, deletes = moves || !deleted, deletes || deleted
+	}
+	if deletes && !t.May(Delete) {
+		return &Denied{Reason: fmt.Sprintf("token %s may not delete refs", t.Name), Next: "use a token of scope delete"}
+	}
+	if moves {
+		check := t.checkPushScopes
+		if m.Promote {
+			check = t.checkPromoteScopes
+		}
+		if err := check(m.Force); err != nil {
+			return err
+		}
+	}
+	for ref, deleted := range m.Refs {
+		if err := t.checkCovers(verbOf(m.Promote, deleted), ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func verbOf(promote, deleted bool) string {
+	switch {
+	case deleted:
+		return "delete"
+	case promote:
+		return "move"
+	}
+	return "push"
+}
+
+func (t *Token) checkPushScopes(force bool) error {
 	if !t.May(Push) {
 		return &Denied{Reason: fmt.Sprintf("token %s may not push", t.Name), Next: "use a token of scope push"}
 	}
 	if force && !t.May(Force) {
 		return &Denied{Reason: fmt.Sprintf("token %s may not force", t.Name), Next: "push without --force, or with a token of scope force"}
 	}
-	for ref := range refs {
-		if !t.MayPush(ref) {
-			return &Denied{Reason: fmt.Sprintf("token %s may not push ref %s", t.Name, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
+	return nil
+}
+
+// checkPromoteScopes is for moves among commits that are in the repository. Who may push
+// can do that as well, by a push that has nothing to send, and needs no more for it here.
+func (t *Token) checkPromoteScopes(force bool) error {
+	switch {
+	case t.May(Promote), t.May(Push) && (!force || t.May(Force)):
+		return nil
+	case t.May(Push):
+		return &Denied{
+			Reason: fmt.Sprintf("token %s may not move a ref to a commit that does not descend from the one it names", t.Name),
+			Next:   "use a token of scope promote, or of push and force",
 		}
 	}
-	return nil
+	return &Denied{Reason: fmt.Sprintf("token %s may not move refs", t.Name), Next: "use a token of scope promote"}
+}
+
+func (t *Token) checkCovers(verb, ref string) error {
+	if t.covers(ref) {
+		return nil
+	}
+	return &Denied{Reason: fmt.Sprintf("token %s may not %s ref %s", t.Name, verb, ref), Next: "use a token that may: its refs are globs in the server's configuration"}
 }
 
 // CheckPublish reports what keeps the token from publishing or rejecting a held session
@@ -262,9 +344,9 @@ func (t *Token) CheckPublish(refs iter.Seq[string]) error {
 	return nil
 }
 
-// Owns tells whether the token may go on with the sessions that a token of a name
-// opened.
-func (t *Token) Owns(name string) bool { return t.Name == name && t.May(Push) }
+// Owns tells whether the sessions that a token of a name opened are the token's. What it
+// may do with one is for CheckMoves.
+func (t *Token) Owns(name string) bool { return t.Name == name }
 
 // Sees tells whether the token may see and abort the sessions that a token of a
 // name opened.

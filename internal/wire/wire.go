@@ -34,7 +34,7 @@ const (
 	MaxPackPayload = 4 << 20
 	// MaxProblems is how many problems a session document lists.
 	MaxProblems = 1000
-	// PageSize is how many sessions a list has, unless it is asked for another
+	// PageSize is how many sessions, or moves of a ref, a list has, unless it is asked for another
 	// number, and MaxPage the largest.
 	PageSize = 100
 	MaxPage  = 1000
@@ -58,8 +58,8 @@ const (
 // States are all of them.
 var States = []string{Open, Verifying, Publishing, Published, Failed, Aborted, Expired, Held, Rejected}
 
-// Ref is one ref of a session: it moves from Old ("" for a new ref) to New,
-// both 64 hex digits.
+// Ref is one ref of a session: it moves from Old ("" for a new ref) to New ("" for one
+// that is deleted), both 64 hex digits.
 type Ref struct {
 	Ref string `json:"ref"`
 	Old string `json:"old"`
@@ -68,16 +68,20 @@ type Ref struct {
 
 // OpenRequest is the body of POST /api/v1/sessions.
 type OpenRequest struct {
-	Refs   []Ref `json:"refs"`
-	Force  bool  `json:"force"`
-	Repair bool  `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
-	Hold   bool  `json:"hold,omitempty"`    // do not publish it before somebody else says so
-	DryRun bool  `json:"dry-run,omitempty"` // check the request, open nothing
+	Refs  []Ref `json:"refs"`
+	Force bool  `json:"force"`
+	// Promote says that the session brings no object: its commits are in the repository.
+	// See FeaturePromote.
+	Promote bool `json:"promote,omitempty"`
+	Repair  bool `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
+	Hold    bool `json:"hold,omitempty"`    // do not publish it before somebody else says so
+	DryRun  bool `json:"dry-run,omitempty"` // check the request, open nothing
 }
 
 // Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
-// is forced, a line "repair" if it is to repair, a line "hold" if it is to be held, and a
-// line "ref old new" for each ref, in the order of their names. Old is empty for a new ref.
+// is forced, a line "promote" if it brings nothing, a line "repair" if it is to repair,
+// a line "hold" if it is to be held, and a line "ref old new" for each ref, in the order of their names. Old is empty for a
+// new ref, New for a deleted one.
 func (o OpenRequest) Moves() string {
 	lines := make([]string, 0, len(o.Refs))
 	for _, r := range o.Refs {
@@ -87,6 +91,9 @@ func (o OpenRequest) Moves() string {
 	h := sha256.New()
 	if o.Force {
 		_, _ = io.WriteString(h, "force\n") // a hash takes everything
+	}
+	if o.Promote {
+		_, _ = io.WriteString(h, "promote\n")
 	}
 	if o.Repair {
 		_, _ = io.WriteString(h, "repair\n")
@@ -105,6 +112,7 @@ type Session struct {
 	ID       string          `json:"id"`
 	State    string          `json:"state"`
 	Force    bool            `json:"force"`
+	Promote  bool            `json:"promote,omitempty"`
 	Repair   bool            `json:"repair,omitempty"`
 	Token    string          `json:"token"`
 	Refs     []Ref           `json:"refs"`      // in a list, and of a session long ended, the first few
@@ -216,13 +224,44 @@ type SessionList struct {
 // RefState is what the server's ref names: a commit, and the SHA-256 of that
 // commit's detached metadata ("" if it has none).
 type RefState struct {
-	Commit     string `json:"commit"`
+	Commit     string `json:"commit"` // "" if it is an alias of a ref that there is not
 	CommitMeta string `json:"commitmeta"`
+	// Alias is what the ref is only another name of: a symbolic link on the server.
+	Alias string   `json:"alias,omitempty"`
+	Moved *RefMove `json:"moved,omitempty"` // its last move, if it is asked for and remembered
 }
 
 // RefList is the answer of GET /api/v1/refs.
 type RefList struct {
 	Refs map[string]RefState `json:"refs"`
+	Next string              `json:"next,omitempty"` // if there are more: their ?after=
+}
+
+// RefMove is how a ref moved, in its log.
+type RefMove struct {
+	At      time.Time `json:"at"`
+	Token   string    `json:"token"`
+	Session string    `json:"session"`
+	How     string    `json:"how"`
+	Force   bool      `json:"force"`
+	Old     string    `json:"old"` // "" if the ref was new
+	New     string    `json:"new"` // "" if it was deleted
+}
+
+// How a ref moved.
+const (
+	Pushed     = "pushed"
+	Set        = "set"         // to a commit that was there
+	RolledBack = "rolled-back" // to one that the ref had before
+	Deleted    = "deleted"
+)
+
+// RefLog is the answer of GET /api/v1/refs/{ref}/log: the moves of a ref, the newest
+// first.
+type RefLog struct {
+	Ref   string    `json:"ref"`
+	Moves []RefMove `json:"moves"`
+	Next  string    `json:"next,omitempty"` // if there are more: their ?before=
 }
 
 // Info is the answer of GET /api/v1/info.
@@ -242,6 +281,10 @@ type Info struct {
 	// Features are what else the server can do that earlier versions cannot.
 	Features []string `json:"features,omitempty"`
 }
+
+// FeaturePromote says that the server takes sessions that bring no object or delete
+// refs, and tells of aliases and past moves of refs.
+const FeaturePromote = "promote"
 
 // FeatureRepair says that the server takes sessions that are to repair.
 const FeatureRepair = "repair"

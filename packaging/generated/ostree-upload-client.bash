@@ -38,15 +38,21 @@ _ostree_upload_client() {
 			continue
 		fi
 		case $word in
-		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
+		--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --from-file | --jobs | --limit | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --to | --token | --token-command | --token-file | -a | -b | -c | -r | -t) value=1 ;;
 		esac
 		case "$path $word" in
 		' gentoken') path='gentoken' ;;
 		' tokens') path='tokens' ;;
 		' push' | ' upload') path='push' ;;
+		' refs') path='refs' ;;
 		' sessions') path='sessions' ;;
 		'tokens list') path='tokens list' ;;
 		'tokens revoke') path='tokens revoke' ;;
+		'refs list') path='refs list' ;;
+		'refs set') path='refs set' ;;
+		'refs delete') path='refs delete' ;;
+		'refs log') path='refs log' ;;
+		'refs rollback') path='refs rollback' ;;
 		'sessions list') path='sessions list' ;;
 		'sessions show') path='sessions show' ;;
 		'sessions abort') path='sessions abort' ;;
@@ -72,6 +78,31 @@ _ostree_upload_client() {
 	'push --client-key') _ostree_upload_client_files -f; return ;;
 	'push -b' | 'push --branch') _ostree_upload_client_reply -W "$(_ostree_upload_client_refs)"; return ;;
 	'push --encoding') _ostree_upload_client_reply -W 'auto archive zstd delta'; return ;;
+	'refs --token-file') _ostree_upload_client_files -f; return ;;
+	'refs --ca-file') _ostree_upload_client_files -f; return ;;
+	'refs --client-cert') _ostree_upload_client_files -f; return ;;
+	'refs --client-key') _ostree_upload_client_files -f; return ;;
+	'refs list --token-file') _ostree_upload_client_files -f; return ;;
+	'refs list --ca-file') _ostree_upload_client_files -f; return ;;
+	'refs list --client-cert') _ostree_upload_client_files -f; return ;;
+	'refs list --client-key') _ostree_upload_client_files -f; return ;;
+	'refs set --from-file') _ostree_upload_client_files -f; return ;;
+	'refs set --token-file') _ostree_upload_client_files -f; return ;;
+	'refs set --ca-file') _ostree_upload_client_files -f; return ;;
+	'refs set --client-cert') _ostree_upload_client_files -f; return ;;
+	'refs set --client-key') _ostree_upload_client_files -f; return ;;
+	'refs delete --token-file') _ostree_upload_client_files -f; return ;;
+	'refs delete --ca-file') _ostree_upload_client_files -f; return ;;
+	'refs delete --client-cert') _ostree_upload_client_files -f; return ;;
+	'refs delete --client-key') _ostree_upload_client_files -f; return ;;
+	'refs log --token-file') _ostree_upload_client_files -f; return ;;
+	'refs log --ca-file') _ostree_upload_client_files -f; return ;;
+	'refs log --client-cert') _ostree_upload_client_files -f; return ;;
+	'refs log --client-key') _ostree_upload_client_files -f; return ;;
+	'refs rollback --token-file') _ostree_upload_client_files -f; return ;;
+	'refs rollback --ca-file') _ostree_upload_client_files -f; return ;;
+	'refs rollback --client-cert') _ostree_upload_client_files -f; return ;;
+	'refs rollback --client-key') _ostree_upload_client_files -f; return ;;
 	'sessions --token-file') _ostree_upload_client_files -f; return ;;
 	'sessions --ca-file') _ostree_upload_client_files -f; return ;;
 	'sessions --client-cert') _ostree_upload_client_files -f; return ;;
@@ -109,12 +140,12 @@ _ostree_upload_client() {
 	'sessions reject --status') _ostree_upload_client_reply -W 'open verifying publishing published failed aborted expired held rejected'; return ;;
 	esac
 	case $prev in
-	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --jobs | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
+	--address | --audience | --branch | --ca-file | --chunk-size | --client-cert | --client-key | --config | --depth | --encoders | --encoding | --expires | --from-file | --jobs | --limit | --limit-rate | --name | --overlap | --reason | --ref | --repo | --repository | --resume | --retry-for | --scope | --state | --status | --to | --token | --token-command | --token-file | -a | -b | -c | -r | -t) return ;;
 	esac
 	case $path in
 	'')
 		flags='-h --help -v --verbose --version'
-		commands='gentoken tokens push upload sessions'
+		commands='gentoken tokens push upload refs sessions'
 		;;
 	'gentoken')
 		flags='-c --config --name --ref --scope --expires --repository --replace --overlap -h --help -v --verbose --version'
@@ -131,15 +162,39 @@ _ostree_upload_client() {
 		argument=NAME
 		;;
 	'push')
-		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --skip-unfit --history --repair --force --hold --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		flags='-r --repo -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http -b --branch --resume --depth --skip-unfit --history --repair --force --follow-alias --hold --dry-run --wait-after --take-over --prune --jobs --chunk-size --encoding --encoders --limit-rate --retry-for --json -h --help -v --verbose --version'
+		argument=REF
+		;;
+	'refs')
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --json --limit -h --help -v --verbose --version'
+		commands='list set delete log rollback'
+		;;
+	'refs list')
+		flags='--limit -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --json -h --help -v --verbose --version'
+		argument=GLOB
+		;;
+	'refs set')
+		flags='--from-file --force --follow-alias --dry-run --wait-after --retry-for -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --json -h --help -v --verbose --version'
+		argument=REF
+		;;
+	'refs delete')
+		flags='--dry-run --wait-after --retry-for -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --json -h --help -v --verbose --version'
+		argument=REF
+		;;
+	'refs log')
+		flags='--limit -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --json -h --help -v --verbose --version'
+		argument=REF
+		;;
+	'refs rollback')
+		flags='--to --follow-alias --dry-run --wait-after --retry-for -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --json -h --help -v --verbose --version'
 		argument=REF
 		;;
 	'sessions')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch --limit -h --help -v --verbose --version'
 		commands='list show abort chown publish reject'
 		;;
 	'sessions list')
-		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
+		flags='--limit -a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'
 		;;
 	'sessions show')
 		flags='-a --address -t --token --token-file --token-command --audience --ca-file --client-cert --client-key --insecure-http --status --json --watch -h --help -v --verbose --version'

@@ -112,6 +112,20 @@ func (c *Client) Open(refs ...wire.Ref) wire.Session {
 	return c.open(wire.OpenRequest{Refs: refs})
 }
 
+// Promote opens a session that brings nothing, and finalizes it.
+func (c *Client) Promote(force bool, refs ...wire.Ref) wire.Session {
+	c.t.Helper()
+	return c.Finalize(c.open(wire.OpenRequest{Refs: refs, Force: force, Promote: true}).ID)
+}
+
+// TryOpen asks for a session, and returns the answer.
+func (c *Client) TryOpen(req wire.OpenRequest) Answer {
+	c.t.Helper()
+	b, err := json.Marshal(req)
+	must.OK(c.t, err)
+	return c.Do("POST", "/api/v1/sessions", b)
+}
+
 // OpenRepair opens a session that is to repair.
 func (c *Client) OpenRepair(refs ...wire.Ref) wire.Session {
 	c.t.Helper()

@@ -168,3 +168,11 @@ func Object(t testing.TB, repo string, n ostree.Name) []byte {
 	must.OK(t, err)
 	return b
 }
+
+// Sum is the checksum of a commit.
+func Sum(t testing.TB, commit string) ostree.Checksum {
+	t.Helper()
+	c, err := ostree.ParseChecksum(commit)
+	must.OK(t, err)
+	return c
+}

@@ -151,6 +151,7 @@ stop() { [ -z "$SERVER" ] || { kill $SERVER; wait $SERVER; SERVER=; }; }
 
 // given is what the scripts of some names take for granted besides.
 var given = map[string]string{
+	"refs":    withRefs,
 	"held":    withClients + "held() { ostree-upload sessions --status held | sed -n '2s/ .*//p'; }\n",
 	"signed":  withClients,
 	"flatpak": withFlatpak,
@@ -160,6 +161,17 @@ gpg --homedir $SIGNER --batch --passphrase '' --quick-generate-key os@example.or
 gpg --homedir $SIGNER --export os@example.org >example.gpg
 `,
 }
+
+// withRefs are refs that were published, of which one is to get what another has.
+const withRefs = `mkdir tree
+ostree init --repo=build --mode=archive
+for ref in os/x86_64/testing os/x86_64/stable os/arm/testing os/arm/stable; do
+	echo $ref >tree/file
+	ostree commit --repo=build --branch=$ref --tree=dir=tree --no-bindings --timestamp=2026-11-01T00:00:00Z
+done
+ostree refs --repo=build --create=os/arm/stable --force os/arm/testing
+ostree-upload push --repo build
+`
 
 const withClients = `mkdir tree lib && echo hello >tree/hello
 ostree init --repo=build --mode=archive
