@@ -62,7 +62,8 @@ func (a *apply) signCommit(ctx context.Context, keys *sign.Keys, c ostree.Checks
 	if signature == nil {
 		return nil
 	}
-	if meta, err = ostree.MergeCommitMeta(a.metas[c], signature); err == nil {
+	// In front: gpg gives up at the first bad signature that claims to be of a key it has.
+	if meta, err = ostree.MergeCommitMeta(signature, a.metas[c]); err == nil {
 		_, _, err = a.target.merged(c, meta)
 	}
 	if err != nil {

@@ -265,6 +265,29 @@ func TestSignedCommits(t *testing.T) {
 	}
 }
 
+// Clients verify a commit although a push brought a signature that merely claims to be of
+// the server's key, whichever way that signs.
+func TestFalselySignedCommits(t *testing.T) {
+	t.Parallel()
+	k := gpg.New(t)
+	for _, keys := range []config.Sign{
+		{GPG: config.GPG{Homedir: k.Home(), Keys: []string{k.Fingerprint(0)}}},
+		{Command: []string{"gpg", "--batch", "--homedir", k.Home(), "--local-user", k.Fingerprint(0), "--detach-sign"}},
+	} {
+		s := ts.Start(t, "archive")
+		keys.Commits = true
+		s.Change(func(c *config.Config) { c.Sign, c.Summary = keys, config.SummaryNever })
+		repo, c := build(t, "one", "two")
+		k.Sign(repo, c[0].String(), 0)
+		meta := func(c ostree.Checksum) string {
+			return filepath.Join(repo, "objects", ostree.Name{Checksum: c, Type: ostree.CommitMeta}.Path())
+		}
+		must.OK(t, os.Rename(meta(c[0]), meta(c[1]))) // of another commit
+		want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[1].String()}), wire.Published, "", "")
+		k.Verify(s.Repo, "x", 0)
+	}
+}
+
 // A commit that cannot be signed is not published; nothing has changed, the session says
 // why, and another try publishes it.
 func TestCommitCannotBeSigned(t *testing.T) {

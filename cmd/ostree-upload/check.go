@@ -39,7 +39,7 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 	}
 	look, next := c.compare, "ostree-upload check --repair repairs what is safe to repair; for a damaged repository see ostree fsck"
 	if c.Content {
-		look, next = c.read, "ostree-upload push --repair REF, from a build repository that has the commits whole, mends what belongs to a ref"
+		look, next = c.read, "ostree-upload push --repair REF, from a build repository that has the commits whole, mends what belongs to a ref; with --history also in older commits"
 	}
 	var all []checked
 	for _, opt := range list {

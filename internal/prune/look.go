@@ -116,7 +116,7 @@ func (r *run) metadata(n ostree.Name) ([]byte, error) {
 
 // damaged adds what to do about a commit that stays and is not whole.
 func damaged(err error) error {
-	return hint.Add(err, "nothing is removed before this is repaired, since nobody can tell what it needs; see ostree fsck")
+	return hint.Add(err, "nothing is removed before this is repaired, since nobody can tell what it needs: ostree-upload check --content tells what is damaged, and push --repair mends it")
 }
 
 // walkStaying takes what the commits that stay need out of the rest.

@@ -303,7 +303,7 @@ func TestDamaged(t *testing.T) {
 			tt.spoil(t, filepath.Join(p.repo, "objects", ostree.Name{Checksum: commit.Tree, Type: ostree.DirTree}.Path()))
 			before := objects(t, p.repo)
 			_, err = Run(t.Context(), p.config(), true)
-			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), x[3].String()) || !strings.Contains(hint.Of(err), "fsck") {
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), x[3].String()) || !strings.Contains(hint.Of(err), "push --repair") {
 				t.Errorf("the error is %v (%s)", err, hint.Of(err))
 			}
 			if !slices.Equal(objects(t, p.repo), before) {

@@ -58,8 +58,6 @@ type Server struct {
 	counts  handler.Metrics // tusd's
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
-
-	previewing chan struct{} // as many as files of previews may be sent at a time
 }
 
 // New makes a Server.
@@ -75,7 +73,7 @@ func plain(cfg Config) *Server {
 	if cfg.Count == nil {
 		cfg.Count = func(string) func(int) { return func(int) {} }
 	}
-	return &Server{Shared: cfg.Shared, cfg: cfg, previewing: make(chan struct{}, mostPreviewing)}
+	return &Server{Shared: cfg.Shared, cfg: cfg}
 }
 
 // TusCounts is what tusd counts.

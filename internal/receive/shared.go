@@ -27,6 +27,8 @@ type Shared struct {
 	events   quotas // of lines about what became of sessions
 	shares   *shares
 	idTokens *idtoken.Verifier
+
+	previewing chan struct{} // as many as files of previews may be sent at a time
 }
 
 // NewShared makes a Shared of a process that may use so many cores. Its Serve is called
@@ -39,6 +41,8 @@ func NewShared(cores int, settings func() *config.Config, log *slog.Logger) *Sha
 		events:   quotas{lines: eventLines, every: eventEvery},
 		shares:   newShares(cores),
 		idTokens: idtoken.New(log),
+
+		previewing: make(chan struct{}, mostPreviewing),
 	}
 }
 

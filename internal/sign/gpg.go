@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -123,11 +124,16 @@ func (k *gpgKey) made(ctx context.Context, data []byte, there []signature) (bool
 	if err != nil {
 		return false, failed("gpg", err)
 	}
+	return madeOne(ring, data, slices.Values(there)) || madeOne(ring, data, reversed(there)), nil
+}
+
+// madeOne tells whether one of the first signatures that claim to be of a key is.
+func madeOne(ring openpgp.EntityList, data []byte, there iter.Seq[signature]) bool {
 	tried := 0
-	for _, s := range slices.Backward(there) {
+	for s := range there {
 		_, err := openpgp.CheckDetachedSignature(ring, bytes.NewReader(data), bytes.NewReader(s.bytes), nil)
 		if err == nil {
-			return true, nil
+			return true
 		}
 		if errors.Is(err, pgperrors.ErrUnknownIssuer) {
 			continue
@@ -136,13 +142,23 @@ func (k *gpgKey) made(ctx context.Context, data []byte, there []signature) (bool
 			break
 		}
 	}
-	return false, nil
+	return false
+}
+
+func reversed(list []signature) iter.Seq[signature] {
+	return func(yield func(signature) bool) {
+		for _, s := range slices.Backward(list) {
+			if !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 // mostTried is how many signatures that claim to be of one key are verified: whoever
 // pushes can bring thousands, of which each may cost the hash of a large commit. A
-// server's own is the last.
-const mostTried = 16
+// server's own is the first of a commit that was new, and else the last.
+const mostTried = 8
 
 // public reads the public key. One of a kind that is unknown here is not in the ring.
 func (k *gpgKey) public(ctx context.Context) (openpgp.EntityList, error) {

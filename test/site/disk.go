@@ -98,8 +98,17 @@ func (d *Disk) unmount() error {
 	if !d.mounted {
 		return nil
 	}
-	if out, err := exec.Command("umount", d.Dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("umount: %w\n%s", err, out)
+	deadline := time.Now().Add(must.Patience)
+	for {
+		out, err := exec.Command("umount", d.Dir).CombinedOutput()
+		if err == nil {
+			break
+		}
+		// What a killed server had started may be on its way out.
+		if !bytes.Contains(out, []byte("busy")) || time.Now().After(deadline) {
+			return fmt.Errorf("umount: %w\n%s", err, out)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	d.mounted = false
 	return nil
