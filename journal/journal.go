@@ -31,7 +31,8 @@
 //	refs      token, NUL, creation time, id -> JSON of all refs, if the record
 //	          has not all of them
 //	reflog    ref, NUL, time of the publish (ns, big endian), id -> flags, both
-//	          commits, token: how a ref moved
+//	          commits, token, and after a NUL who had it published: how a
+//	          ref moved
 //	moved     token -> bucket: creation time, id -> time of the publish, names of
 //	          the refs that moved, NUL between them
 //	problems  id -> bucket: object -> code, NUL, reason

@@ -25,6 +25,7 @@ type RefMove struct {
 	Ref            string
 	Old, New       string // commits; "" if there was none, or the ref was deleted
 	Token, Session string
+	By             string    // name of the token that had it published, if it was held
 	At             time.Time // of the publish
 	Force, Promote bool
 	Back           bool // with Promote: the ref had New before, as far as is remembered
@@ -33,7 +34,8 @@ type RefMove struct {
 // mostMoves is how many moves of a token's sessions are kept. Each takes some 250 bytes.
 var mostMoves uint64 = 500_000
 
-// The value of an entry is a byte of flags, both commits, zeros for none, and the token.
+// The value of an entry is a byte of flags, both commits, zeros for none, and the token;
+// after a NUL, By if there is one.
 const (
 	flagForce   = 1
 	flagPromote = 2
@@ -70,7 +72,11 @@ func (m *RefMove) value() ([]byte, error) {
 		}
 		b = append(b, c[:]...)
 	}
-	return append(b, m.Token...), nil
+	b = append(b, m.Token...)
+	if m.By != "" {
+		b = append(append(b, 0), m.By...)
+	}
+	return b, nil
 }
 
 // readMove reads an entry of a ref.
@@ -79,8 +85,9 @@ func readMove(ref string, k, v []byte) (m RefMove, err error) {
 	if len(k) <= 8 || len(v) < moveHead {
 		return m, fmt.Errorf("ref %s: a move has %d and %d bytes", ref, len(k), len(v))
 	}
+	who, by, _ := strings.Cut(string(v[moveHead:]), "\x00")
 	m = RefMove{
-		Ref: ref, Session: string(k[8:]), Token: string(v[moveHead:]),
+		Ref: ref, Session: string(k[8:]), Token: who, By: by,
 		At:    time.Unix(0, int64(binary.BigEndian.Uint64(k))).UTC(), // #nosec G115 -- as it was written
 		Force: v[0]&flagForce != 0, Promote: v[0]&flagPromote != 0, Back: v[0]&flagBack != 0,
 	}
@@ -106,7 +113,7 @@ func recordMoves(tx *bbolt.Tx, s *Session) error {
 			continue
 		}
 		names = append(names, r.Ref)
-		m := RefMove{Ref: r.Ref, Old: r.Old, New: r.New, Token: s.Token, Session: s.ID, Force: s.Force, Promote: s.Promote}
+		m := RefMove{Ref: r.Ref, Old: r.Old, New: r.New, Token: s.Token, By: s.By, Session: s.ID, Force: s.Force, Promote: s.Promote}
 		if err := m.lookBack(tx); err != nil {
 			return err
 		}

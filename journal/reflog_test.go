@@ -104,6 +104,25 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// The log names who had a held session published, beside who pushed it.
+func TestLogOfHeld(t *testing.T) {
+	j := newJournal(t)
+	held := refMove("os/a", 0, 1)
+	held.Hold, held.Token = true, "ci"
+	s, err := j.Create(held, week)
+	must.OK(t, err)
+	move(t, j, s.ID, Verifying, Held)
+	_, err = j.Move(s.ID, Verifying, func(s *Session) { s.By = "release" })
+	must.OK(t, err)
+	move(t, j, s.ID, Publishing, Published)
+	moveRef(t, j, "ci", refMove("os/a", 1, 2))
+	log, _, err := j.Log("os/a", "", 9)
+	must.OK(t, err)
+	if len(log) != 2 || log[0].Token != "ci" || log[0].By != "" || log[1].Token != "ci" || log[1].By != "release" {
+		t.Errorf("the log is %+v", log)
+	}
+}
+
 // A ref's log lasts as long as its sessions are remembered, and what a token can put
 // into it is bounded: the oldest go.
 func TestLogIsBounded(t *testing.T) {

@@ -38,7 +38,11 @@ func RefLog(log wire.RefLog) string {
 		if m.Force && m.How == wire.Pushed {
 			how += " by force"
 		}
-		fmt.Fprintf(&b, "%s %s by %s, session %s\n", clock(m.At), how, Printable(m.Token), Printable(m.Session))
+		who := Printable(m.Token)
+		if m.By != "" {
+			who += ", published by " + Printable(m.By)
+		}
+		fmt.Fprintf(&b, "%s %s by %s, session %s\n", clock(m.At), how, who, Printable(m.Session))
 		fmt.Fprintf(&b, "  from %s\n", Printable(commit(m.Old)))
 		if m.New != "" {
 			fmt.Fprintf(&b, "  to   %s\n", Printable(m.New))

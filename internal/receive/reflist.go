@@ -234,7 +234,7 @@ func noMoves(ref string) error {
 
 // shownMove is a move as the API shows it.
 func shownMove(m journal.RefMove) wire.RefMove {
-	s := wire.RefMove{At: m.At, Token: m.Token, Session: m.Session, Force: m.Force, Old: m.Old, New: m.New, How: wire.Pushed}
+	s := wire.RefMove{At: m.At, Token: m.Token, By: m.By, Session: m.Session, Force: m.Force, Old: m.Old, New: m.New, How: wire.Pushed}
 	switch {
 	case m.New == "":
 		s.How = wire.Deleted

@@ -241,6 +241,7 @@ type RefList struct {
 type RefMove struct {
 	At      time.Time `json:"at"`
 	Token   string    `json:"token"`
+	By      string    `json:"by,omitempty"` // the token that had it published, if it was held
 	Session string    `json:"session"`
 	How     string    `json:"how"`
 	Force   bool      `json:"force"`

@@ -152,7 +152,8 @@ stop() { [ -z "$SERVER" ] || { kill $SERVER; wait $SERVER; SERVER=; }; }
 // given is what the scripts of some names take for granted besides.
 var given = map[string]string{
 	"refs":    withRefs,
-	"held":    withClients + "held() { ostree-upload sessions --status held | sed -n '2s/ .*//p'; }\n",
+	"held":    withClients + heldID,
+	"release": withClients + heldID,
 	"signed":  withClients,
 	"flatpak": withFlatpak,
 	"elsewhere": withClients + `export SIGNER=$PWD/signer
@@ -161,6 +162,9 @@ gpg --homedir $SIGNER --batch --passphrase '' --quick-generate-key os@example.or
 gpg --homedir $SIGNER --export os@example.org >example.gpg
 `,
 }
+
+// heldID finds the one session that is held.
+const heldID = "held() { ostree-upload sessions --status held | sed -n '2s/ .*//p'; }\n"
 
 // withRefs are refs that were published, of which one is to get what another has.
 const withRefs = `mkdir tree

@@ -6,6 +6,7 @@ package system
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,16 +15,18 @@ import (
 )
 
 // A build is pushed and held; a tester installs it from its preview, and nobody else sees
-// it; another person publishes it, and rejects the next one.
-func TestHeldFlatpak(t *testing.T) {
+// it; another person publishes it, and rejects the next one. The one after that is
+// published, and taken back.
+func TestLifeOfABuild(t *testing.T) {
 	t.Parallel()
 	h := newFlatpakHost(t)
 	s := site.At(t, t.TempDir())
 	s.MakeToken()
-	release := strings.TrimSpace(s.Run("gentoken", "--config", s.Config(), "--name", "release", "--scope", "publish").Must(t, 0).Stdout)
+	release := strings.TrimSpace(s.Run("gentoken", "--config", s.Config(), "--name", "release", "--scope", "publish", "--scope", "promote").Must(t, 0).Stdout)
 	t.Cleanup(s.End)
 	s.Start("--init")
 	h.export("one")
+	ref := "app/" + application + "/" + h.run("--default-arch") + "/stable"
 	said := s.Run("push", "--repo", h.repo, "--hold").Must(t, 0).Stdout
 	at := regexp.MustCompile(`(?m)^preview (http://\S+/preview/([a-z2-7]{16})/[a-z2-7]{32}/)$`).FindStringSubmatch(said)
 	if at == nil {
@@ -43,17 +46,44 @@ func TestHeldFlatpak(t *testing.T) {
 		t.Errorf("the log has the key of the preview:\n%s", log)
 	}
 	s.Run("sessions", "publish", id, "--token", release).Must(t, 0)
-	ref := "app/" + application + "/" + h.run("--default-arch") + "/stable"
 	published := must.OSTree(t, "rev-parse", "--repo="+s.Prod, ref)
 	if built := must.OSTree(t, "rev-parse", "--repo="+h.repo, ref); built != published {
 		t.Errorf("published is %s, built was %s", published, built)
 	}
 
 	h.export("two")
-	held := s.Run("push", "--repo", h.repo, "--hold").Must(t, 0).Stdout
-	next := regexp.MustCompile(`session ([a-z2-7]{16})`).FindStringSubmatch(held)[1]
-	s.Run("sessions", "reject", next, "--reason", "it says two", "--token", release).Must(t, 0)
+	hold := func() string {
+		held := s.Run("push", "--repo", h.repo, "--hold").Must(t, 0).Stdout
+		return regexp.MustCompile(`session ([a-z2-7]{16})`).FindStringSubmatch(held)[1]
+	}
+	s.Run("sessions", "reject", hold(), "--reason", "it says two", "--token", release).Must(t, 0)
 	if is := must.OSTree(t, "rev-parse", "--repo="+s.Prod, ref); is != published {
 		t.Errorf("after the rejection it is %s", is)
+	}
+
+	h.export("three")
+	s.Run("sessions", "publish", hold(), "--token", release).Must(t, 0)
+	h.run("--user", "remote-modify", "--url", "file://"+s.Prod, "preview")
+	h.run("--user", "update", "-y", "--noninteractive")
+	if got := h.installed(); got != "three" {
+		t.Errorf("readers get version %s", got)
+	}
+	s.Run("refs", "rollback", ref, "--token", release).Must(t, 0)
+	h.run("--user", "update", "-y", "--noninteractive", "--commit="+published, application)
+	if got := h.installed(); got != "one" {
+		t.Errorf("who had the build before the rollback goes back to version %s", got)
+	}
+	h.run("--user", "uninstall", "-y", "--noninteractive", application)
+	h.run("--user", "install", "-y", "--noninteractive", "preview", application)
+	if got := h.installed(); got != "one" {
+		t.Errorf("after the rollback new readers get version %s", got)
+	}
+	var log []string
+	for _, m := range regexp.MustCompile(`(?m)^\S+ \S+Z (.*), session`).FindAllStringSubmatch(s.Run("refs", "log", ref, "--token", release).Must(t, 0).Stdout, -1) {
+		log = append(log, m[1])
+	}
+	pushed := "pushed by ci, published by release"
+	if want := []string{"rolled back by release", pushed, pushed}; !slices.Equal(log, want) {
+		t.Errorf("the log has %q, want %q", log, want)
 	}
 }
