@@ -35,7 +35,6 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err != nil {
 		return nil, err
 	}
-	v.repair = s.Repair
 	pl, err := p.verify(early, v, s)
 	if err != nil {
 		return nil, err

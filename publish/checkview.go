@@ -32,7 +32,6 @@ func (p *Publisher) checkView(ctx context.Context, s *journal.Session) (*checkVi
 	if err != nil {
 		return nil, err
 	}
-	v.repair = s.Repair
 	pl, err := p.verify(ctx, v, s)
 	if err != nil {
 		return nil, err

@@ -4,15 +4,14 @@ package publish_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
-	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
-	"github.com/lirios/ostree-upload/internal/units"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/gpg"
 	"github.com/lirios/ostree-upload/test/must"
@@ -91,28 +90,30 @@ func TestNoRepair(t *testing.T) {
 	must.OK(t, os.WriteFile(path, good, 0o644))
 }
 
-// What a repair mends does not keep the operator's check from looking at the session, and
-// it sees what will be there.
+// What a repair mends keeps neither the operator's check from looking at the session nor
+// clients from its preview, and both see what will be there.
 func TestCheckOfRepair(t *testing.T) {
 	s, repo, commit := published(t)
-	seen := filepath.Join(t.TempDir(), "seen")
-	gpg.New(t).Sign(repo, commit.String(), 0)
+	h := &checkedHost{Server: s, t: t, dir: t.TempDir(), build: repo}
+	keys := gpg.New(t)
+	keys.Sign(repo, commit.String(), 0)
 	meta := ostree.Name{Checksum: commit, Type: ostree.CommitMeta}
 	bad := filepath.Join(s.Repo, "objects", meta.Path())
 	must.OK(t, os.WriteFile(bad, []byte("no metadata"), 0o644))
-	signed := ts.Object(t, repo, meta)
-	s.Change(func(c *config.Config) {
-		c.CheckCommand = []string{"sh", "-c", "cat objects/" + meta.Path() + " >" + seen}
-		c.CheckTimeout = units.Duration(time.Minute)
-	})
+	h.check("sh", "-c", "cat objects/"+meta.Path()+" >"+h.dir+"/seen")
 	client := s.Client(s.Token)
-	session := client.OpenRepair(wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()})
+	move := wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()}
+	body, err := json.Marshal(wire.OpenRequest{Refs: []wire.Ref{move}, Repair: true, Hold: true})
+	must.OK(t, err)
+	var session wire.Session
+	must.OK(t, json.Unmarshal(client.Want(201, "POST", "/api/v1/sessions", body).Body, &session))
 	all := append(ts.Objects(t, repo, commit), meta)
 	client.Upload(session.ID, "meta", ts.Pack(t, repo, client.Negotiate(session.ID, all...)...))
-	want(t, client.Finalize(session.ID), wire.Published, "", "")
-	for _, path := range []string{seen, bad} {
-		if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, signed) {
-			t.Errorf("%s: %q, %v", path, b, err)
-		}
+	held := client.Finalize(session.ID)
+	want(t, held, wire.Held, "", "")
+	must.OSTree(t, "pull", "--repo="+keys.Client(s.URL+"/"+held.Preview, 0, "gpg-verify=true"), "prod", "x")
+	want(t, h.publish(s.AddToken(token.Options{Name: "release", Scopes: []string{token.Publish}}), session.ID), wire.Published, "", "")
+	if b, err := os.ReadFile(bad); err != nil || !bytes.Equal(b, ts.Object(t, repo, meta)) || h.read("seen") != string(b) {
+		t.Errorf("%q, %v; the check saw %q", b, err, h.read("seen"))
 	}
 }

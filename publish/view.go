@@ -28,7 +28,7 @@ func openView(cfg Config, s *journal.Session) (*view, error) {
 		return &view{repo: repo}, err
 	}
 	staged, err := ostree.OpenRepo(cfg.Staged)
-	return &view{staged: staged, repo: repo}, err
+	return &view{staged: staged, repo: repo, repair: s.Repair}, err
 }
 
 // hasStaged tells whether a staged object counts and is there.

@@ -54,7 +54,7 @@ func notPublished(s wire.Session) error {
 	}
 	switch {
 	case s.Error == wire.RefMoved || s.Error == wire.NotFastForward:
-		e.HintText = "rebuild on top of the server's commit and push that; reject this one: ostree-upload sessions reject " + s.ID
+		e.HintText = "rebuild on top of the server's commit and push that; reject this one: ostree-upload sessions reject --reason TEXT " + s.ID
 	case s.State == wire.Held:
 		e.HintText = "publish it again when that is mended"
 	}

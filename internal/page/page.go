@@ -109,7 +109,7 @@ func Session(s wire.Session) string {
 		line("hold", "%s", held(s))
 	}
 	if s.Preview != "" {
-		line("preview", "%s", s.Preview)
+		fmt.Fprintf(&b, "%-*s%s\n", labels, "preview", Printable(s.Preview)) // whole, for who copies it
 	}
 	if s.Repair {
 		line("repair", "yes")

@@ -22,7 +22,7 @@ func overseer(s *Server, r *request) error {
 }
 
 // setOwner is POST /api/v1/sessions/{id}/owner. Who gets the session has to be able to go
-// on with it, so that nothing is published by this which the new owner could not push.
+// on with it, so that nothing is published by this which the new owner could not do itself.
 func (s *Server) setOwner(w http.ResponseWriter, r *request) error {
 	var req wire.OwnerRequest
 	if err := decode(r, &req); err != nil {
@@ -39,7 +39,7 @@ func (s *Server) setOwner(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := to.CheckPush(whole.Force, whole.RefNames()); err != nil {
+	if err := to.CheckMoves(movesOf(&whole)); err != nil {
 		return err
 	}
 	if whole.Token != to.Name && !whole.State.Final() { // else it is no more for the token

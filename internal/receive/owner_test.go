@@ -58,6 +58,40 @@ func TestHandOver(t *testing.T) {
 	handOver("two", 429)
 }
 
+// A session is handed over to who may do what it does: one that deletes a ref, to a token of
+// scope delete, and one that moves refs among commits, to one of scope promote.
+func TestHandOverOfMoves(t *testing.T) {
+	v := newVerbs(t)
+	v.in = "os/a/x"
+	v.place(v.in)
+	ops := v.client("sessions", "all")
+	names := map[string]string{}
+	for _, scope := range []string{"push", "promote", "delete"} {
+		names[scope] = "to-" + scope
+		v.s.AddToken(token.Options{Name: names[scope], Scopes: []string{scope}})
+	}
+	for _, c := range []struct {
+		by   string
+		open wire.OpenRequest
+		want map[string]int
+	}{
+		{"delete", wire.OpenRequest{Refs: []wire.Ref{{Ref: v.in, Old: v.commits[1]}}}, map[string]int{"push": 403, "promote": 403, "delete": 200}},
+		{"promote", wire.OpenRequest{Promote: true, Force: true, Refs: []wire.Ref{{Ref: v.in, Old: v.commits[1], New: v.commits[0]}}}, map[string]int{"push": 403, "delete": 403, "promote": 200}},
+	} {
+		var session wire.Session
+		body, err := json.Marshal(c.open)
+		must.OK(t, err)
+		a := v.client(c.by, "all").Want(201, "POST", "/api/v1/sessions", body)
+		must.OK(t, json.Unmarshal(a.Body, &session))
+		for scope, want := range c.want {
+			got := ops.Do("POST", "/api/v1/sessions/"+session.ID+"/owner", []byte(`{"token": "`+names[scope]+`"}`))
+			if got.Status != want {
+				t.Errorf("session of scope %s to a token of scope %s: %d, want %d", c.by, scope, got.Status, want)
+			}
+		}
+	}
+}
+
 // A token that is given another secret, of the same name, goes on with its sessions; the
 // secret before does not.
 func TestReplacedTokenGoesOn(t *testing.T) {
