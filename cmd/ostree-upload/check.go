@@ -83,6 +83,9 @@ func verified(p *fsck.Progress) string {
 }
 
 func (c *CheckCmd) print(app *App, list []checked) (err error) {
+	if c.JSON && list[0].Name == "" && list[0].err != nil {
+		return nil // its document is that of any command that failed
+	}
 	if c.JSON {
 		text, err := page.JSON(documentOf(list))
 		if err == nil {
@@ -109,7 +112,7 @@ func documentOf(list []checked) any {
 }
 
 func (r *checked) document() map[string]any {
-	if r.err != nil {
+	if r.err != nil { // of one of several
 		return map[string]any{"error": r.err.Error()}
 	}
 	return map[string]any{"used": r.report.Used, "findings": append([]string{}, r.report.Findings...), "notes": append([]string{}, r.report.Notes...)}

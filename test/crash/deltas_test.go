@@ -53,7 +53,7 @@ func TestDeltasFillDisk(t *testing.T) {
 			w.Next()
 			s.Link()
 			d.Fill(w.Payload + c.room)
-			s.Push(&w.Build)
+			s.Push(&w.Build, "--jobs=1", "--limit-rate=2MB") // little of it is there twice, as uploads and staged
 			var failed wire.After
 			must.Wait(t, "the work has failed", func() bool {
 				after := s.Sessions(wire.Published)[0].After
