@@ -28,7 +28,7 @@ type Shared struct {
 	shares   *shares
 	idTokens *idtoken.Verifier
 
-	previewing chan struct{} // as many as files of previews may be sent at a time
+	previewing previewing // the files of previews that are being sent
 }
 
 // NewShared makes a Shared of a process that may use so many cores. Its Serve is called
@@ -41,8 +41,6 @@ func NewShared(cores int, settings func() *config.Config, log *slog.Logger) *Sha
 		events:   quotas{lines: eventLines, every: eventEvery},
 		shares:   newShares(cores),
 		idTokens: idtoken.New(log),
-
-		previewing: make(chan struct{}, mostPreviewing),
 	}
 }
 
