@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Completion of ostree-upload-client for bash. Made by make generated.
 
-_ostree_upload_client_refs() {
+_ostree_upload_client_local_refs() {
 	local repo=${OSTREE_UPLOAD_REPO:-repo} i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -76,7 +76,7 @@ _ostree_upload_client() {
 	'push --ca-file') _ostree_upload_client_files -f; return ;;
 	'push --client-cert') _ostree_upload_client_files -f; return ;;
 	'push --client-key') _ostree_upload_client_files -f; return ;;
-	'push -b' | 'push --branch') _ostree_upload_client_reply -W "$(_ostree_upload_client_refs)"; return ;;
+	'push -b' | 'push --branch') _ostree_upload_client_reply -W "$(_ostree_upload_client_local_refs)"; return ;;
 	'push --encoding') _ostree_upload_client_reply -W 'auto archive zstd delta'; return ;;
 	'refs --token-file') _ostree_upload_client_files -f; return ;;
 	'refs --ca-file') _ostree_upload_client_files -f; return ;;
@@ -222,7 +222,7 @@ _ostree_upload_client() {
 	elif [[ $commands ]]; then
 		_ostree_upload_client_reply -W "$commands"
 	elif [[ $argument == REF ]]; then
-		_ostree_upload_client_reply -W "$(_ostree_upload_client_refs)"
+		_ostree_upload_client_reply -W "$(_ostree_upload_client_local_refs)"
 	fi
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Completion of ostree-upload-client for fish. Made by make generated.
 
-function _ostree_upload_client_refs
+function _ostree_upload_client_local_refs
     set -l repo repo
     set -q OSTREE_UPLOAD_REPO; and set repo $OSTREE_UPLOAD_REPO
     set -l words (commandline -opc)
@@ -66,7 +66,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l client-cert -r -F -d 'Client certificate, in PEM'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l client-key -r -F -d 'Key of the client certificate'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l insecure-http -d 'Allow plain HTTP to another machine'
-complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l branch -s b -x -a '(_ostree_upload_client_refs)' -d 'Ref to push, or LOCAL:REMOTE, or ORIGIN:REF of what was pulled'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l branch -s b -x -a '(_ostree_upload_client_local_refs)' -d 'Ref to push, or LOCAL:REMOTE, or ORIGIN:REF of what was pulled'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l resume -x -d 'Resume this session'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l depth -x -d 'Parents to send of each commit'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l skip-unfit -d 'Without names'
@@ -89,7 +89,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l verbose -s v -d 'Log more'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -l version -d 'Print the version'
-complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -a '(_ostree_upload_client_refs)'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from push upload' -a '(_ostree_upload_client_local_refs)'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and not __fish_seen_subcommand_from list set delete log rollback' -a 'list' -d 'List the refs of the server that the token may name, with their commits'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and not __fish_seen_subcommand_from list set delete log rollback' -a 'set' -d 'Set refs to commits that the server has, or to those of other refs'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and not __fish_seen_subcommand_from list set delete log rollback' -a 'delete' -d 'Delete refs'
@@ -142,7 +142,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fis
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from set' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from set' -l verbose -s v -d 'Log more'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from set' -l version -d 'Print the version'
-complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from set' -a '(_ostree_upload_client_refs)'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from set' -a '(_ostree_upload_client_local_refs)'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -l dry-run -d 'Tell what would be done, and do nothing'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -l wait-after -d 'Wait until what follows on the server is done, as push does'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -l retry-for -x -d 'How long to retry without progress'
@@ -159,7 +159,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fis
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -l verbose -s v -d 'Log more'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -l version -d 'Print the version'
-complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -a '(_ostree_upload_client_refs)'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from delete' -a '(_ostree_upload_client_local_refs)'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -l limit -x -d 'At most so many moves, the newest'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -l address -s a -x -d 'Server to speak to, or unix:PATH of its socket'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -l token -s t -x -d 'Token'
@@ -174,7 +174,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fis
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -l verbose -s v -d 'Log more'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -l version -d 'Print the version'
-complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -a '(_ostree_upload_client_refs)'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from log' -a '(_ostree_upload_client_local_refs)'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -l to -x -d 'To this commit, or the beginning of one, that the ref had earlier'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -l follow-alias -d 'If the ref is an alias on the server, set the ref back that it stands for'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -l dry-run -d 'Tell what would be done, and do nothing'
@@ -193,7 +193,7 @@ complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fis
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -l help -s h -d 'Show context-sensitive help'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -l verbose -s v -d 'Log more'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -l version -d 'Print the version'
-complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -a '(_ostree_upload_client_refs)'
+complete -c ostree-upload-client -n '__fish_seen_subcommand_from refs; and __fish_seen_subcommand_from rollback' -a '(_ostree_upload_client_local_refs)'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort chown publish reject' -a 'list' -d 'List the sessions, newest first'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort chown publish reject' -a 'show' -d 'Show one session'
 complete -c ostree-upload-client -n '__fish_seen_subcommand_from sessions; and not __fish_seen_subcommand_from list show abort chown publish reject' -a 'abort' -d 'Abort a session that is open, held, or being verified'

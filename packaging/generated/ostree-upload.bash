@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Completion of ostree-upload for bash. Made by make generated.
 
-_ostree_upload_refs() {
+_ostree_upload_local_refs() {
 	local repo=${OSTREE_UPLOAD_REPO:-repo} i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -80,7 +80,7 @@ _ostree_upload() {
 	'push --ca-file') _ostree_upload_files -f; return ;;
 	'push --client-cert') _ostree_upload_files -f; return ;;
 	'push --client-key') _ostree_upload_files -f; return ;;
-	'push -b' | 'push --branch') _ostree_upload_reply -W "$(_ostree_upload_refs)"; return ;;
+	'push -b' | 'push --branch') _ostree_upload_reply -W "$(_ostree_upload_local_refs)"; return ;;
 	'push --encoding') _ostree_upload_reply -W 'auto archive zstd delta'; return ;;
 	'refs --token-file') _ostree_upload_files -f; return ;;
 	'refs --ca-file') _ostree_upload_files -f; return ;;
@@ -260,7 +260,7 @@ _ostree_upload() {
 	elif [[ $commands ]]; then
 		_ostree_upload_reply -W "$commands"
 	elif [[ $argument == REF ]]; then
-		_ostree_upload_reply -W "$(_ostree_upload_refs)"
+		_ostree_upload_reply -W "$(_ostree_upload_local_refs)"
 	fi
 }
 

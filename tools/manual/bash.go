@@ -32,7 +32,7 @@ func bash(program string, root *command) string {
 const bashFrame = `# SPDX-License-Identifier: AGPL-3.0-or-later
 # Completion of PROGRAM for bash. Made by make generated.
 
-FUNCTION_refs() {
+FUNCTION_local_refs() {
 	local repo=${OSTREE_UPLOAD_REPO:-repo} i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -90,7 +90,7 @@ OFFERS
 	elif [[ $commands ]]; then
 		FUNCTION_reply -W "$commands"
 	elif [[ $argument == REF ]]; then
-		FUNCTION_reply -W "$(FUNCTION_refs)"
+		FUNCTION_reply -W "$(FUNCTION_local_refs)"
 	fi
 }
 
@@ -127,7 +127,7 @@ func bashValue(program, value string, words []string) string {
 	case value == "DIR", value == "REPO":
 		return reply + "_files -d"
 	case value == "REF":
-		return fmt.Sprintf("%s_reply -W \"$(%s_refs)\"", reply, reply)
+		return fmt.Sprintf("%s_reply -W \"$(%s_local_refs)\"", reply, reply)
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ func fish(program string, root *command) string {
 			fmt.Fprintf(&b, "complete -c %s -n %s%s -d %s\n", program, fishQuote(here), fishFlag(program, f), fishQuote(brief(f.help)))
 		}
 		if len(c.args) > 0 && c.args[0].name == "REF" {
-			fmt.Fprintf(&b, "complete -c %s -n %s -a '(%s_refs)'\n", program, fishQuote(here), identifier(program))
+			fmt.Fprintf(&b, "complete -c %s -n %s -a '(%s_local_refs)'\n", program, fishQuote(here), identifier(program))
 		}
 	}
 	return b.String()
@@ -29,7 +29,7 @@ func fish(program string, root *command) string {
 const fishFrame = `# SPDX-License-Identifier: AGPL-3.0-or-later
 # Completion of %s for fish. Made by make generated.
 
-function %s_refs
+function %s_local_refs
     set -l repo repo
     set -q OSTREE_UPLOAD_REPO; and set repo $OSTREE_UPLOAD_REPO
     set -l words (commandline -opc)
@@ -88,7 +88,7 @@ func fishFlag(program string, f flag) string {
 	case f.value == "DIR", f.value == "REPO":
 		return line + " -x -a '(__fish_complete_directories)'"
 	case f.value == "REF":
-		return fmt.Sprintf("%s -x -a '(%s_refs)'", line, identifier(program))
+		return fmt.Sprintf("%s -x -a '(%s_local_refs)'", line, identifier(program))
 	}
 	return line + " -x"
 }

@@ -20,7 +20,7 @@ func zsh(program string, root *command) string {
 }
 
 const zshRefs = `
-%s_refs() {
+%s_local_refs() {
 	local repo=${opt_args[--repo]:-${opt_args[-r]:-${OSTREE_UPLOAD_REPO:-repo}}}
 	local -a refs=(${(Q)~repo}/refs/heads/**/*(N.))
 	refs=(${refs#${(Q)~repo}/refs/heads/})
@@ -108,7 +108,7 @@ func zshValue(program, value string, words []string) string {
 	case value == "DIR", value == "REPO":
 		return "_files -/"
 	case value == "REF":
-		return identifier(program) + "_refs"
+		return identifier(program) + "_local_refs"
 	}
 	return " "
 }
