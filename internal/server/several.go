@@ -32,7 +32,13 @@ type several struct {
 	opt     Options // Repo and State are empty
 	metrics *metrics.Metrics
 	places  []*place
-	tried   chan error // the outcome of each place's first opening
+	tried   chan trial // the outcome of each place's first opening
+}
+
+// A trial is how the first opening of a place went.
+type trial struct {
+	place int
+	err   error
 }
 
 func serveSeveral(ctx context.Context, opt Options, m manager, hup <-chan os.Signal, started func()) error {
@@ -62,7 +68,7 @@ func newSeveral(opt Options) *several {
 	for _, r := range opt.Settings().Served() {
 		s.places = append(s.places, newPlace(opt, r))
 	}
-	s.tried = make(chan error, len(s.places))
+	s.tried = make(chan trial, len(s.places))
 	return s
 }
 
@@ -156,10 +162,10 @@ func (s *several) run(ctx context.Context, e *entrance, ready func() (stop func(
 		defer stop()
 		return s.opt.shared.Serve(ctx, front, e.listeners...)
 	})
-	for _, p := range s.places {
+	for i, p := range s.places {
 		var first sync.Once
 		g.Go(func() error {
-			return p.keep(serving, func(err error) { first.Do(func() { s.tried <- err }) })
+			return p.keep(serving, func(err error) { first.Do(func() { s.tried <- trial{i, err} }) })
 		})
 	}
 	if e.metrics != nil {
@@ -177,12 +183,13 @@ const openPatience = 5 * time.Second
 // opened.
 func (s *several) announce(ctx context.Context, ready func() (stop func())) error {
 	patience := time.After(openPatience)
-	var failed []error
+	failed := make([]error, len(s.places)) // in the order of the places, whichever was first
+	open := len(s.places)
 	for waiting := len(s.places); waiting > 0; waiting-- {
 		select {
-		case err := <-s.tried:
-			if err != nil {
-				failed = append(failed, err)
+		case t := <-s.tried:
+			if failed[t.place] = t.err; t.err != nil {
+				open--
 			}
 		case <-patience:
 			waiting = 1
@@ -190,7 +197,7 @@ func (s *several) announce(ctx context.Context, ready func() (stop func())) erro
 			return nil
 		}
 	}
-	if len(failed) == len(s.places) {
+	if open == 0 {
 		return errors.Join(failed...)
 	}
 	defer ready()()
