@@ -44,7 +44,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer r.close()
-	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl}
+	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl, signing: p.signings[s.ID]}
 	return a, a.run(ctx, early)
 }
 
@@ -80,6 +80,7 @@ type apply struct {
 	target   *repository
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	signing  *signing                   // what was made before this turn; nil: nothing
 	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
 	quiet    bool                       // it warns of nothing, as another does so after it
 	leftOut  int                        // commits whose detached metadata is not
@@ -118,10 +119,10 @@ func (a *apply) run(ctx, early context.Context) (err error) {
 	if err := a.checkToken(); err != nil {
 		return err
 	}
-	if s := a.plan.session; s.State == journal.Verifying && s.Hold && s.By == "" {
+	if s := a.plan.session; s.State == journal.Verifying && toBeHeld(s) {
 		return errHeld
 	}
-	if err := a.signCommits(early); err != nil {
+	if err := a.addSignatures(); err != nil {
 		return err
 	}
 	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) {
