@@ -42,9 +42,17 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		Free:         &free,
 		FreeBecause:  because,
 		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
-		Features:     []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote},
+		Features:     s.features(),
 		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
 	})
+}
+
+func (s *Server) features() []string {
+	all := []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote}
+	if len(s.cfg.Settings().Policy) > 0 {
+		all = append(all, wire.FeaturePolicy)
+	}
+	return all
 }
 
 // commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the
