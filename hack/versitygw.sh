@@ -4,8 +4,8 @@
 #   hack/versitygw.sh DIR   builds versitygw into a folder: the S3 store that tests,
 #                           the benchmark and the demo run
 #
-# They are skipped without. Does nothing if there is one, and only says so if there
-# can be none. A first build takes some 90 seconds of one core.
+# Tests of the store are skipped without. Does nothing if there is one, and only says
+# so if there can be none. A first build takes some 90 seconds of one core.
 set -eu
 
 version=v1.8.0
