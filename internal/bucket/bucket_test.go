@@ -27,7 +27,7 @@ func open(t *testing.T, url string, change ...func(*bucket.Config)) *bucket.Buck
 	t.Helper()
 	store.SetCredentials(t)
 	cfg := bucket.Config{
-		Bucket: store.Bucket, Prefix: "os", Endpoint: url, PathStyle: true,
+		Bucket: store.FakeBucket, Prefix: "os", Endpoint: url, PathStyle: true,
 		Backoff: time.Millisecond, PartsAbove: 1000, PartSize: 600,
 	}
 	for _, c := range change {
@@ -45,7 +45,7 @@ func source(body string) bucket.Source {
 // content is what an object has, "" if there is none.
 func content(t *testing.T, b *bucket.Bucket, key string) string {
 	t.Helper()
-	body, _, err := b.Get(t.Context(), key, 1<<20)
+	body, _, err := b.Get(t.Context(), key, 10<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
@@ -54,7 +54,7 @@ func content(t *testing.T, b *bucket.Bucket, key string) string {
 }
 
 func TestCreate(t *testing.T) {
-	b := open(t, store.Start(t, store.Options{}))
+	b := open(t, store.Fake(t, store.FakeOptions{}))
 	for _, size := range []int{0, 1, 1000, 1001, 2500} { // from 1001 on in parts
 		key := "objects/" + strconv.Itoa(size)
 		body := strings.Repeat("x", size)
@@ -78,7 +78,7 @@ func TestCreate(t *testing.T) {
 }
 
 func TestSwap(t *testing.T) {
-	b := open(t, store.Start(t, store.Options{}))
+	b := open(t, store.Fake(t, store.FakeOptions{}))
 	one, err := b.Swap(t.Context(), "refs/heads/stable", []byte("one"), "")
 	must.OK(t, err)
 	if _, err := b.Swap(t.Context(), "refs/heads/stable", []byte("rival"), ""); !errors.Is(err, bucket.ErrChanged) {
@@ -103,7 +103,7 @@ func TestSwap(t *testing.T) {
 // TestSwapRace pins compare and swap: each of several writers adds to a number, and none
 // of what they added is lost.
 func TestSwapRace(t *testing.T) {
-	b := open(t, store.Start(t, store.Options{}))
+	b := open(t, store.Fake(t, store.FakeOptions{}))
 	const writers, each = 8, 10
 	_, err := b.Swap(t.Context(), "n", []byte("0"), "")
 	must.OK(t, err)
@@ -136,9 +136,9 @@ func TestSwapRace(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
-	for name, o := range map[string]store.Options{"by match": {}, "without": {Ignores: []string{"If-Match"}}} {
+	for name, o := range map[string]store.FakeOptions{"by match": {}, "without": {Ignores: []string{"If-Match"}}} {
 		t.Run(name, func(t *testing.T) {
-			b := open(t, store.Start(t, o))
+			b := open(t, store.Fake(t, o))
 			if name == "by match" {
 				must.OK(t, b.Probe(t.Context()))
 			}
@@ -162,7 +162,7 @@ func TestDelete(t *testing.T) {
 
 // TestList pins that lists of several pages are whole, and only of the folder.
 func TestList(t *testing.T) {
-	url := store.Start(t, store.Options{PageSize: "3"})
+	url := store.Fake(t, store.FakeOptions{PageSize: "3"})
 	b := open(t, url)
 	other := open(t, url, func(c *bucket.Config) { c.Prefix = "os2" })
 	_, err := other.Put(t.Context(), "refs/heads/not-mine", []byte("x"))
@@ -199,7 +199,7 @@ func TestList(t *testing.T) {
 }
 
 func TestReader(t *testing.T) {
-	b := open(t, store.Start(t, store.Options{}))
+	b := open(t, store.Fake(t, store.FakeOptions{}))
 	must.OK(t, b.Create(t.Context(), "objects/a", source("content")))
 	r, size, err := b.Reader(t.Context(), "objects/a")
 	must.OK(t, err)
@@ -227,7 +227,7 @@ func TestProbe(t *testing.T) {
 		"no none":      {[]string{"If-None-Match"}, "ignores If-None-Match"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := open(t, store.Start(t, store.Options{Ignores: c.ignores}))
+			b := open(t, store.Fake(t, store.FakeOptions{Ignores: c.ignores}))
 			err := b.Probe(t.Context())
 			if c.fault == "" {
 				must.OK(t, err)
@@ -242,7 +242,7 @@ func TestProbe(t *testing.T) {
 // TestParts pins that no parts are left behind, and those of a process that was killed
 // can be removed.
 func TestParts(t *testing.T) {
-	proxy := store.NewProxy(t, store.Start(t, store.Options{}))
+	proxy := store.NewProxy(t, store.Fake(t, store.FakeOptions{}))
 	b := open(t, proxy.URL)
 	body := bytes.Repeat([]byte("0123456789"), 200)
 	ctx, kill := context.WithCancel(t.Context())

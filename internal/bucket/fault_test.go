@@ -26,70 +26,71 @@ type operation struct {
 	then  string // what it has after
 }
 
-var large = strings.Repeat("part", 400)
-
-var operations = []operation{
-	{"create", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return b.Create(ctx, key, source("new"))
-	}, "new"},
-	{"create in parts", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return b.Create(ctx, key, source(large))
-	}, large},
-	{"create what is there", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return want(fs.ErrExist, b.Create(ctx, key, source("new")))
-	}, "old"},
-	{"create in parts what is there", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return want(fs.ErrExist, b.Create(ctx, key, source(large)))
-	}, "old"},
-	{"put", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		_, err := b.Put(ctx, key, []byte("new"))
-		return err
-	}, "new"},
-	{"swap in", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return swapped(ctx, b, key, "")
-	}, "new"},
-	{"swap", "old", func(ctx context.Context, b *bucket.Bucket, key, etag string) error {
-		return swapped(ctx, b, key, etag)
-	}, "new"},
-	{"swap too late", "rival", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		_, err := b.Swap(ctx, key, []byte("new"), `"00000000000000000000000000000000"`)
-		return want(bucket.ErrChanged, err)
-	}, "rival"},
-	{"delete", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return b.Delete(ctx, key, "")
-	}, ""},
-	{"delete if unchanged", "old", func(ctx context.Context, b *bucket.Bucket, key, etag string) error {
-		return b.Delete(ctx, key, etag)
-	}, ""},
-	{"delete too late", "rival", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		return want(bucket.ErrChanged, b.Delete(ctx, key, `"00000000000000000000000000000000"`))
-	}, "rival"},
-	{"get", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		body, _, err := b.Get(ctx, key, 100)
-		if err == nil && string(body) != "old" {
-			err = fmt.Errorf("read %q", body)
-		}
-		return err
-	}, "old"},
-	{"get nothing", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		_, _, err := b.Get(ctx, key, 100)
-		return want(fs.ErrNotExist, err)
-	}, ""},
-	{"head", "old", func(ctx context.Context, b *bucket.Bucket, key, etag string) error {
-		e, err := b.Head(ctx, key)
-		if err == nil && e.ETag != etag {
-			err = fmt.Errorf("it has the ETag %s, not %s", e.ETag, etag)
-		}
-		return err
-	}, "old"},
-	{"list", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
-		n := 0
-		err := b.List(ctx, key, func(bucket.Entry) error { n++; return nil })
-		if err == nil && n != 1 {
-			err = fmt.Errorf("listed %d", n)
-		}
-		return err
-	}, "old"},
+// operations are all, with a body that is written in parts.
+func operations(large string) []operation {
+	return []operation{
+		{"create", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return b.Create(ctx, key, source("new"))
+		}, "new"},
+		{"create in parts", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return b.Create(ctx, key, source(large))
+		}, large},
+		{"create what is there", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return want(fs.ErrExist, b.Create(ctx, key, source("new")))
+		}, "old"},
+		{"create in parts what is there", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return want(fs.ErrExist, b.Create(ctx, key, source(large)))
+		}, "old"},
+		{"put", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			_, err := b.Put(ctx, key, []byte("new"))
+			return err
+		}, "new"},
+		{"swap in", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return swapped(ctx, b, key, "")
+		}, "new"},
+		{"swap", "old", func(ctx context.Context, b *bucket.Bucket, key, etag string) error {
+			return swapped(ctx, b, key, etag)
+		}, "new"},
+		{"swap too late", "rival", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			_, err := b.Swap(ctx, key, []byte("new"), `"00000000000000000000000000000000"`)
+			return want(bucket.ErrChanged, err)
+		}, "rival"},
+		{"delete", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return b.Delete(ctx, key, "")
+		}, ""},
+		{"delete if unchanged", "old", func(ctx context.Context, b *bucket.Bucket, key, etag string) error {
+			return b.Delete(ctx, key, etag)
+		}, ""},
+		{"delete too late", "rival", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			return want(bucket.ErrChanged, b.Delete(ctx, key, `"00000000000000000000000000000000"`))
+		}, "rival"},
+		{"get", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			body, _, err := b.Get(ctx, key, 100)
+			if err == nil && string(body) != "old" {
+				err = fmt.Errorf("read %q", body)
+			}
+			return err
+		}, "old"},
+		{"get nothing", "", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			_, _, err := b.Get(ctx, key, 100)
+			return want(fs.ErrNotExist, err)
+		}, ""},
+		{"head", "old", func(ctx context.Context, b *bucket.Bucket, key, etag string) error {
+			e, err := b.Head(ctx, key)
+			if err == nil && e.ETag != etag {
+				err = fmt.Errorf("it has the ETag %s, not %s", e.ETag, etag)
+			}
+			return err
+		}, "old"},
+		{"list", "old", func(ctx context.Context, b *bucket.Bucket, key, _ string) error {
+			n := 0
+			err := b.List(ctx, key, func(bucket.Entry) error { n++; return nil })
+			if err == nil && n != 1 {
+				err = fmt.Errorf("listed %d", n)
+			}
+			return err
+		}, "old"},
+	}
 }
 
 // swapped swaps in new, and compares the ETag.
@@ -116,11 +117,21 @@ func want(wanted, err error) error {
 // TestFaults plays each fault that may pass at each request of each operation: it ends as
 // if there had been none.
 func TestFaults(t *testing.T) {
-	proxy := store.NewProxy(t, store.Start(t, store.Options{}))
-	b := open(t, proxy.URL)
+	t.Run("fake", func(t *testing.T) { testFaults(t, store.Fake(t, store.FakeOptions{}), 600) })
+	t.Run("gateway", func(t *testing.T) {
+		g := store.New(t)
+		g.Bucket(t, store.FakeBucket)
+		testFaults(t, g.URL, 5<<20) // what S3 wants of a part that is not the last
+	})
+}
+
+func testFaults(t *testing.T, url string, part int) {
+	proxy := store.NewProxy(t, url)
+	b := open(t, proxy.URL, func(c *bucket.Config) { c.PartsAbove, c.PartSize = int64(part), int64(part) })
+	large := strings.Repeat("0123456789", part/10+1)
 	must.OK(t, b.Probe(t.Context())) // deletions may have conditions
 	met := 0
-	for _, op := range operations {
+	for _, op := range operations(large) {
 		for n := 1; ; n++ {
 			played := 0
 			for _, fault := range append(store.Passing, store.Conflict, store.Emptied) {
@@ -134,7 +145,12 @@ func TestFaults(t *testing.T) {
 					etag, err = b.Put(t.Context(), key, []byte(op.first))
 					must.OK(t, err)
 				}
-				proxy.At(n, fault)
+				proxy.Play(func(r store.Request) *store.Fault {
+					if r.N == n && (fault != store.Conflict || r.Kind == "PutObject" || r.Kind == "CompleteMultipartUpload") {
+						return fault
+					}
+					return nil
+				})
 				if err := op.do(t.Context(), b, key, etag); err != nil {
 					t.Errorf("%s: %v; requests: %v", name, err, proxy.Requests())
 				}
@@ -143,7 +159,7 @@ func TestFaults(t *testing.T) {
 				}
 				proxy.Play(nil)
 				if got := content(t, b, key); got != op.then {
-					t.Errorf("%s: it has %q", name, got)
+					t.Errorf("%s: it has %d bytes, %.20q", name, len(got), got)
 				}
 			}
 			if met += played; played == 0 {
@@ -151,7 +167,7 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	if met < 10*len(operations) {
+	if met < 10*15 {
 		t.Errorf("only %d faults were met", met)
 	}
 	t.Logf("%d faults were met", met)
@@ -171,7 +187,7 @@ func answers(fault *store.Fault, operation string) bool {
 // TestRivalWrites pins that a write whose answer was lost does not take another's for its
 // own.
 func TestRivalWrites(t *testing.T) {
-	url := store.Start(t, store.Options{})
+	url := store.Fake(t, store.FakeOptions{})
 	proxy := store.NewProxy(t, url)
 	b, rival := open(t, proxy.URL), open(t, url)
 	etag, err := b.Put(t.Context(), "ref", []byte("old"))
@@ -199,10 +215,10 @@ func TestRivalWrites(t *testing.T) {
 
 // TestDown pins that calls to a store that is down end by themselves, and tell so.
 func TestDown(t *testing.T) {
-	proxy := store.NewProxy(t, store.Start(t, store.Options{}))
+	proxy := store.NewProxy(t, store.Fake(t, store.FakeOptions{}))
 	b := open(t, proxy.URL)
 	for name, fault := range map[string]*store.Fault{"lost": store.LostBefore, "503": store.Unavailable, "slow down": store.SlowDown} {
-		for _, op := range operations {
+		for _, op := range operations(strings.Repeat("x", 1500)) {
 			if op.first != "" || op.name == "get nothing" {
 				continue
 			}
@@ -218,7 +234,7 @@ func TestDown(t *testing.T) {
 // TestHangs pins that a connection on which nothing comes is ended, and the request sent
 // again.
 func TestHangs(t *testing.T) {
-	proxy := store.NewProxy(t, store.Start(t, store.Options{}))
+	proxy := store.NewProxy(t, store.Fake(t, store.FakeOptions{}))
 	b := open(t, proxy.URL, func(c *bucket.Config) { c.Stall = time.Second })
 	proxy.At(1, store.HangsAfter)
 	must.OK(t, b.Create(t.Context(), "object", source("content")))
@@ -229,7 +245,7 @@ func TestHangs(t *testing.T) {
 
 // TestWords pins what the errors say that an operator can mend.
 func TestWords(t *testing.T) {
-	url := store.Start(t, store.Options{})
+	url := store.Fake(t, store.FakeOptions{})
 	t.Run("no bucket", func(t *testing.T) {
 		b := open(t, url, func(c *bucket.Config) { c.Bucket = "none" })
 		says(t, b.Probe(t.Context()), "there is no bucket none", "make the bucket")
@@ -250,7 +266,7 @@ func TestWords(t *testing.T) {
 		} {
 			t.Setenv(name, value)
 		}
-		b, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.Bucket, Endpoint: url, PathStyle: true, Backoff: time.Millisecond})
+		b, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.FakeBucket, Endpoint: url, PathStyle: true, Backoff: time.Millisecond})
 		must.OK(t, err)
 		err = b.Probe(t.Context())
 		says(t, err, "there are no credentials", "AWS_ACCESS_KEY_ID")
@@ -258,7 +274,7 @@ func TestWords(t *testing.T) {
 	t.Run("no region", func(t *testing.T) {
 		store.SetCredentials(t)
 		t.Setenv("AWS_REGION", "")
-		_, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.Bucket})
+		_, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.FakeBucket})
 		says(t, err, "its region is not known", "AWS_REGION")
 	})
 	t.Run("clock", func(t *testing.T) {
@@ -277,7 +293,7 @@ func says(t *testing.T, err error, words, next string) {
 
 // TestCount pins that each try is counted, by what came of it.
 func TestCount(t *testing.T) {
-	proxy := store.NewProxy(t, store.Start(t, store.Options{}))
+	proxy := store.NewProxy(t, store.Fake(t, store.FakeOptions{}))
 	var mu sync.Mutex
 	counts := map[string]int{}
 	b := open(t, proxy.URL, func(c *bucket.Config) {

@@ -56,7 +56,8 @@ func (t *tries) IsErrorRetryable(err error) bool {
 // isConflict tells that another write of this key was under way: S3's documentation says
 // to send this one again. A condition that does not hold is answered with 412 instead.
 func isConflict(err error) bool {
-	return statusOf(err) == http.StatusConflict && codeOf(err) != "OperationAborted"
+	code := codeOf(err)
+	return statusOf(err) == http.StatusConflict && (code == "ConditionalRequestConflict" || code == "OperationAborted")
 }
 
 // isTorn tells of an answer that did not come whole.
@@ -131,7 +132,7 @@ func outcome(err error) string {
 		return OutcomeAbsent
 	case status == http.StatusPreconditionFailed:
 		return OutcomeUnmet
-	case status == http.StatusConflict:
+	case isConflict(err):
 		return OutcomeConflict
 	}
 	return OutcomeRefused

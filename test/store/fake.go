@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 
-// Package store has object stores for tests: one in the process, and a Proxy in front of
-// any, which counts requests and has those fail that a test chooses.
-//
-// The store in the process keeps the conditions of writes and deletions as the
-// documentation of S3 says, which the library that it stands on does only in part.
 package store
 
 import (
@@ -17,44 +12,42 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
-// Bucket is the one that a store has from its start.
-const Bucket = "repositories"
+// FakeBucket is the one that a fake has from its start.
+const FakeBucket = "repositories"
 
-// Options say what a store does otherwise than S3.
-type Options struct {
+// FakeOptions say what a fake does otherwise than S3.
+type FakeOptions struct {
 	Ignores  []string // these conditions, by their header
 	PageSize string   // that many objects in a page of a list; "": 1000
 }
 
-// Start runs a store until the test ends, and returns its URL. Whatever signs a request
-// may do all.
-func Start(t testing.TB, o Options) string {
+// Fake runs a store in the process until the test ends, and returns its URL. Whoever
+// signs a request may do all. It keeps the conditions of writes and deletions as the
+// documentation of S3 says, which the library that it stands on does only in part.
+func Fake(t testing.TB, o FakeOptions) string {
 	t.Helper()
 	backend := s3mem.New()
-	if err := backend.CreateBucket(Bucket); err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewServer(&conditional{Options: o, inner: gofakes3.New(backend).Server()})
+	must.OK(t, backend.CreateBucket(FakeBucket))
+	s := httptest.NewServer(&conditional{FakeOptions: o, inner: gofakes3.New(backend).Server()})
 	t.Cleanup(s.Close)
 	return s.URL
 }
 
-// Credentials are some that such a store takes, as the environment has them.
-var Credentials = []string{"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_REGION=us-east-1"}
-
-// SetCredentials gives them to the test's process.
+// SetCredentials gives the test's process those that all stores here take.
 func SetCredentials(t testing.TB) {
-	for _, c := range Credentials {
-		name, value, _ := strings.Cut(c, "=")
+	for _, set := range Env() {
+		name, value, _ := strings.Cut(set, "=")
 		t.Setenv(name, value)
 	}
 }
 
 // conditional keeps the conditions of a store that does not.
 type conditional struct {
-	Options
+	FakeOptions
 	inner http.Handler
 	keys  sync.Map // of *sync.Mutex, by path: what is written and may be looked at meanwhile
 }
