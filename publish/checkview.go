@@ -28,7 +28,7 @@ func (p *Publisher) dropViews() error { return os.RemoveAll(checksFolder(p.cfg))
 // look at what would be refused anyway.
 func (p *Publisher) checkView(ctx context.Context, s *journal.Session) (*checkView, error) {
 	defer p.cfg.Hold()()
-	v, err := openView(p.cfg, s)
+	v, err := p.openView(s)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (p *Publisher) checkView(ctx context.Context, s *journal.Session) (*checkVi
 	if err != nil {
 		return nil, err
 	}
-	a := &apply{cfg: p.cfg, target: &repository{view: v}, plan: pl, quiet: true}
+	a := &apply{cfg: p.cfg, view: v, plan: pl, quiet: true}
 	c, err := a.closure(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (v *checkView) link(a *apply, c *closure) error {
 	}
 	for _, commit := range a.plan.commits {
 		n := ostree.Name{Checksum: commit, Type: ostree.CommitObject}
-		staged, err := a.target.hasStaged(n)
+		staged, err := a.view.hasStaged(n)
 		if err == nil && staged {
 			err = v.linkObject(a.cfg.Staged, n)
 		}
@@ -153,7 +153,7 @@ func (v *checkView) write(n ostree.Name, b []byte) error {
 // there.
 func (v *checkView) writeMetas(a *apply) error {
 	for c, sent := range a.metas {
-		meta, changed, err := a.target.merged(c, sent)
+		meta, changed, err := a.view.merged(c, sent)
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ func (a *apply) checkPolicy() error {
 	if a.plan.session.State == journal.Publishing {
 		return nil
 	}
-	return newSigners(a.cfg, a.target.view, a.metas).check(a.plan)
+	return newSigners(a.cfg, a.view, a.metas).check(a.plan)
 }
 
 // signers asks of commits who has signed them.

@@ -113,7 +113,7 @@ func (p *Publisher) proveHeld(ctx context.Context, s *journal.Session) error {
 		return err
 	}
 	defer leave()
-	repo, err := ostree.OpenRepo(p.cfg.Repo)
+	repo, err := p.production.read()
 	if err != nil {
 		return err
 	}

@@ -40,15 +40,15 @@ func (a *apply) signCommits(ctx context.Context) error {
 // signCommit adds a commit's signature to what the session brought for it, unless it
 // bears that already.
 func (a *apply) signCommit(ctx context.Context, keys *sign.Keys, c ostree.Checksum) error {
-	commit, err := a.target.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
+	commit, err := a.view.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
 	if err != nil {
 		return err
 	}
-	held, _, err := a.target.merged(c, nil)
+	held, _, err := a.view.merged(c, nil)
 	if err != nil {
 		return err
 	}
-	meta, _, err := a.target.merged(c, a.metas[c])
+	meta, _, err := a.view.merged(c, a.metas[c])
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (a *apply) signCommit(ctx context.Context, keys *sign.Keys, c ostree.Checks
 	}
 	// In front: gpg gives up at the first bad signature that claims to be of a key it has.
 	if meta, err = ostree.MergeCommitMeta(signature, a.metas[c]); err == nil {
-		_, _, err = a.target.merged(c, meta)
+		_, _, err = a.view.merged(c, meta)
 	}
 	if err != nil {
 		return outcomef(wire.Policy, "commit %s: there is no room for the server's signature: %v", c, err)
