@@ -20,7 +20,7 @@ TEST = $(GO) run ./hack/gotest
 # The packages whose tests take seconds: not those that run the whole program.
 quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
 
-.PHONY: build build-client packages packages-test image-test generated help deps promtool demo bench check lint security test race race-quick crash fuzz changelog install install-client clean
+.PHONY: build build-client packages packages-test image-test generated help deps promtool versitygw demo bench check lint security test race race-quick crash fuzz changelog install install-client clean
 
 build:               ## bin/ostree-upload; what plain `make` does
 	@hack/deps.sh build
@@ -52,6 +52,9 @@ deps:                ## install what is missing for tests: libostree, ostree, pk
 promtool:            ## bin/promtool, if the machine has none: the test of the alert rules needs it
 	@hack/promtool.sh bin
 
+versitygw:           ## bin/versitygw, if the machine has none: an S3 store for tests, a minute or two at first
+	@hack/versitygw.sh bin
+
 demo: deps build     ## push, kill, resume and pull real files of this machine
 	$(GO) run ./tools/demo bin/ostree-upload
 
@@ -62,7 +65,7 @@ bench: deps build    ## measure pushes beside rsync, ostree pull and others; doc
 check: lint          ## before a commit, some minutes: lint, and all tests but those of the whole program
 	$(TEST) -short $(quick)
 
-test: deps promtool  ## all tests
+test: deps promtool versitygw ## all tests
 	$(TEST) -timeout 30m ./...
 
 race: deps           ## all tests, watched for data races

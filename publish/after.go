@@ -63,7 +63,7 @@ func (a *apply) follow(ctx context.Context) {
 		return
 	}
 	start := time.Now()
-	why, err := a.summary.write(ctx, a.target.dst)
+	why, err := a.target.follow(ctx)
 	if err != nil {
 		a.cfg.Seen.Work(workSummary, false, time.Since(start))
 		a.failed = append(a.failed, journal.Ask{
@@ -366,7 +366,9 @@ func shortened(text string) string {
 	return text
 }
 
-func (p *Publisher) summaryWork(ctx context.Context, _ Due) error { return p.writeSummary(ctx) }
+func (p *Publisher) summaryWork(ctx context.Context, _ Due) error {
+	return p.production.writeSummary(ctx)
+}
 
 // finishSummary writes the summary if that is due.
 func (p *Publisher) finishSummary(ctx context.Context) error {
@@ -374,7 +376,7 @@ func (p *Publisher) finishSummary(ctx context.Context) error {
 	if err != nil || !due {
 		return err
 	}
-	if err := p.writeSummary(ctx); err != nil {
+	if err := p.production.writeSummary(ctx); err != nil {
 		return err
 	}
 	return p.workDone(&Follower{Work: workSummary}, w)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -31,7 +32,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer p.cfg.Hold()()
-	v, err := openView(p.cfg, s)
+	v, err := p.openView(s)
 	if err != nil {
 		return nil, err
 	}
@@ -39,12 +40,12 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 	if err != nil {
 		return nil, err
 	}
-	r, err := openRepository(p.cfg, v)
+	target, err := p.production.change(s, v)
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	a := &apply{cfg: p.cfg, summary: p.summary, target: r, plan: pl, signing: p.signings[s.ID]}
+	defer target.close()
+	a := &apply{cfg: p.cfg, view: v, target: target, plan: pl, signing: p.signings[s.ID]}
 	return a, a.run(ctx, early)
 }
 
@@ -76,8 +77,8 @@ func (p *Publisher) whileVerifying(ctx context.Context, s *journal.Session) (ear
 // apply is one publish of one session.
 type apply struct {
 	cfg      Config
-	summary  *summary
-	target   *repository
+	view     *view
+	target   change // nil: nothing is changed
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
 	signing  *signing                   // what was made before this turn; nil: nothing
@@ -134,7 +135,7 @@ func (a *apply) run(ctx, early context.Context) (err error) {
 	a.plan.session = &s
 	// The objects without the commits: libostree makes those of a transaction
 	// visible in any order, and a commit must not be there before its tree.
-	if err := a.target.importTree(c); err != nil {
+	if err := a.target.importTree(ctx, c); err != nil {
 		return err
 	}
 	if err := a.target.sync(); err != nil {
@@ -216,7 +217,7 @@ func (a *apply) begun() (bool, error) {
 		if s.State != journal.Publishing || r.New == r.Old {
 			continue
 		}
-		if is, err := a.target.view.ref(r.Ref); err != nil || is == r.New {
+		if is, err := a.view.ref(r.Ref); err != nil || is == r.New {
 			return true, err
 		}
 	}
@@ -226,13 +227,13 @@ func (a *apply) begun() (bool, error) {
 // flip brings in the commits and then moves the refs. Only the move itself needs
 // others to keep away: what takes long comes before.
 func (a *apply) flip(ctx context.Context) error {
-	if err := a.target.importCommits(a.plan.commits); err != nil {
+	if err := a.target.importCommits(ctx, a.plan.commits); err != nil {
 		return err
 	}
 	if err := a.checkToken(); err != nil { // bringing in the objects can take long
 		return err
 	}
-	if err := a.mergeMetas(); err != nil {
+	if err := a.mergeMetas(ctx); err != nil {
 		return err
 	}
 	moves, err := a.target.prepareRefs(a.plan.session)
@@ -244,34 +245,34 @@ func (a *apply) flip(ctx context.Context) error {
 	if err := a.target.sync(); err != nil {
 		return err
 	}
-	if err := a.move(moves); err != nil {
+	if err := a.move(ctx, moves); err != nil {
 		return err
 	}
 	if a.plan.session.Repair {
-		a.reviveOthers()
+		a.reviveOthers(ctx)
 	}
 	a.follow(ctx)
 	return a.target.sync()
 }
 
 // move moves the refs, unless somebody else has moved one.
-func (a *apply) move(moves *refMoves) (err error) {
+func (a *apply) move(ctx context.Context, moves moves) (err error) {
 	since := time.Now()
-	unlock, err := lockAlone(a.target.dst)
+	unlock, err := moves.alone()
 	a.cfg.Seen.LockWait(Exclusive, time.Since(since))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	for _, r := range a.plan.session.Refs {
-		if err := checkMoved(a.target.view, a.plan.session, r); err != nil {
+		if err := checkMoved(a.view, a.plan.session, r); err != nil {
 			return err
 		}
 	}
 	if err := a.checkToken(); err != nil {
 		return err
 	}
-	return moves.apply()
+	return moves.apply(ctx)
 }
 
 // checkWhole walks the closure and makes what is staged durable: what the journal
@@ -280,7 +281,7 @@ func (a *apply) move(moves *refMoves) (err error) {
 // the walk found, is for the second.
 func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 	var syncing errgroup.Group
-	syncing.Go(a.target.syncStaged)
+	syncing.Go(a.syncStaged)
 	if c, err = a.closure(ctx); err == nil {
 		err = a.checkTarget(c)
 	}
@@ -290,12 +291,15 @@ func (a *apply) checkWhole(ctx context.Context) (c *closure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, a.target.syncStaged()
+	return c, a.syncStaged()
 }
+
+// syncStaged makes durable what is staged.
+func (a *apply) syncStaged() error { return durable.SyncFS(a.cfg.Staged) }
 
 // closure checks that every object of every commit is here, and tells where.
 func (a *apply) closure(ctx context.Context) (*closure, error) {
-	c := newClosure(a.target.view, a.cfg.Good)
+	c := newClosure(a.view, a.cfg.Good)
 	if c.repair = a.plan.session.Repair; c.repair {
 		var err error
 		if c.bad, err = takenBack(a.cfg.Journal, a.plan.session.ID); err != nil {
@@ -329,7 +333,7 @@ func (a *apply) notWhole(ctx context.Context) error {
 		if err != nil {
 			continue // the ref is deleted
 		}
-		c := newClosure(a.target.view, nil)
+		c := newClosure(a.view, nil)
 		if err := c.walk(ctx, commit); err != nil {
 			return err
 		}

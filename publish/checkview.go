@@ -27,7 +27,7 @@ func (p *Publisher) dropViews() error { return os.RemoveAll(checksFolder(p.cfg))
 // verifyAhead verifies a session as its publish will. Nobody has to look at what would be
 // refused anyway, or sign it.
 func (p *Publisher) verifyAhead(ctx context.Context, s *journal.Session) (*apply, *closure, error) {
-	v, err := openView(p.cfg, s)
+	v, err := p.openView(s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -35,7 +35,7 @@ func (p *Publisher) verifyAhead(ctx context.Context, s *journal.Session) (*apply
 	if err != nil {
 		return nil, nil, err
 	}
-	a := &apply{cfg: p.cfg, target: &repository{view: v}, plan: pl, quiet: true}
+	a := &apply{cfg: p.cfg, view: v, plan: pl, quiet: true}
 	c, err := a.closure(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -122,7 +122,7 @@ func (v *checkView) link(a *apply, c *closure) error {
 	}
 	for _, commit := range a.plan.commits {
 		n := ostree.Name{Checksum: commit, Type: ostree.CommitObject}
-		staged, err := a.target.hasStaged(n)
+		staged, err := a.view.hasStaged(n)
 		if err == nil && staged {
 			err = v.linkObject(a.cfg.Staged, n)
 		}
@@ -159,7 +159,7 @@ func (v *checkView) write(n ostree.Name, b []byte) error {
 // there.
 func (v *checkView) writeMetas(a *apply) error {
 	for c, sent := range a.metas {
-		meta, changed, err := a.target.merged(c, sent)
+		meta, changed, err := a.view.merged(c, sent)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 // which every object is in the repository. Findings need an operator; notes do
 // not.
 func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
-	repo, err := ostree.OpenRepo(cfg.Repo)
+	repo, err := productionOf(cfg).read()
 	if err != nil {
 		return nil, nil, err
 	}

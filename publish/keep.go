@@ -40,26 +40,27 @@ func (p *Publisher) KeepSummary(ctx context.Context) error {
 }
 
 func (p *Publisher) repairSummary(ctx context.Context) error {
-	wrong, err := p.summary.wrong(ctx)
+	wrong, err := p.production.wrongSummary(ctx)
 	if err != nil || !wrong {
 		return err
 	}
-	if err := p.writeSummary(ctx); err != nil {
+	if err := p.production.writeSummary(ctx); err != nil {
 		return err
 	}
 	p.cfg.Log.Info("the summary lacked the server's signature and was signed")
 	return nil
 }
 
-// writeSummary writes the summary, unless it is not ours to write, and makes it durable.
-func (p *Publisher) writeSummary(ctx context.Context) error {
-	repo, err := libostree.Open(p.cfg.Repo)
+func (d *disk) writeSummary(ctx context.Context) error {
+	repo, err := libostree.Open(d.path)
 	if err != nil {
 		return err
 	}
 	defer repo.Close()
-	if _, err := p.summary.write(ctx, repo); err != nil {
+	if _, err := d.summary.write(ctx, repo); err != nil {
 		return err
 	}
-	return durable.SyncFS(p.cfg.Repo)
+	return durable.SyncFS(d.path)
 }
+
+func (d *disk) wrongSummary(ctx context.Context) (bool, error) { return d.summary.wrong(ctx) }

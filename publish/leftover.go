@@ -3,9 +3,11 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,11 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func (d *disk) tidy(log *slog.Logger) error {
+	if err := d.dropTransactions(); err != nil {
+		return err
+	}
+	d.summary.begin(context.Background(), log)
+	return nil
+}
+
 // dropTransactions deletes what transactions, moves of refs and a new summary that ended
 // in the middle have left. libostree would go on with its own until the next boot,
 // although a sync of it may have failed.
-func (p *Publisher) dropTransactions() error {
-	tmp := filepath.Join(p.cfg.Repo, "tmp")
+func (d *disk) dropTransactions() error {
+	tmp := filepath.Join(d.path, "tmp")
 	left, err := os.ReadDir(tmp)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -33,7 +33,7 @@ func TestDropTransactions(t *testing.T) {
 	must.OK(t, os.WriteFile(dead+"-lock", nil, 0o600))
 	must.OK(t, os.Mkdir(unlocked, 0o755))
 
-	p := &Publisher{cfg: Config{Repo: path}}
+	p := newDisk(Config{Repo: path})
 	must.OK(t, p.dropTransactions())
 	for _, gone := range []string{dead, dead + "-lock", unlocked} {
 		if _, err := os.Lstat(gone); !errors.Is(err, fs.ErrNotExist) {

@@ -22,7 +22,7 @@ import (
 //
 // libostree would do that too, but where it cannot link, it copies, which needs
 // a transaction to survive a power cut. Nothing but the call itself tells.
-func (r *repository) linkAll(c *closure) error {
+func (r *diskChange) linkAll(c *closure) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, folder := range c.folders {
@@ -40,7 +40,7 @@ func (r *repository) linkAll(c *closure) error {
 
 // linkFolder does so for the objects of one folder, of that name in both
 // repositories.
-func (r *repository) linkFolder(name string, folder map[ostree.Name]place) error {
+func (r *diskChange) linkFolder(name string, folder map[ostree.Name]place) error {
 	from, err := os.Open(filepath.Join(r.stagedPath, name))
 	if err != nil {
 		return err

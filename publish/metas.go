@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ func (a *apply) checkMetas() error {
 	if err != nil || len(metas) == 0 {
 		return err
 	}
-	refs, err := a.target.repo.Refs()
+	refs, err := a.view.repo.Refs()
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (a *apply) checkMetas() error {
 			a.leaveOut(c, why)
 			continue
 		}
-		_, _, err = a.target.merged(c, meta)
+		_, _, err = a.view.merged(c, meta)
 		if refused := new(Outcome); err != nil && !(errors.As(err, &refused) && a.plan.session.State == journal.Publishing) {
 			return err // one that was let through before a crash is not refused now
 		}
@@ -105,9 +106,9 @@ func broughtRefs(s *journal.Session, commits map[ostree.Checksum][]byte) map[ost
 
 // mergeMetas merges what checkMetas has let through, and the server's signatures. What
 // somebody else has made too large since is left out, unless it would be such a signature.
-func (a *apply) mergeMetas() error {
+func (a *apply) mergeMetas(ctx context.Context) error {
 	for c, sent := range a.metas {
-		meta, changed, err := a.target.merged(c, sent)
+		meta, changed, err := a.view.merged(c, sent)
 		if refused := new(Outcome); errors.As(err, &refused) && !a.signed[c] {
 			a.leaveOut(c, refused.Detail)
 			continue
@@ -118,7 +119,7 @@ func (a *apply) mergeMetas() error {
 		if !changed {
 			continue
 		}
-		if err := a.target.writeMeta(c, meta); err != nil {
+		if err := a.target.writeMeta(ctx, c, meta); err != nil {
 			return err
 		}
 	}

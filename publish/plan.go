@@ -144,7 +144,7 @@ func orNone(commit string) string {
 
 // anyRefMoved tells whether a ref of the session is no longer at its old commit.
 func (p *Publisher) anyRefMoved(s *journal.Session) (bool, error) {
-	v, err := openView(p.cfg, s)
+	v, err := p.openView(s)
 	if err != nil {
 		return false, err
 	}

@@ -23,7 +23,7 @@ func (a *apply) checkPolicy() error {
 	if a.plan.session.State == journal.Publishing {
 		return nil
 	}
-	return newSigners(a.cfg, a.target.view, a.metas).check(a.plan)
+	return newSigners(a.cfg, a.view, a.metas).check(a.plan)
 }
 
 // signers asks of commits who has signed them.
@@ -59,7 +59,7 @@ func newSigners(cfg Config, v *view, metas map[ostree.Checksum][]byte) *signers 
 // signed, as far as that can be told before it is opened: by commits that are given, which
 // must be what they go by, and their detached metadata. The error is an *Outcome then.
 func (p *Publisher) CheckSigned(req *wire.OpenRequest, given, metas map[ostree.Checksum][]byte) error {
-	repo, err := ostree.OpenRepo(p.cfg.Repo)
+	repo, err := p.production.read()
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,9 @@ func TestPolicyWhenOpened(t *testing.T) {
 		}
 		return c
 	}
-	move := func(ref string, commit int) []wire.Ref { return []wire.Ref{{Ref: ref, New: h.commits[commit].String()}} }
+	move := func(ref string, commit int) []wire.Ref {
+		return []wire.Ref{{Ref: ref, New: h.commits[commit].String()}}
+	}
 	open := func(status int, words string, req wire.OpenRequest) {
 		t.Helper()
 		a := client.TryOpen(req)

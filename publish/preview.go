@@ -63,7 +63,7 @@ func (p *Publisher) makePreview(ctx context.Context, id string) (*preview, error
 		return nil, err
 	}
 	defer p.cfg.Hold()()
-	v, err := openView(p.cfg, &s)
+	v, err := p.openView(&s)
 	if err != nil {
 		return nil, err
 	}

@@ -77,10 +77,10 @@ type Config struct {
 
 // Publisher publishes sessions one after the other.
 type Publisher struct {
-	cfg     Config
-	summary *summary
-	kick    chan struct{}
-	wait    time.Duration // before what could not be finished is tried again
+	cfg        Config
+	production production
+	kick       chan struct{}
+	wait       time.Duration // before what could not be finished is tried again
 
 	// Verifying sessions whose uploads are waited for, or have been; only pass uses it.
 	awaited  map[string]*ahead
@@ -117,7 +117,7 @@ func New(cfg Config) *Publisher {
 		cfg.Policy = func() []config.Policy { return nil }
 	}
 	return &Publisher{
-		cfg: cfg, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys),
+		cfg: cfg, production: productionOf(cfg),
 		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*ahead), checks: make(map[string]*ahead), lastTurn: make(map[string]uint64), repairs: newRepairs(),
 		signings: make(map[string]*signing), signers: semaphore.NewWeighted(mostSigners),
 		works: make(chan struct{}, 1), pause: pause,
@@ -143,10 +143,9 @@ func (p *Publisher) Enqueue() {
 // one can go on: verifying ones back to open, what ended ones still hold
 // released. Those that are publishing are finished by Run, before anything else.
 func (p *Publisher) Recover() error {
-	if err := errors.Join(p.dropTransactions(), p.dropViews()); err != nil {
+	if err := errors.Join(p.production.tidy(p.cfg.Log), p.dropViews()); err != nil {
 		return err
 	}
-	p.summary.begin(context.Background(), p.cfg.Log)
 	ended, err := p.cfg.Journal.Sessions(func(s *journal.Session) bool { return s.State.Final() })
 	if err != nil {
 		return err

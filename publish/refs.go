@@ -4,6 +4,7 @@ package publish
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,7 +28,7 @@ import (
 // under the exclusive lock; and with core.auto-update-summary it would write the
 // summary, whatever the configuration says.
 type refMoves struct {
-	*repository
+	*diskChange
 	folder string // of the temporary names
 	refs   []wire.Ref
 }
@@ -37,9 +38,9 @@ type refMoves struct {
 const refsPrefix = "ostree-upload-refs-"
 
 // prepareRefs writes the new values of a session's refs. They are durable after the
-// next sync. The caller drops what is left of them, also after an error.
-func (r *repository) prepareRefs(s *journal.Session) (*refMoves, error) {
-	m := &refMoves{repository: r, folder: filepath.Join(r.path, "tmp", refsPrefix+s.ID), refs: s.Refs}
+// next sync.
+func (r *diskChange) prepareRefs(s *journal.Session) (moves, error) {
+	m := &refMoves{diskChange: r, folder: filepath.Join(r.path, "tmp", refsPrefix+s.ID), refs: s.Refs}
 	if err := m.drop(); err != nil { // from before a crash
 		return m, err
 	}
@@ -64,9 +65,10 @@ func (m *refMoves) temp(i int) string { return filepath.Join(m.folder, strconv.I
 
 func (m *refMoves) drop() error { return os.RemoveAll(m.folder) }
 
-// apply gives the refs their names, and takes away those that are deleted. It may be
-// repeated after a crash, beginning with prepareRefs.
-func (m *refMoves) apply() error {
+func (m *refMoves) alone() (unlock func() error, err error) { return lockAlone(m.dst) }
+
+// apply gives the refs their names, and takes away those that are deleted.
+func (m *refMoves) apply(context.Context) error {
 	for _, i := range m.order() {
 		ref := m.refs[i].Ref
 		err := fault.Point("move a ref", func() error {

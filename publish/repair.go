@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io/fs"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -108,7 +110,7 @@ func (p *Publisher) proveHeld(ctx context.Context, s *journal.Session) error {
 		return err
 	}
 	defer leave()
-	repo, err := ostree.OpenRepo(p.cfg.Repo)
+	repo, err := p.production.read()
 	if err != nil {
 		return err
 	}
@@ -272,6 +274,7 @@ func (p *proof) takeBack() error {
 	if len(p.found) == 0 {
 		return nil
 	}
+	slices.SortFunc(p.found, func(a, b wire.ObjectProblem) int { return strings.Compare(a.Object, b.Object) }) // whichever thread was first
 	if p.bad == 0 {
 		p.first = p.found[0].Object
 	}

@@ -19,14 +19,14 @@ const replaceName = "ostree-upload-replace"
 
 // replaces tells whether the content of a file has to be replaced here: libostree takes
 // whatever copy a repository of a bare mode has for good.
-func (r *repository) replaces(n ostree.Name, is place) bool {
+func (r *diskChange) replaces(n ostree.Name, is place) bool {
 	return is == replaceable && n.Type == ostree.File && r.repo.Mode() != ostree.ModeArchive
 }
 
 // replaceFiles replaces damaged copies of content, each by one rename: a reader finds
 // the one or the other, and a checkout that shares the damaged file keeps that. The new
 // ones are made, and made durable, in a repository of the same mode beside the objects.
-func (r *repository) replaceFiles(c *closure) (err error) {
+func (r *diskChange) replaceFiles(c *closure) (err error) {
 	var names []ostree.Name
 	for _, folder := range c.folders {
 		for n, is := range folder {
@@ -55,7 +55,7 @@ func (r *repository) replaceFiles(c *closure) (err error) {
 
 // makeCopies imports objects into a repository at path. How much of the disk stays free
 // was decided by the settings of the one that they are for.
-func (r *repository) makeCopies(path string, names []ostree.Name) error {
+func (r *diskChange) makeCopies(path string, names []ostree.Name) error {
 	mode := r.repo.Mode()
 	if err := libostree.Init(path, mode); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (r *repository) makeCopies(path string, names []ostree.Name) error {
 }
 
 // takePlaces gives the objects of made their places in the repository.
-func (r *repository) takePlaces(made *ostree.Repo, names []ostree.Name) error {
+func (r *diskChange) takePlaces(made *ostree.Repo, names []ostree.Name) error {
 	for _, n := range names {
 		if err := os.Rename(made.ObjectPath(n), r.repo.ObjectPath(n)); err != nil {
 			return fmt.Errorf("replace object %s: %w", n, err)

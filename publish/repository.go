@@ -4,191 +4,62 @@ package publish
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
-	"time"
+	"log/slog"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/fault"
-	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/journal"
 )
 
-// repository is the production repository, opened to be changed by one publish
-// from the staging. Every change that a publish makes is a method of it, may be
-// repeated, and is durable only after the next sync.
-type repository struct {
-	*view
-	path, stagedPath string
-	dst, src         *libostree.Repo
+// production is the repository that is published to. It may be used by many goroutines.
+type production interface {
+	// read opens it to be read, with its configuration as it is now.
+	read() (*ostree.Repo, error)
+	// change opens it to be changed by the publish of a session, which reads v. The
+	// caller closes it.
+	change(s *journal.Session, v *view) (change, error)
+	// tidy takes away what a process before left in mid-air.
+	tidy(log *slog.Logger) error
+	summaryFile
 }
 
-// openRepository opens both sides. The caller closes it.
-func openRepository(cfg Config, v *view) (*repository, error) {
-	dst, err := libostree.Open(cfg.Repo)
-	if err != nil {
-		return nil, err
-	}
-	src, err := libostree.Open(cfg.Staged)
-	if err != nil {
-		dst.Close()
-		return nil, err
-	}
-	return &repository{view: v, path: cfg.Repo, stagedPath: cfg.Staged, dst: dst, src: src}, nil
+// summaryFile is the repository's summary, and what signs it.
+type summaryFile interface {
+	// writeSummary writes it, unless it is not ours to write, and makes it durable.
+	writeSummary(ctx context.Context) error
+	// wrongSummary tells whether it is the server's to sign and lacks its signature.
+	wrongSummary(ctx context.Context) (bool, error)
 }
 
-func (r *repository) close() {
-	r.src.Close()
-	r.dst.Close()
+// change is the production repository while one publish changes it from the staging.
+// Everything that a publish does to it is a method, may be repeated, and is durable only
+// after the next sync.
+type change interface {
+	// lock keeps those away until unlock who remove objects.
+	lock(ctx context.Context) (unlock func() error, err error)
+	// importTree brings in all objects of a closure but the commits.
+	importTree(ctx context.Context, c *closure) error
+	importCommits(ctx context.Context, commits []ostree.Checksum) error
+	// writeMeta replaces a commit's detached metadata.
+	writeMeta(ctx context.Context, c ostree.Checksum, meta []byte) error
+	// revive removes the marks of a commit that was deleted or incomplete.
+	revive(ctx context.Context, c ostree.Checksum) error
+	// prepareRefs makes ready what moves the refs. The caller drops what is left of it,
+	// also after an error.
+	prepareRefs(s *journal.Session) (moves, error)
+	// follow writes the summary within the publish. If it is left as it is although
+	// clients read it, it tells why.
+	follow(ctx context.Context) (why string, err error)
+	sync() error
+	close()
 }
 
-// lock takes libostree's shared lock: prune, which needs the exclusive one,
-// waits until unlock.
-func (r *repository) lock(ctx context.Context) (unlock func() error, err error) {
-	err = fault.Point("lock the repository", func() error { return r.dst.Lock(ctx, libostree.Shared) })
-	return func() error { return r.dst.Unlock(libostree.Shared) }, err
+// moves are the refs of a session, ready to move.
+type moves interface {
+	// alone keeps others from moving refs until unlock, as far as that can be.
+	alone() (unlock func() error, err error)
+	// apply moves the refs. It may be repeated after a crash, beginning with prepareRefs.
+	apply(ctx context.Context) error
+	drop() error
 }
 
-// aloneTime is how long a publish waits for the exclusive lock.
-const aloneTime = 5 * time.Second
-
-// lockAlone turns the shared lock into the exclusive one, until unlock. Others may
-// take the shared lock in turn, so that it is never free: then the refs move under
-// the shared one, as they do for others of its holders. It keeps prune away, too, and
-// the refs are compared with their old commits right before the first one moves. A
-// stop does not cut off what is all but done.
-func lockAlone(repo *libostree.Repo) (unlock func() error, err error) {
-	wait, cancel := context.WithTimeout(context.Background(), aloneTime)
-	defer cancel()
-	err = repo.Lock(wait, libostree.Exclusive)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, libostree.ErrLocked) {
-		return func() error { return nil }, nil
-	}
-	return func() error { return repo.Unlock(libostree.Exclusive) }, err
-}
-
-// syncStaged makes durable what is staged.
-func (r *repository) syncStaged() error { return durable.SyncFS(r.stagedPath) }
-
-// sync makes durable what was changed, whatever core.fsync says: libostree syncs
-// neither the rename of a ref nor detached metadata.
-func (r *repository) sync() error { return durable.SyncFS(r.path) }
-
-// importTree brings in all objects of a closure but the commits. What can be
-// linked needs no transaction, which would link it twice: its bytes are durable
-// by now, and its name is there or not.
-func (r *repository) importTree(c *closure) error {
-	if r.repo.Mode() == ostree.ModeArchive {
-		if err := fault.Point("link the objects", func() error { return r.linkAll(c) }); err != nil {
-			return err
-		}
-	}
-	if !c.holds(importable, replaceable) {
-		return nil
-	}
-	if err := transaction(r.dst, func() error { return r.importAll(c) }); err != nil {
-		return err
-	}
-	return r.replaceFiles(c)
-}
-
-// importAll imports by several threads, as ostree pull does too. Each works on a
-// folder of its own: others would wait for it there.
-func (r *repository) importAll(c *closure) error {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, folder := range c.folders {
-		g.Go(func() error { return r.importFolder(folder) })
-	}
-	return g.Wait()
-}
-
-func (r *repository) importFolder(folder map[ostree.Name]place) error {
-	for n, is := range folder {
-		if is == importable {
-			there, err := r.repo.Has(n)
-			if err != nil {
-				return err
-			}
-			if there {
-				continue
-			}
-		} else if is != replaceable || r.replaces(n, is) {
-			continue
-		}
-		if err := r.dst.Import(r.src, n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// transaction has do fill a transaction of a repository and commits it.
-func transaction(repo *libostree.Repo, do func() error) error {
-	if err := repo.Begin(); err != nil {
-		return err
-	}
-	err := fault.Point("fill a transaction", do)
-	if err == nil {
-		err = fault.Point("commit a transaction", repo.Commit)
-	}
-	if err != nil {
-		return errors.Join(err, repo.Abort())
-	}
-	return nil
-}
-
-// importCommits brings in commits, and takes away what says that they are deleted
-// or incomplete.
-func (r *repository) importCommits(commits []ostree.Checksum) error {
-	return transaction(r.dst, func() error {
-		for _, c := range commits {
-			if err := r.importCommit(c); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (r *repository) importCommit(c ostree.Checksum) error {
-	n := ostree.Name{Checksum: c, Type: ostree.CommitObject}
-	staged, err := r.hasStaged(n)
-	if err != nil {
-		return err
-	}
-	if staged {
-		if err := r.dst.Import(r.src, n); err != nil {
-			return err
-		}
-	}
-	return r.revive(c)
-}
-
-// revive removes the marks of a commit that was deleted or incomplete.
-func (r *repository) revive(c ostree.Checksum) error {
-	hex := c.String()
-	tombstone := filepath.Join(r.path, "objects", hex[:2], hex[2:]+".tombstone-commit")
-	if err := os.Remove(tombstone); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return fault.Point("mark a commit complete", func() error { return r.dst.MarkComplete(c) })
-}
-
-// writeMeta replaces a commit's detached metadata: not by libostree, which does
-// not sync it, so that a power cut could take what was there before.
-func (r *repository) writeMeta(c ostree.Checksum, meta []byte) error {
-	path := filepath.Join(r.path, "objects", ostree.Name{Checksum: c, Type: ostree.CommitMeta}.Path())
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil { // as libostree does
-		return err
-	}
-	return durable.ReplaceFrom(filepath.Join(r.path, "tmp"), path, func(f *os.File) error {
-		_, err := f.Write(meta)
-		return errors.Join(err, f.Chmod(0o644))
-	})
-}
+func productionOf(cfg Config) production { return newDisk(cfg) }

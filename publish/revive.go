@@ -23,10 +23,10 @@ const foundByFsck = "f"
 // reviveOthers takes away the marks that ostree fsck has put on commits which are whole
 // again: what the repair brought, other commits may have lacked as well. What goes wrong
 // is no reason to hold up the session.
-func (a *apply) reviveOthers() {
-	ctx, cancel := context.WithTimeout(context.Background(), reviveTime)
+func (a *apply) reviveOthers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, reviveTime)
 	defer cancel()
-	marks, err := filepath.Glob(filepath.Join(a.target.path, "state", "*.commitpartial"))
+	marks, err := filepath.Glob(filepath.Join(a.view.repo.Path(), "state", "*.commitpartial"))
 	for _, mark := range marks {
 		err = errors.Join(err, a.reviveOther(ctx, mark))
 	}
@@ -45,7 +45,7 @@ func (a *apply) reviveOther(ctx context.Context, mark string) error {
 	if err != nil {
 		return err
 	}
-	repo := a.target.repo
+	repo := a.view.repo
 	c := newClosure(&view{staged: repo, repo: repo}, func(_ context.Context, n ostree.Name) (bool, error) { return repo.Has(n) })
 	err = c.walk(ctx, commit)
 	if unfit := new(Outcome); errors.As(err, &unfit) || err == nil && len(c.missing) > 0 {
@@ -54,5 +54,5 @@ func (a *apply) reviveOther(ctx context.Context, mark string) error {
 	if err != nil {
 		return err
 	}
-	return a.target.dst.MarkComplete(commit)
+	return a.target.revive(ctx, commit)
 }

@@ -177,7 +177,7 @@ func (p *Publisher) signature(ctx context.Context, sg *signing, a *apply, c ostr
 	if known, is := sg.known[c]; is && known.of == made.of {
 		return known, nil
 	}
-	commit, err := a.target.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
+	commit, err := a.view.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
 	if err != nil {
 		return made, err
 	}
@@ -197,8 +197,8 @@ func (p *Publisher) signature(ctx context.Context, sg *signing, a *apply, c ostr
 // metasOf is the detached metadata of a commit: what the repository has, and what that will
 // be with what the session brings.
 func (a *apply) metasOf(c ostree.Checksum) (held, meta []byte, err error) {
-	if held, _, err = a.target.merged(c, nil); err == nil {
-		meta, _, err = a.target.merged(c, a.metas[c])
+	if held, _, err = a.view.merged(c, nil); err == nil {
+		meta, _, err = a.view.merged(c, a.metas[c])
 	}
 	return held, meta, err
 }
@@ -243,7 +243,7 @@ func (a *apply) addSignature(c ostree.Checksum) error {
 	}
 	// In front: gpg gives up at the first bad signature that claims to be of a key it has.
 	if meta, err = ostree.MergeCommitMeta(made.meta, a.metas[c]); err == nil {
-		_, _, err = a.target.merged(c, meta)
+		_, _, err = a.view.merged(c, meta)
 	}
 	if err != nil {
 		return outcomef(wire.Policy, "commit %s: there is no room for the server's signature: %v", c, err)

@@ -12,7 +12,7 @@ import (
 // checkTarget refuses what the repository's disk has no room for, and content that
 // its mode cannot hold, before anything changes. An archive holds everything.
 func (a *apply) checkTarget(c *closure) error {
-	mode := a.target.repo.Mode()
+	mode := a.view.repo.Mode()
 	if mode == ostree.ModeArchive {
 		return a.checkRoom(c, 0) // what is linked takes none
 	}
@@ -25,14 +25,14 @@ func (a *apply) checkTarget(c *closure) error {
 			if n.Type != ostree.File || is == published {
 				continue
 			}
-			there, err := a.target.repo.Has(n)
+			there, err := a.view.repo.Has(n)
 			if err != nil {
 				return err
 			}
 			if there && is == importable {
 				continue
 			}
-			h, err := a.target.staged.FileHeader(n)
+			h, err := a.view.staged.FileHeader(n)
 			if err != nil {
 				return err
 			}
@@ -49,7 +49,7 @@ func (a *apply) checkTarget(c *closure) error {
 // too, but only where it copies content, and not before it has copied some of it.
 // Like libostree it lets through what brings no content.
 func (a *apply) checkRoom(c *closure, need int64) error {
-	space, err := a.target.repo.Space()
+	space, err := a.view.repo.Space()
 	if err != nil || !space.Lacks(need) {
 		return err
 	}
@@ -67,7 +67,7 @@ func (a *apply) bringsFiles(c *closure) (bool, error) {
 			if n.Type != ostree.File || is == published {
 				continue
 			}
-			if there, err := a.target.repo.Has(n); !there || err != nil {
+			if there, err := a.view.repo.Has(n); !there || err != nil {
 				return true, err
 			}
 		}

@@ -22,12 +22,12 @@ type view struct {
 
 // openView opens what counts for a session. One that brings nothing is for commits that
 // are in the repository: what others have staged is not published yet, and may never be.
-func openView(cfg Config, s *journal.Session) (*view, error) {
-	repo, err := ostree.OpenRepo(cfg.Repo)
+func (p *Publisher) openView(s *journal.Session) (*view, error) {
+	repo, err := p.production.read()
 	if err != nil || s.Promote {
 		return &view{repo: repo}, err
 	}
-	staged, err := ostree.OpenRepo(cfg.Staged)
+	staged, err := ostree.OpenRepo(p.cfg.Staged)
 	return &view{staged: staged, repo: repo, repair: s.Repair}, err
 }
 

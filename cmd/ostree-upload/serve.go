@@ -90,7 +90,7 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 // options takes from the settings what holds until a restart; now gives the rest.
 func options(app *App, r config.Repository, s *config.Config, now func() *config.Config) server.Options {
 	opt := server.Options{
-		Name: r.Name, Repo: r.Repo, State: r.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress,
+		Name: r.Name, Repo: r.Repo, State: r.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress, PageAddress: s.PageAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
 	for _, other := range s.Served() {

@@ -42,6 +42,8 @@ type Config struct {
 	TLS          TLS          // both empty: plain HTTP
 	// MetricsAddress is where the metrics are, and nothing else; "": on Address.
 	MetricsAddress string
+	Page           bool           // the operator's page is served, at Address unless PageAddress names another
+	PageAddress    string         // where the page is, and nothing else; "": on Address
 	SessionTTL     units.Duration // an open session that is idle for longer expires
 	HoldTTL        units.Duration // a held session that nobody publishes for longer expires
 	History        units.Duration // how long finished sessions are remembered

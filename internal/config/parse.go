@@ -33,6 +33,8 @@ type fileForm struct {
 		ClientCA yaml.Node `yaml:"client-ca"`
 	} `yaml:"tls"`
 	MetricsAddress yaml.Node `yaml:"metrics-address"`
+	Page           yaml.Node `yaml:"page"`
+	PageAddress    yaml.Node `yaml:"page-address"`
 	LogFormat      yaml.Node `yaml:"log-format"`
 	SessionTTL     yaml.Node `yaml:"session-ttl"`
 	HoldTTL        yaml.Node `yaml:"hold-ttl"`
@@ -110,6 +112,7 @@ func Parse(text []byte) (*Config, error) {
 		p.errorf(&form.TLS.ClientCA, "tls.client-ca", "needs cert and key: there are no client certificates without HTTPS")
 	}
 	p.address(&form.MetricsAddress, "metrics-address", &c.MetricsAddress)
+	p.page(&form, c)
 	p.oneOf(&form.LogFormat, "log-format", &c.LogFormat, LogText, LogJSON)
 	p.duration(&form.SessionTTL, "session-ttl", &c.SessionTTL)
 	if c.SessionTTL == 0 {

@@ -22,7 +22,7 @@ var errNoToken = errors.New("no token was sent")
 // The error is a *token.Denied if it may be used for other repositories only.
 func (s *Server) bearer(r *request) (*token.Token, error) {
 	sent, settings := sentToken(r.Header), s.cfg.Settings()
-	if sent == "" {
+	if sent == "" && signedIn(r.Context()) == "" {
 		return nil, errNoToken
 	}
 	t, err := s.tokenOf(r, settings, sent)
@@ -47,6 +47,9 @@ func elsewhere(t *token.Token, repository string) error {
 
 // tokenOf finds what was sent among the tokens of a configuration.
 func (s *Server) tokenOf(r *request, settings *config.Config, sent string) (*token.Token, error) {
+	if hash := signedIn(r.Context()); hash != "" {
+		return token.FindHash(settings.Tokens, hash, time.Now())
+	}
 	t, err := token.Find(settings.Tokens, sent, time.Now())
 	if errors.Is(err, token.ErrUnknown) && idtoken.Is(sent) {
 		return s.idTokens.Token(r.Context(), settings, sent)

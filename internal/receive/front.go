@@ -34,7 +34,10 @@ type Front struct {
 // NewFront makes a Front.
 func NewFront(cfg FrontConfig) *Front {
 	f := &Front{Server: plain(cfg.Config), cfg: cfg}
-	routes := []route{{"GET /healthz", anyone, f.healthz}}
+	routes := []route{
+		{"GET /healthz", anyone, f.healthz},
+		{"GET /api/v1/repositories", holder, small(f.repositories)},
+	}
 	if cfg.Metrics != nil {
 		routes = append(routes, route{"GET /metrics", meterOfAll, small(f.metrics)})
 	}

@@ -19,6 +19,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	holder := shownToken(r.token)
 	return writeJSON(w, http.StatusOK, wire.Info{
 		Version: s.cfg.Version,
 		Mode:    s.cfg.Repo.Mode(),
@@ -43,7 +44,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		FreeBecause:  because,
 		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
 		Features:     s.features(),
-		Token:        &wire.InfoToken{Name: r.token.Name, Scopes: r.token.Scopes, Refs: r.token.Refs},
+		Token:        &holder,
 	})
 }
 

@@ -8,12 +8,10 @@
 package receive
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -46,6 +44,8 @@ type Config struct {
 	// Metrics answers GET /metrics for a token that may read them; nil: there is
 	// nothing at that path.
 	Metrics http.Handler
+	// Status tells how the server stands, but for what this package knows itself.
+	Status func() wire.Status
 	// Count counts a request of a route until it is answered; nil: nobody counts.
 	Count func(route string) (answered func(status int))
 }
@@ -118,9 +118,4 @@ func (s *Server) currentRefs() (map[string]ostree.Checksum, error) {
 		return nil, err
 	}
 	return s.cfg.Repo.Refs()
-}
-
-// Serve answers requests on the listeners, see Shared.Serve.
-func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
-	return s.Shared.Serve(ctx, s.Handler(), listeners...)
 }

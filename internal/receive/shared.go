@@ -47,22 +47,36 @@ func NewShared(cores int, settings func() *config.Config, log *slog.Logger) *Sha
 // Connections counts those that are open.
 func (s *Shared) Connections() int { return s.conns.count() }
 
-// Serve answers requests on the listeners by h until ctx ends or one of them fails. Then
-// it cuts uploads at a byte that is safe, gives other requests the grace period to
-// end, and cuts those that do not.
-func (s *Shared) Serve(ctx context.Context, h http.Handler, listeners ...net.Listener) error {
+// Door is where some of the requests come in, and what answers them.
+type Door struct {
+	Handler   http.Handler
+	Listeners []net.Listener
+}
+
+// Serve answers requests at the doors until ctx ends or one of them fails. Then it cuts
+// uploads at a byte that is safe, gives other requests the grace period to end, and cuts
+// those that do not.
+func (s *Shared) Serve(ctx context.Context, doors ...Door) error {
+	defer s.idTokens.Close()
+	serving, ctx := errgroup.WithContext(ctx)
+	for _, d := range doors {
+		serving.Go(func() error { return s.serve(ctx, d) })
+	}
+	return serving.Wait()
+}
+
+func (s *Shared) serve(ctx context.Context, d Door) error {
 	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
-	srv := s.http(base, h)
+	srv := s.http(base, d.Handler)
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		cut(handler.ErrServerShutdown)
 		stopped <- s.shutDown(srv)
 	})
 	defer stop()
-	defer s.idTokens.Close()
 	var serving errgroup.Group
-	for _, l := range listeners {
+	for _, l := range d.Listeners {
 		serving.Go(func() error {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return errors.Join(err, srv.Close())

@@ -24,6 +24,17 @@ func Listen(address string, files config.TLS) (net.Listener, error) {
 	return e.listeners[0], nil
 }
 
+// ListenForPage opens the port of the page, as start does, and returns where it is.
+func (s *Server) ListenForPage(address string) (string, error) {
+	e := new(entrance)
+	err := e.openPage(address, s.opt.Repo)
+	if err != nil {
+		return "", err
+	}
+	s.pageAt = e.page
+	return e.page.Addr().String(), nil
+}
+
 // RunSeveral serves several repositories on a listener until ctx ends. opened gets the first
 // of them once all are open.
 func RunSeveral(ctx context.Context, opt Options, l net.Listener, opened func(*Server)) error {

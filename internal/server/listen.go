@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -23,6 +24,7 @@ type entrance struct {
 	pair      *certificate // for HTTPS; nil: plain HTTP
 	activated bool         // systemd listens, and has passed the sockets on
 	metrics   net.Listener // for the metrics alone; nil: none
+	page      net.Listener // for the operator's page alone; nil: none
 }
 
 // openEntrance listens at the address, or at the sockets that systemd has passed on,
@@ -49,13 +51,27 @@ func (e *entrance) openMetrics(address, repo string) (err error) {
 	return err
 }
 
-// add puts HTTPS before a port if there is a certificate. What goes over a unix socket
-// stays on this machine, and its mode says who may connect.
-func (e *entrance) add(l net.Listener) {
-	if _, ok := l.(peerListener); !ok && e.pair != nil {
-		l = tls.NewListener(l, e.pair.config())
+// openPage listens for those who look at the operator's page, if it has an address.
+func (e *entrance) openPage(address, repo string) error {
+	if address == "" {
+		return nil
 	}
-	e.listeners = append(e.listeners, l)
+	l, err := listen(address, repo, "page-address")
+	if err == nil {
+		e.page = e.secured(l)
+	}
+	return err
+}
+
+func (e *entrance) add(l net.Listener) { e.listeners = append(e.listeners, e.secured(l)) }
+
+// secured puts HTTPS before a port if there is a certificate. What goes over a unix
+// socket stays on this machine, and its mode says who may connect.
+func (e *entrance) secured(l net.Listener) net.Listener {
+	if _, ok := l.(peerListener); !ok && e.pair != nil {
+		return tls.NewListener(l, e.pair.config())
+	}
+	return l
 }
 
 // use listens at the sockets of files.
@@ -89,11 +105,10 @@ func passedOn(f *os.File) (net.Listener, error) {
 
 // close closes what the HTTP server would, if that was never reached.
 func (e *entrance) close() (err error) {
-	for _, l := range e.listeners {
-		err = errors.Join(err, l.Close())
-	}
-	if e.metrics != nil {
-		err = errors.Join(err, e.metrics.Close())
+	for _, l := range append(slices.Clone(e.listeners), e.metrics, e.page) {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
 	}
 	return err
 }
@@ -123,6 +138,9 @@ func (e *entrance) keys() []any {
 	}
 	if e.metrics != nil {
 		keys = append(keys, "metrics", nameOf(e.metrics))
+	}
+	if e.page != nil {
+		keys = append(keys, "page", nameOf(e.page))
 	}
 	return keys
 }

@@ -79,7 +79,7 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 	}
 	opt.pair = pair
 	if e, err = openEntrance(opt, pair); err == nil {
-		err = e.openMetrics(opt.MetricsAddress, opt.Repo)
+		err = errors.Join(e.openMetrics(opt.MetricsAddress, opt.Repo), e.openPage(opt.PageAddress, opt.Repo))
 	}
 	if err == nil {
 		err = settle(opt, pair)
@@ -90,7 +90,7 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 	if s, err = Open(ctx, opt); err != nil {
 		return nil, nil, errors.Join(err, e.close())
 	}
-	s.metricsAt = e.metrics
+	s.metricsAt, s.pageAt = e.metrics, e.page
 	return s, e, nil
 }
 

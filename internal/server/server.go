@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/console"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/lastuse"
@@ -54,8 +55,9 @@ type Options struct {
 	// MetricsAddress is host:port of the metrics; "": they are at Address, for tokens
 	// that may read them.
 	MetricsAddress string
-	Init           bool // make the repository if there is none
-	Verify         bool // what is staged, even after a clean stop
+	PageAddress    string // host:port of the operator's page; "": it is at Address, if there is one
+	Init           bool   // make the repository if there is none
+	Verify         bool   // what is staged, even after a clean stop
 	// WaitLock is how long to wait for the end of another server of the repository.
 	WaitLock time.Duration
 
@@ -95,6 +97,9 @@ type Server struct {
 	pruner    *pruner
 	metrics   *metrics.Metrics
 	metricsAt net.Listener // nil: at the address of all else
+	traffic   *traffic
+	page      *console.Console // nil if the process serves several repositories
+	pageAt    net.Listener     // nil: at the address of all else
 }
 
 // Open opens the parts over the state folder, which is made if it is missing, and
@@ -169,6 +174,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = newMetrics(opt)
+	s.traffic = newTraffic(func() int64 { return s.Store.Stats().Received })
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log,
 		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, HoldTTL: s.holdTTL, Keys: s.keys,
@@ -187,13 +193,16 @@ func (s *Server) open(ctx context.Context) (err error) {
 	api := receive.Config{
 		Version: opt.Version, Shared: s.opt.shared, Repo: s.repo, Settings: opt.Settings,
 		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Used: s.LastUse.Use, Log: opt.Log,
-		Count: s.metrics.Request, Telling: &s.telling,
+		Count: s.metrics.Request, Telling: &s.telling, Status: s.status,
 	}
 	if opt.MetricsAddress == "" {
 		api.Metrics = s.metrics.Handler()
 	}
 	if s.API, err = receive.New(api); err != nil {
 		return err
+	}
+	if opt.Name == "" {
+		s.page = newPage(s.API.Handler(), opt.Settings, opt.State, opt.Log)
 	}
 	s.watch()
 	return nil
@@ -231,7 +240,8 @@ func (s *Server) token(name string) *token.Token {
 // Run serves on the listeners until ctx ends, then stops in the order in which
 // bytes flow. After an error the process has to end as after a crash.
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
-	return s.run(ctx, func(ctx context.Context) error { return s.API.Serve(ctx, listeners...) })
+	doors := doors(s.API.Handler(), listeners, s.page, s.pageAt)
+	return s.run(ctx, func(ctx context.Context) error { return s.opt.shared.Serve(ctx, doors...) })
 }
 
 // run is Run where requests come by serve, which returns when all are answered.
@@ -270,6 +280,10 @@ func (s *Server) run(ctx context.Context, serve func(context.Context) error) err
 	})
 	g.Go(func() error {
 		s.janitor(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		s.traffic.run(ctx)
 		return nil
 	})
 	return g.Wait()

@@ -70,6 +70,16 @@ var settings = map[string]setting{
 	"metrics-address": {"metrics-address", "127.0.0.1:0", func(h *host) string {
 		return fmt.Sprint(h.client().Do("GET", "/metrics", nil).Status) // forbidden, or not there
 	}},
+	"page": {"page", "true", func(h *host) string {
+		return ts.NewClient(h.t, "http://"+h.address, "").Do("GET", "/", nil).Header.Get("Content-Type")
+	}},
+	"page-address": {"page-address", "127.0.0.1:0", func(h *host) string {
+		if h.page == "" {
+			return "nowhere"
+		}
+		main := ts.NewClient(h.t, "http://"+h.address, "").Do("GET", "/", nil).Header.Get("Content-Type")
+		return main + " and " + ts.NewClient(h.t, "http://"+h.page, "").Do("GET", "/", nil).Header.Get("Content-Type")
+	}},
 	"log-format": {"log-format", "json", func(h *host) string {
 		h.open()
 		said := h.log.String()

@@ -44,6 +44,7 @@ type host struct {
 
 	*server.Server
 	address string
+	page    string // the address of the page alone, "" for none
 	stop    func()
 }
 
@@ -115,6 +116,11 @@ func (h *host) start() {
 		h.Server, err = server.Open(ctx, opt)
 		must.OK(h.t, err)
 		running := h.Server
+		h.page = ""
+		if c.PageAddress != "" {
+			h.page, err = running.ListenForPage(c.PageAddress)
+			must.OK(h.t, err)
+		}
 		go func() {
 			err := running.Run(ctx, l)
 			ended <- errors.Join(err, running.Close(err == nil))

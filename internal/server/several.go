@@ -88,7 +88,7 @@ func (s *several) enter(ctx context.Context) (e *entrance, err error) {
 		return nil, err
 	}
 	if e, err = openEntrance(lead, s.opt.pair); err == nil {
-		err = e.openMetrics(s.opt.MetricsAddress, lead.Repo)
+		err = errors.Join(e.openMetrics(s.opt.MetricsAddress, lead.Repo), e.openPage(s.opt.PageAddress, lead.Repo))
 	}
 	if err == nil {
 		err = becomeOwner(lead)
@@ -156,11 +156,12 @@ func (s *several) unlock() (err error) {
 // called when it has begun to, and the stop that it returns in the end.
 func (s *several) run(ctx context.Context, e *entrance, ready func() (stop func())) error {
 	front := s.front()
+	doors := doors(front, e.listeners, newPage(front, s.opt.Settings, s.places[0].opt.State, s.opt.Log), e.page)
 	g, ctx := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
 		defer stop()
-		return s.opt.shared.Serve(ctx, front, e.listeners...)
+		return s.opt.shared.Serve(ctx, doors...)
 	})
 	for i, p := range s.places {
 		var first sync.Once

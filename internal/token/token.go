@@ -144,7 +144,12 @@ func (t *Token) Expired(now time.Time) bool {
 // about the tokens that there are. Errors are ErrUnknown, *ExpiredError and
 // *ReplacedError.
 func Find(tokens []Token, bearer string, now time.Time) (*Token, error) {
-	sum := []byte(Hash(bearer))
+	return FindHash(tokens, Hash(bearer), now)
+}
+
+// FindHash is Find for the Hash of a token that somebody has shown before.
+func FindHash(tokens []Token, hash string, now time.Time) (*Token, error) {
+	sum := []byte(hash)
 	is := func(hash string) bool { return subtle.ConstantTimeCompare(sum, []byte(hash)) == 1 }
 	var found *Token
 	var previous *Secret

@@ -23,7 +23,7 @@ func TestComposeNginx(t *testing.T) {
 	t.Parallel()
 	s, b := site.New(t), site.Small(t, "os/small", "compose")
 	must.OK(t, os.Chmod(filepath.Dir(s.Dir), 0o755))
-	nginx(s, composeSite(t, s.Prod))
+	s.Nginx(composeSite(t, s.Prod))
 	web := s.URL
 	s.URL += "/push"
 	s.Push(b)

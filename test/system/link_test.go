@@ -204,7 +204,7 @@ func TestResumeAfterPrune(t *testing.T) {
 func TestBreakingLinkToNginx(t *testing.T) {
 	t.Parallel()
 	s, b := site.New(t), site.Big(t)
-	nginx(s, collecting)
+	s.Nginx(collecting)
 	proxy := strings.TrimPrefix(s.URL, "http://")
 	l := s.Link()
 	l.Target(proxy)
@@ -221,7 +221,7 @@ func TestBreakingLinkToNginx(t *testing.T) {
 func TestThroughNginx(t *testing.T) {
 	t.Parallel()
 	s, b := site.New(t), site.Big(t)
-	nginx(s, collecting)
+	s.Nginx(collecting)
 	r := s.Push(b)
 	site.Published(t, b, s.Prod)
 	// One chunk of each size of each upload that was under way is refused.

@@ -6,41 +6,18 @@ package system
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/outproxy"
 	"github.com/lirios/ostree-upload/test/site"
 )
-
-// nginxConfig takes who nginx runs as, its address, and what it does with requests.
-const nginxConfig = `%s
-daemon off;
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi;
-  scgi_temp_path scgi;
-  server {
-    listen %s;
-    %s
-  }
-}
-`
 
 // collecting is nginx as people set it up: requests of 1 MB at most, collected before
 // they are handed on.
@@ -51,97 +28,15 @@ const collecting = `
       proxy_request_buffering on;
     }`
 
-// nginx puts nginx between the server and its clients, with a configuration in which
-// SERVER is the server's address.
-func nginx(s *site.Site, configuration string) {
-	s.T.Helper()
-	address := freeAddress(s.T)
-	as := ""
-	if os.Getuid() == 0 {
-		as = "user root;" // reads its own temporary files
-	}
-	text := fmt.Sprintf(nginxConfig, as, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
-	file := filepath.Join(s.T.TempDir(), "nginx.conf")
-	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
-	startProxy(s.T, address, "nginx", "-e", "stderr", "-p", filepath.Dir(file), "-c", file)
-	s.URL = "http://" + address
-}
-
-// haproxyConfig takes its address, and what it does with requests.
-const haproxyConfig = `
-defaults
-  mode http
-  timeout connect 1s
-  timeout client 1m
-  timeout server 1s
-frontend all
-  bind %s
-%s
-`
-
-// haproxy puts HAProxy between the server and its clients, as nginx does.
-func haproxy(s *site.Site, configuration string) {
-	s.T.Helper()
-	address := freeAddress(s.T)
-	text := fmt.Sprintf(haproxyConfig, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
-	file := filepath.Join(s.T.TempDir(), "haproxy.cfg")
-	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
-	startProxy(s.T, address, "haproxy", "-db", "-f", file)
-	s.URL = "http://" + address
-}
-
-// freeAddress is one of this host at which nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must.OK(t, err)
-	must.OK(t, l.Close())
-	return l.Addr().String()
-}
-
-// startProxy runs a program until the test ends, and returns once it listens.
-func startProxy(t *testing.T, address, program string, args ...string) {
-	t.Helper()
-	binary, err := exec.LookPath(program)
-	if errors.Is(err, exec.ErrNotFound) {
-		binary, err = exec.LookPath("/usr/sbin/" + program)
-	}
-	if err != nil {
-		t.Skip(program + " is not installed")
-	}
-	cmd := exec.Command(binary, args...)
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	must.OK(t, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt) // its workers end with it
-		<-ended
-	})
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s: %v\n%s", program, err, &complaints)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // A firewall that lets only GET, HEAD and POST through keeps nobody from pushing.
 func TestThroughFirewall(t *testing.T) {
 	t.Parallel()
 	for _, status := range []string{"403", "405", "501", "444"} { // 444 closes the connection
 		t.Run(status, func(t *testing.T) {
 			s, b := site.New(t), site.Small(t, "os/small", t.Name())
-			nginx(s, `
+			s.Nginx(`
     client_max_body_size 16m;
-    if ($request_method !~ ^(GET|HEAD|POST)$) { return `+status+`; }
+    if ($request_method !~ ^(GET|HEAD|POST)$) { return ` + status + `; }
     location / { proxy_pass http://SERVER; }`)
 			if r := s.Push(b); r.Retries != 0 {
 				t.Errorf("%d retries", r.Retries)
@@ -158,7 +53,7 @@ func TestAnswersOfProxies(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 	must.OK(t, err)
 	defer silent.Close()
-	nowhere := freeAddress(t)
+	nowhere := site.FreeAddress(t)
 	exits := map[string]int{
 		"401": 3, "403": 75, "404": 1, "405": 1, "407": 1, "408": 75, "413": 1, "429": 75,
 		"500": 75, "501": 1, "502": 75, "503": 75, "504": 75, "511": 75, "page": 75, "302": 75, "gone": 75, "slow": 75,
@@ -189,7 +84,7 @@ backend gone
   server one NOWHERE
 backend slow
   server one SILENT`)
-	for i, start := range []func(*site.Site, string){nginx, haproxy} {
+	for i, start := range []func(*site.Site, string){(*site.Site).Nginx, (*site.Site).HAProxy} {
 		t.Run([]string{"nginx", "haproxy"}[i], func(t *testing.T) {
 			s, b := site.New(t), site.Small(t, "os/small", "answers")
 			start(s, text[i])
@@ -244,11 +139,11 @@ func TestBelowAPathBehindALogin(t *testing.T) {
 	s, b := site.New(t), site.Small(t, "os/small", "login")
 	s.Configure("trusted-proxies: [127.0.0.1]")
 	must.OK(t, os.WriteFile(filepath.Join(s.Dir, "passwords"), []byte("me:{PLAIN}pass word@\n"), 0o644))
-	nginx(s, `
+	s.Nginx(`
     client_max_body_size 16m;
     location /some/prefix/ {
       auth_basic gate;
-      auth_basic_user_file `+s.Dir+`/passwords;
+      auth_basic_user_file ` + s.Dir + `/passwords;
       proxy_set_header X-Forwarded-For 203.0.113.9;
       proxy_pass http://SERVER/;
     }`)

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package console
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/wire"
+)
+
+// What the overview lists at most of each kind; the page of all sessions has the rest.
+const (
+	mostLive  = 100
+	mostEnded = 50
+	lookBack  = mostLive + mostEnded // sessions among which those that ended are looked for
+)
+
+// live are the states of sessions that have not ended.
+var live = []string{wire.Publishing, wire.Verifying, wire.Open, wire.Held}
+
+// home is the first page: the overview or, of a server with several repositories, the
+// choice of one.
+func home(r *request) (*view, error) {
+	if r.console.cfg.Settings().Repositories != nil && r.repository == "" {
+		list, err := r.repositories()
+		if err != nil {
+			return nil, err
+		}
+		return &view{Title: "Repositories", Nav: "home", Every: beatEvery, Sections: []section{{"repositories", "repositories", choices(list)}}}, nil
+	}
+	return overview(r)
+}
+
+func overview(r *request) (*view, error) {
+	h, err := r.health()
+	if err != nil {
+		return nil, err
+	}
+	underWay, err := r.underWay()
+	if err != nil {
+		return nil, err
+	}
+	ended, err := r.ended()
+	if err != nil {
+		return nil, err
+	}
+	v := &view{Title: "Overview", Nav: "home", Every: time.Second, Sections: []section{
+		{"health", "health", h}, {"under-way", "under-way", underWay},
+	}}
+	if h.Status != nil {
+		v.Sections = append(v.Sections, section{"works", "works", h.Status.Works}, section{"throughput", "throughput", plotOf(h.Status.Throughput)})
+	}
+	v.Sections = append(v.Sections, section{"ended", "ended", ended})
+	return v, nil
+}
+
+// health is how the server stands, as far as the token may see it.
+type health struct {
+	Info   *wire.Info
+	Status *wire.Status // nil if it may not
+}
+
+func (r *request) health() (h health, err error) {
+	who, err := r.who()
+	if err != nil {
+		return h, err
+	}
+	h.Info = who.Info
+	var status wire.Status
+	err = r.get(&status, "/api/v1/status", nil)
+	if refused(err, http.StatusForbidden) {
+		return h, nil
+	}
+	h.Status = &status
+	return h, err
+}
+
+// underWay are the sessions that have not ended.
+func (r *request) underWay() (list sessionRows, err error) {
+	for _, state := range live {
+		page, err := r.list(url.Values{"state": {state}, "limit": {strconv.Itoa(mostLive)}})
+		if err != nil {
+			return list, err
+		}
+		list.More = list.More || page.Next != ""
+		for _, s := range page.Sessions {
+			list.Rows = append(list.Rows, r.row(s))
+		}
+	}
+	return list, nil
+}
+
+// ended are the sessions that ended last.
+func (r *request) ended() (list sessionRows, err error) {
+	page, err := r.list(url.Values{"limit": {strconv.Itoa(lookBack)}})
+	if err != nil {
+		return list, err
+	}
+	list.More = page.Next != ""
+	done := slices.DeleteFunc(page.Sessions, func(s wire.Session) bool { return slices.Contains(live, s.State) })
+	slices.SortStableFunc(done, func(a, b wire.Session) int { return b.Updated.Compare(a.Updated) })
+	for _, s := range done[:min(len(done), mostEnded)] {
+		list.Rows = append(list.Rows, sessionRow{Session: s})
+	}
+	return list, nil
+}
+
+func (r *request) list(q url.Values) (list wire.SessionList, err error) {
+	err = r.get(&list, "/api/v1/sessions", q)
+	return list, err
+}
+
+// sessionRows is a table of sessions.
+type sessionRows struct {
+	Rows []sessionRow
+	More bool // there are some that it does not have
+}
+
+// sessionRow is a session with how fast it goes.
+type sessionRow struct {
+	wire.Session
+	Speed speed
+}
+
+// There is how many of its objects the server has.
+func (s sessionRow) There() int64 { return s.Objects.Known - s.Objects.Missing }
+
+// More is how many refs it has beside the first.
+func (s sessionRow) More() int { return max(s.RefCount, len(s.Refs)) - 1 }
+
+func (r *request) row(s wire.Session) sessionRow {
+	return sessionRow{s, r.console.rates.of(r.repository, &s, r.began)}
+}
+
+// plot is the throughput as a drawing of width by height.
+type plot struct {
+	Width, Height int
+	Points        string // of the line
+	Most          int64  // bytes a second at the top
+	Now           int64
+	Since, Until  time.Time
+}
+
+// plotOf draws one point for each interval.
+func plotOf(t wire.Throughput) plot {
+	p := plot{Width: 360, Height: 60, Until: t.Until}
+	p.Since = t.Until.Add(-time.Duration(len(t.Bytes)*t.Every) * time.Second)
+	every := int64(cmp.Or(t.Every, 1))
+	for _, b := range t.Bytes {
+		p.Most, p.Now = max(p.Most, b/every), b/every
+	}
+	at := p.Width - len(t.Bytes)
+	for i, b := range t.Bytes {
+		y := int64(p.Height)
+		if p.Most > 0 {
+			y -= int64(p.Height) * (b / every) / p.Most
+		}
+		p.Points += strconv.Itoa(at+i) + "," + strconv.FormatInt(y, 10) + " "
+	}
+	return p
+}

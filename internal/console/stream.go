@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// How many streams of events are open at most: of one token, whose browser has no more
+// than some six connections to a server, and in all. Who gets none polls.
+const (
+	mostOfOne   = 12
+	mostStreams = 64
+)
+
+// beatEvery is how often a stream says that it is alive, if nothing changes.
+const beatEvery = 3 * time.Second
+
+// giveUp is how long a browser may take for an event.
+const giveUp = 30 * time.Second
+
+// streams counts those that are open, by the hash of the token.
+type streams struct {
+	mu     sync.Mutex
+	all    int
+	byHash map[string]int
+}
+
+func newStreams() *streams { return &streams{byHash: map[string]int{}} }
+
+// open counts a stream until close; it is not ok if there are too many.
+func (s *streams) open(hash string) (close func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all >= mostStreams || s.byHash[hash] >= mostOfOne {
+		return nil, false
+	}
+	s.all++
+	s.byHash[hash]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.all--
+		if s.byHash[hash]--; s.byHash[hash] == 0 {
+			delete(s.byHash, hash)
+		}
+	}, true
+}
+
+// update is what has changed of a page.
+type update struct {
+	At       time.Time         `json:"at"`
+	Title    string            `json:"title,omitempty"`
+	Sections map[string]string `json:"sections,omitempty"`
+	Problem  string            `json:"problem,omitempty"` // why it is not known what has changed
+}
+
+// stream sends what changes of a page, as it changes, until the browser is gone or the
+// token is not good any more.
+func (r *request) stream(w http.ResponseWriter, make func(*request) (*view, error)) {
+	leave, ok := r.console.streams.open(r.hash)
+	if !ok {
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
+	}
+	defer leave()
+	e := &events{w: w, control: http.NewResponseController(w), seen: map[string]string{}}
+	_ = e.control.SetReadDeadline(time.Time{}) // the request is read; a connection without deadlines needs none lifted
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx holds nothing back then
+	for {
+		v, err := make(r)
+		if refused(err, http.StatusUnauthorized) {
+			_ = e.send("signed-out", update{At: time.Now()}) // one that is gone has left anyway
+			return
+		}
+		if e.changed(r, v, err) != nil || !pause(r.Context(), v) {
+			return
+		}
+	}
+}
+
+// pause waits until it is time to look again; not ok if the stream is to end.
+func pause(ctx context.Context, v *view) (ok bool) {
+	wait := beatEvery
+	if v != nil && v.Every > 0 {
+		wait = v.Every
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	}
+}
+
+// events is a stream to a browser.
+type events struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	seen    map[string]string // sections as they were sent
+	last    time.Time         // when something was sent
+}
+
+// changed sends what is not as it was sent before, or a beat in time.
+func (e *events) changed(r *request, v *view, err error) error {
+	now := time.Now().UTC()
+	if err != nil {
+		return e.send("problem", update{At: now, Problem: err.Error()})
+	}
+	u := update{At: now, Title: v.Title, Sections: map[string]string{}}
+	for _, p := range r.render(v) {
+		if e.seen[p.ID] != string(p.HTML) {
+			u.Sections[p.ID], e.seen[p.ID] = string(p.HTML), string(p.HTML)
+		}
+	}
+	if len(u.Sections) == 0 && now.Sub(e.last) < beatEvery {
+		return nil
+	}
+	return e.send("update", u)
+}
+
+func (e *events) send(name string, u update) error {
+	text, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	e.last = time.Now()
+	_ = e.control.SetWriteDeadline(e.last.Add(giveUp)) // as above
+	if _, err := fmt.Fprintf(e.w, "event: %s\ndata: %s\n\n", name, text); err != nil {
+		return err
+	}
+	return e.control.Flush()
+}
+
+// sections answers with all sections as they are now, to a browser that polls.
+func (r *request) sections(w http.ResponseWriter, make func(*request) (*view, error)) {
+	u := update{At: time.Now().UTC(), Sections: map[string]string{}}
+	v, err := make(r)
+	switch {
+	case refused(err, http.StatusUnauthorized):
+		r.console.signIns.end(w, r.Request)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	case err != nil:
+		u.Problem = err.Error()
+	default:
+		u.Title = v.Title
+		for _, p := range r.render(v) {
+			u.Sections[p.ID] = string(p.HTML)
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(u) // a browser that is gone cannot be told
+}
