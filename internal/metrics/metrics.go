@@ -40,6 +40,7 @@ type Metrics struct {
 	queued    prometheus.Histogram
 	published *prometheus.HistogramVec
 	works     *prometheus.HistogramVec
+	pruned    pruned
 }
 
 // Buckets, in seconds: of requests, some of which wait for the outcome of a session for
@@ -107,6 +108,7 @@ func (m *Metrics) addPublishing(outcomes []string) {
 	}
 	m.works = histograms("work_duration_seconds", "Time that a work took that follows a publish, and whether it was done or failed.", publishBuckets, "work", "outcome")
 	m.register.MustRegister(m.locks, m.queued, m.published, m.works)
+	m.addPruning()
 }
 
 func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
