@@ -33,6 +33,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/ostree":     {"internal/gvariant", "internal/inflate"},
 		"internal/fault":      {},
 		"internal/background": {},
+		"internal/bucket":     {"internal/hint"},
 		"internal/fsck":       {"internal/background", "internal/ostree"},
 		"internal/forwarded":  {},
 		"internal/durable":    {"internal/fault"},

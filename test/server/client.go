@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -244,15 +243,12 @@ func (c *Client) Finalize(id string) wire.Session {
 // Settled waits until nothing is done with a session.
 func (c *Client) Settled(id string) wire.Session {
 	c.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for time.Now().Before(deadline) {
-		s := c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=30s", nil))
-		if s.State != wire.Verifying && s.State != wire.Publishing {
-			return s
-		}
-	}
-	c.t.Fatalf("session %s has no outcome after a minute", id)
-	return wire.Session{}
+	var s wire.Session
+	must.Wait(c.t, "session "+id+" has an outcome", func() bool {
+		s = c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=30s", nil))
+		return s.State != wire.Verifying && s.State != wire.Publishing
+	})
+	return s
 }
 
 // Wait gets a session after its next change of state, or some seconds.

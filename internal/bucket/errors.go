@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/lirios/ostree-upload/internal/hint"
+)
+
+// ErrChanged tells that an object is not any more what a write expected.
+var ErrChanged = errors.New("somebody else has written it meanwhile")
+
+// requestError is a request that failed.
+type requestError struct {
+	doing, url string
+	err        error // what it means
+	cause      error // what the SDK said of it
+}
+
+func (e *requestError) Error() string   { return fmt.Sprintf("%s %s: %v", e.doing, e.url, e.err) }
+func (e *requestError) Unwrap() []error { return []error{e.err, e.cause} }
+
+// named says what was being done with which object when err happened.
+func (b *Bucket) named(err error, doing, key string) error {
+	return &requestError{doing, b.url(key), err, err}
+}
+
+// fail is the error of a request, in words, with what to do about it. need is the
+// permission that it takes.
+func (b *Bucket) fail(err error, doing, key, need string) error {
+	worded, next := b.explain(err, need)
+	named := &requestError{doing, b.url(key), worded, err}
+	if next == "" {
+		return named
+	}
+	return hint.Add(named, "%s", next)
+}
+
+// explain says what an answer of the store means, and what to do.
+func (b *Bucket) explain(err error, need string) (worded error, next string) {
+	var noCredentials *credentialsError
+	status, code := statusOf(err), codeOf(err)
+	switch {
+	case errors.As(err, &noCredentials):
+		return noCredentials, "give this process credentials, such as by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of its machine"
+	case code == "NoSuchBucket":
+		return fmt.Errorf("there is no bucket %s", b.cfg.Bucket), "make the bucket, or correct its name in repo, and the endpoint if it is in another store"
+	case code == "PermanentRedirect" || code == "AuthorizationHeaderMalformed" || status == http.StatusMovedPermanently:
+		return b.region(err)
+	case code == "RequestTimeTooSkewed":
+		return said("the store takes this machine's clock for wrong", err), "set the clock of this machine, as NTP does"
+	case code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || code == "ExpiredToken" || code == "InvalidToken":
+		return said("the store does not take the credentials", err), "renew the credentials of this process, and see that they are for this store"
+	case status == http.StatusForbidden || code == "AccessDenied" || status == http.StatusUnauthorized:
+		return said("access denied", err), fmt.Sprintf("allow %s on arn:aws:s3:::%s to the credentials of this process", need, b.resource(need))
+	case isThrottled(err):
+		return said("the store asks for fewer requests", err), "wait: it is tried again; if it lasts, raise the store's limits"
+	case Temporary(err):
+		return said("the store fails", err), "wait until the store answers again; see its own logs if it does not"
+	}
+	return said("the store refused", err), ""
+}
+
+// region words that the bucket is in another region.
+func (b *Bucket) region(err error) (worded error, next string) {
+	var answer *smithyhttp.ResponseError
+	region := ""
+	if errors.As(err, &answer) && answer.Response != nil {
+		region = answer.Response.Header.Get("X-Amz-Bucket-Region")
+	}
+	if region == "" {
+		return said("the bucket is in another region or at another endpoint", err), "set AWS_REGION to the bucket's region"
+	}
+	return fmt.Errorf("the bucket is in the region %s", region), "set AWS_REGION=" + region
+}
+
+// resource is what a permission is for, in the name of which AWS writes it.
+func (b *Bucket) resource(need string) string {
+	if need == needList {
+		return b.cfg.Bucket
+	}
+	return b.cfg.Bucket + "/" + *b.key("*")
+}
+
+// The permissions that requests need, by S3's names.
+const (
+	needList   = "s3:ListBucket"
+	needGet    = "s3:GetObject"
+	needPut    = "s3:PutObject"
+	needDelete = "s3:DeleteObject"
+	needAbort  = "s3:AbortMultipartUpload"
+)
+
+// said puts a meaning before what the store said itself, as far as it said something.
+func said(meaning string, err error) error {
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &api) && api.ErrorMessage() != "":
+		return fmt.Errorf("%s (%d %s: %.300s)", meaning, statusOf(err), api.ErrorCode(), api.ErrorMessage())
+	case statusOf(err) != 0:
+		return fmt.Errorf("%s (%d %s)", meaning, statusOf(err), codeOf(err))
+	}
+	return fmt.Errorf("%s (%w)", meaning, innermost(err))
+}
+
+// innermost is what happened, without how the SDK came to it.
+func innermost(err error) error {
+	var of *smithy.OperationError
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	return err
+}
+
+// Temporary tells whether a later call may do what failed with err: the store or the way
+// to it failed, or there were no credentials, as when a role's are renewed.
+func Temporary(err error) bool {
+	var sent *smithy.OperationError
+	switch status := statusOf(err); {
+	case err == nil || errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, ErrChanged):
+		return false
+	case isTorn(err) || errors.Is(err, context.DeadlineExceeded):
+		return true
+	case status != 0:
+		return status >= http.StatusInternalServerError || isThrottled(err) || isConflict(err) || codeOf(err) == "RequestTimeout"
+	}
+	return errors.As(err, &sent) // and had no answer
+}
+
+func isThrottled(err error) bool {
+	return statusOf(err) == http.StatusTooManyRequests || codeOf(err) == "SlowDown"
+}
+
+func isAbsent(err error) bool {
+	return statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket"
+}
+
+func isUnmet(err error) bool { return statusOf(err) == http.StatusPreconditionFailed }
+
+// statusOf is the status of an answer, 0 if there was none.
+func statusOf(err error) int {
+	var answer *smithyhttp.ResponseError
+	if errors.As(err, &answer) && answer.Response != nil {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+// codeOf is S3's code of an error, "" if there is none.
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// credentialsError tells that no credentials could be had.
+type credentialsError struct{ err error }
+
+func (e *credentialsError) Error() string { return fmt.Sprintf("there are no credentials (%v)", e.err) }
+func (e *credentialsError) Unwrap() error { return e.err }
+
+// wordedCredentials marks the errors of another source.
+type wordedCredentials struct{ of aws.CredentialsProvider }
+
+// Retrieve implements aws.CredentialsProvider.
+func (c wordedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	found, err := c.of.Retrieve(ctx)
+	if err != nil {
+		err = &credentialsError{err}
+	}
+	return found, err
+}
