@@ -26,6 +26,9 @@ type RefName struct {
 // listed although there may be no such ref. A folder that is a symlink is not followed:
 // libostree lists no refs there either.
 func (r *Repo) ListedRefs() ([]RefName, error) {
+	if err := r.refresh(); err != nil {
+		return nil, err
+	}
 	l := refLister{repo: r}
 	l.group.SetLimit(runtime.GOMAXPROCS(0))
 	err := l.folder("")
