@@ -38,6 +38,7 @@ type Repo struct {
 	parent        *Repo  // core.parent, nil if none
 	beyond        Beyond // where its objects are, nil: on the disk
 
+	listed     refTree
 	converters sync.Pool // of *converter
 }
 
