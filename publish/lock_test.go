@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/test/must"
 
@@ -41,17 +40,14 @@ func TestWaitsForLock(t *testing.T) {
 		client.Upload(session.ID, "all", ts.Pack(t, repo, client.Negotiate(session.ID, ts.Objects(t, repo, c[i])...)...))
 		client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
 	}
-	waiting := client.Session(first.ID)
-	for deadline := time.Now().Add(time.Minute); waiting.Detail == "" && time.Now().Before(deadline); {
-		waiting = client.Session(first.ID)
+	waits := func(session wire.Session) {
+		t.Helper()
+		must.Wait(t, "it says what it waits for", func() bool { return client.Session(session.ID).Detail != "" })
+		want(t, client.Session(session.ID), wire.Verifying, "", "waits for the repository's lock since ")
 	}
-	want(t, waiting, wire.Verifying, "", "waits for the repository's lock since ")
+	waits(first)
 	client.Want(200, "DELETE", "/api/v1/sessions/"+first.ID, nil)
-	waiting = client.Session(second.ID)
-	for deadline := time.Now().Add(time.Minute); waiting.Detail == "" && time.Now().Before(deadline); {
-		waiting = client.Session(second.ID)
-	}
-	want(t, waiting, wire.Verifying, "", "waits for the repository's lock since ")
+	waits(second)
 	release()
 	want(t, client.Finalize(second.ID), wire.Published, "", "")
 	if detail := client.Session(second.ID).Detail; detail != "" {

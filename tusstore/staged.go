@@ -47,8 +47,9 @@ func openStaged(path string) (*staged, error) {
 		return nil, err
 	}
 	s.created = !there
-	for _, dir := range []string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"} {
-		if err := os.MkdirAll(filepath.Join(path, dir), 0o755); err != nil {
+	dir, name := filepath.Split(path)
+	for _, part := range []string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"} {
+		if err := makeIn(dir, 0o755, filepath.Join(name, part)); err != nil {
 			return nil, err
 		}
 	}
@@ -68,6 +69,16 @@ func openStaged(path string) (*staged, error) {
 		}
 	}
 	return s, nil
+}
+
+// makeIn makes a folder, and those between, in one that is there: it is not made anew
+// where the repository was moved away with it.
+func makeIn(dir string, mode fs.FileMode, name string) error {
+	there, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(there.MkdirAll(name, mode), there.Close())
 }
 
 func (s *staged) openDir(i int) error {

@@ -108,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	for range cfg.Workers {
 		s.checkers <- ostree.NewVerifier(0)
 	}
-	if err := os.MkdirAll(s.uploads, 0o700); err != nil {
+	if err := makeIn(cfg.Dir, 0o700, "uploads"); err != nil {
 		return nil, err
 	}
 	var err error

@@ -271,7 +271,7 @@ func TestStallLeavesIdleConnections(t *testing.T) {
 		t.Errorf("in the hole: %v", err)
 	}
 	l.BlackHole(false)
-	if _, err := c.Info(ctx); err != nil {
+	if _, err := c.Info(t.Context()); err != nil {
 		t.Errorf("after it: %v", err)
 	}
 }

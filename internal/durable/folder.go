@@ -21,17 +21,25 @@ import (
 // System calls: stat of path and what is above, up to a folder that is there; open,
 // fsync and close of the folder above that; then for each folder to make: open the
 // folder above, mkdir, fsync the folder above, close it.
-func MakeFolder(path string, mode fs.FileMode) error {
+func MakeFolder(path string, mode fs.FileMode) error { return makeFolder("", path, mode) }
+
+// MakeFolderIn is MakeFolder below a folder that has to be there: one that was moved
+// away, or whose disk was unmounted, is not made anew.
+func MakeFolderIn(there, path string, mode fs.FileMode) error {
+	return makeFolder(filepath.Clean(there), path, mode)
+}
+
+func makeFolder(there, path string, mode fs.FileMode) error {
 	path = filepath.Clean(path)
 	folder := filepath.Dir(path)
 	err := checkFolder(path)
 	switch {
 	case err == nil:
 		return syncName(path)
-	case !errors.Is(err, fs.ErrNotExist) || folder == path:
+	case !errors.Is(err, fs.ErrNotExist) || folder == path || path == there:
 		return err
 	}
-	if err := MakeFolder(folder, mode); err != nil {
+	if err := makeFolder(there, folder, mode); err != nil {
 		return err
 	}
 	return inFolder(folder, func() error {

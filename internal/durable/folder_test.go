@@ -4,6 +4,7 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -39,6 +40,21 @@ func TestMakeFolder(t *testing.T) {
 	if err := MakeFolder(filepath.Join(dir, "link"), 0o700); err == nil {
 		t.Error("a symlink to nothing passes for a folder")
 	}
+}
+
+// MakeFolderIn makes nothing where the folder that has to be there is not.
+func TestMakeFolderIn(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	path := filepath.Join(there, "a", "b")
+	if err := MakeFolderIn(there+"/", path, 0o700); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the folder: %v", err)
+	}
+	if _, err := os.Stat(there); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
+	}
+	must.OK(t, os.Mkdir(there, 0o755))
+	must.OK(t, MakeFolderIn(there, path, 0o700))
+	must.OK(t, MakeFolderIn(there, path, 0o700))
 }
 
 // Several may make one folder at the same time.

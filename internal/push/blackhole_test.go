@@ -43,7 +43,7 @@ func TestPushThroughABlackHole(t *testing.T) {
 		Repo: repo, Server: client.Options{Address: "http://" + l.Address(), Token: s.Token}, Depth: -1,
 		RetryFor: time.Hour, Progress: new(Progress),
 	}
-	ctx, ended := context.WithCancel(client.WithStall(t.Context(), time.Second))
+	ctx, ended := context.WithCancel(client.WithStall(t.Context(), 5*time.Second))
 	dark, noticed := make(chan bool), make(chan bool)
 	l.At(payload/2, func() {
 		l.BlackHole(true)

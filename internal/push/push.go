@@ -61,6 +61,8 @@ type Options struct {
 	AddressStays bool
 
 	OnSession func(s wire.Session, resumed bool) // called when there is a session, and again when another replaces it
+
+	glance time.Duration // 0: glance; a test gives more, for a processor that others take from its rivals
 }
 
 // A run is one push. The stages of a pipeline write only what is theirs.

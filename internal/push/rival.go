@@ -3,6 +3,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -31,7 +32,7 @@ func (r *run) patience() time.Duration {
 	if r.opt.TakeOver {
 		return 0 // a rival that runs finds out, and gives way
 	}
-	return glance
+	return cmp.Or(r.opt.glance, glance)
 }
 
 // takeOver makes the session of an earlier run this push's own, once no rival sends

@@ -136,9 +136,10 @@ func TestClean(t *testing.T) {
 	}
 	// The publisher may hold them a moment longer than it takes to say so.
 	deleted := 0
-	for end := time.Now().Add(time.Minute); deleted < len(all) && time.Now().Before(end); {
+	must.Wait(t, "all of them are deleted", func() bool {
 		deleted += clean()
-	}
+		return deleted >= len(all)
+	})
 	if deleted != len(all) {
 		t.Errorf("%d staged objects deleted, want %d", deleted, len(all))
 	}

@@ -43,7 +43,7 @@ func makeFolders(opt Options) error {
 		return err
 	}
 	for _, name := range lacking {
-		if err := durable.MakeFolder(filepath.Join(opt.Repo, name), 0o777); err != nil {
+		if err := durable.MakeFolderIn(opt.Repo, filepath.Join(opt.Repo, name), 0o777); err != nil {
 			return hint.Add(fmt.Errorf("the repository %s has no folder %s, and it cannot be made: %w", opt.Repo, name, err),
 				"make it, for user %d to write in", os.Geteuid())
 		}

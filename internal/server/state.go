@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/lirios/ostree-upload/internal/durable"
@@ -17,7 +18,11 @@ import (
 // somebody else may have prepared.
 func openState(opt Options) error {
 	dir := filepath.Clean(opt.State) // with a slash at its end Lstat would follow a link
-	if err := durable.MakeFolder(dir, 0o700); err != nil {
+	make := durable.MakeFolder
+	if repo := filepath.Clean(opt.Repo); strings.HasPrefix(dir, repo+"/") {
+		make = func(path string, mode fs.FileMode) error { return durable.MakeFolderIn(repo, path, mode) }
+	}
+	if err := make(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
 	st, err := os.Lstat(dir)

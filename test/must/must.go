@@ -15,7 +15,7 @@ import (
 
 // Patience is how long a test waits for what has to happen. It decides nothing:
 // a test that waits so long has failed.
-const Patience = 60 * time.Second
+const Patience = 3 * time.Minute
 
 // OK ends the test on an error.
 func OK(t testing.TB, err error) {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -238,15 +237,12 @@ func Objects(t testing.TB, repo string, commits ...ostree.Checksum) (names []ost
 func (c *Client) Finalize(id string) wire.Session {
 	c.t.Helper()
 	c.Want(202, "POST", "/api/v1/sessions/"+id+"/finalize", nil)
-	deadline := time.Now().Add(time.Minute)
-	for time.Now().Before(deadline) {
-		s := c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=30s", nil))
-		if s.State != wire.Verifying && s.State != wire.Publishing {
-			return s
-		}
-	}
-	c.t.Fatalf("session %s has no outcome after a minute", id)
-	return wire.Session{}
+	var s wire.Session
+	must.Wait(c.t, "session "+id+" has an outcome", func() bool {
+		s = c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=30s", nil))
+		return s.State != wire.Verifying && s.State != wire.Publishing
+	})
+	return s
 }
 
 // Wait gets a session after its next change of state, or some seconds.

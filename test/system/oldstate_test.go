@@ -18,6 +18,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/push"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // What an earlier version left behind opens, resumes and publishes: `check` finds
@@ -158,7 +159,7 @@ func (s *oldState) serve(t *testing.T) (stop func()) {
 		t.Fatal(err)
 	}
 	// Whatever goes wrong, its end closes the pipe that this test reads.
-	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(must.Patience, func() { cmd.Process.Kill() })
 	t.Cleanup(func() { late.Stop(); cmd.Process.Kill(); cmd.Wait() })
 
 	listening := regexp.MustCompile(`\bmsg=receiving address=(\S+)`)
