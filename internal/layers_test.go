@@ -34,6 +34,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/fault":      {},
 		"internal/background": {},
 		"internal/bucket":     {"internal/hint"},
+		"internal/mirror":     {"internal/bucket", "internal/durable", "internal/hint", "internal/ostree"},
 		"internal/fsck":       {"internal/background", "internal/ostree"},
 		"internal/forwarded":  {},
 		"internal/durable":    {"internal/fault"},
@@ -49,7 +50,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/wire":       {"internal/ostree"},
 		"internal/metrics":    {},
 		"internal/prune":      {"journal", "internal/config", "internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/wire"},
-		"internal/server":     {"internal/after", "internal/console", "internal/metrics", "internal/prune", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/fsck", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire", "internal/deltas"},
+		"internal/server":     {"internal/after", "internal/bucket", "internal/mirror", "internal/console", "internal/metrics", "internal/prune", "internal/receive", "tusstore", "publish", "journal", "internal/config", "internal/durable", "internal/fault", "internal/fsck", "internal/hint", "internal/lastuse", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire", "internal/deltas"},
 		"internal/after":      {"publish", "internal/config", "internal/program", "internal/wire", "internal/deltas", "internal/durable"},
 		"internal/client":     {"internal/wire", "internal/ostree", "internal/fault", "internal/hint"},
 		"internal/program":    {},
@@ -62,7 +63,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/deltas":     {"internal/durable", "internal/fault", "internal/hint", "internal/libostree", "internal/ostree", "internal/token", "internal/program"},
 		"journal":             {"internal/durable", "internal/fault", "internal/ostree", "internal/wire"},
 		"tusstore":            {"journal", "internal/background", "internal/delta", "internal/durable", "internal/encode", "internal/fault", "internal/hint", "internal/ostree", "internal/wire"},
-		"publish":             {"journal", "internal/background", "internal/config", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire"},
+		"publish":             {"journal", "internal/background", "internal/bucket", "internal/mirror", "internal/config", "internal/durable", "internal/fault", "internal/libostree", "internal/ostree", "internal/policy", "internal/program", "internal/sign", "internal/token", "internal/wire"},
 		"cmd/ostree-upload":   {"internal/server", "internal/client", "internal/deltas", "internal/encode", "internal/push", "internal/config", "internal/fsck", "internal/hint", "internal/lastuse", "internal/page", "internal/token", "internal/units", "internal/wire"},
 	}
 	for pkg := range packages(t) {

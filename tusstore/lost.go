@@ -33,10 +33,6 @@ func (s *Store) withdrawLost() error {
 // journal calls staged and that are neither in the staging at path nor in the
 // repository.
 func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
-	repo, err := ostree.OpenRepo(cfg.Repo)
-	if err != nil {
-		return nil, err
-	}
 	live, err := cfg.Journal.Live(nil)
 	if err != nil {
 		return nil, err
@@ -51,7 +47,7 @@ func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			there, err := repo.Has(n)
+			there, err := cfg.Repo.Has(n)
 			if err == nil && !there {
 				lost[s.ID] = append(lost[s.ID], n)
 			}

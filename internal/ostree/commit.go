@@ -23,6 +23,7 @@ type Commit struct {
 	RefBindings    []string // ostree.ref-binding
 	HasRefBindings bool     // tells an empty list from none
 	CollectionID   string   // ostree.collection-binding, "" if none
+	Version        string   // of what is in it, "" if none
 }
 
 // CheckBindings reports that a commit names other refs (ostree.ref-binding), or another
@@ -127,6 +128,10 @@ func (c *Commit) readMetadata(b []byte) error {
 				return fmt.Errorf("%s is not one list of strings", keyRefBinding)
 			}
 			c.RefBindings, c.HasRefBindings = readStrings(list), true
+		case "version":
+			if s, ok := gvariant.Value(it.Value, "s"); ok {
+				c.Version = gvariant.String(s)
+			}
 		case keyCollectionBinding:
 			s, ok := gvariant.Value(it.Value, "s")
 			if !ok || hasCollection {
