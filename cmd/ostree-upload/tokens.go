@@ -51,6 +51,9 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 		return err
 	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	if err := placed(settings); err != nil {
+		return err
+	}
 	used, err := lastUses(settings)
 	list := page.TokenList{Tokens: make([]page.Token, len(settings.Tokens)), OIDC: make([]page.Trust, len(settings.OIDC))}
 	if err != nil {
@@ -72,6 +75,14 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	}
 	_, err = io.WriteString(app.Stdout, text)
 	return err
+}
+
+// placed reports what the only repository lacks to be found, after the flags.
+func placed(s *config.Config) error {
+	if s.Repositories != nil {
+		return nil // the configuration was checked
+	}
+	return s.Repository.Check()
 }
 
 // lastUses is when each token was last used, for whichever repository. The error tells
