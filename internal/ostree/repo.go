@@ -37,6 +37,7 @@ type Repo struct {
 	disableXattrs bool   // core.disable-xattrs: content was stored without any
 	parent        *Repo  // core.parent, nil if none
 
+	listed     refTree
 	converters sync.Pool // of *converter
 }
 

@@ -135,7 +135,7 @@ func (s *Server) refState(n ostree.RefName, metas map[ostree.Checksum]string) (*
 		}
 		state.Alias = target
 	}
-	commit, err := s.cfg.Repo.OwnRef(n.Name)
+	commit, err := s.cfg.Repo.OwnRef(n)
 	if errors.Is(err, fs.ErrNotExist) {
 		if n.Alias {
 			return &state, nil

@@ -4,9 +4,6 @@ package receive_test
 
 import (
 	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -19,7 +16,7 @@ import (
 // and one page of them.
 func BenchmarkRefs(b *testing.B) {
 	s := ts.Start(b, "archive")
-	refs := manyRefs(b, s, 20_000)
+	refs := s.ManyRefs(b, 20_000)
 	for range 5 {
 		moveAll(b, s, refs)
 	}
@@ -35,22 +32,6 @@ func BenchmarkRefs(b *testing.B) {
 			}
 		})
 	}
-}
-
-// manyRefs makes many refs of some commits.
-func manyRefs(b *testing.B, s *ts.Server, n int) (refs []wire.Ref) {
-	var commits []string
-	for i := range 10 {
-		commits = append(commits, ts.Commit(b, s.Repo, "main", fmt.Sprint(i), 1).String())
-	}
-	for i := range n {
-		r := wire.Ref{Ref: fmt.Sprintf("app/org.example.App%d/x86_64/stable", i), Old: commits[1], New: commits[i%10]}
-		path := filepath.Join(s.Repo, "refs/heads", r.Ref)
-		must.OK(b, os.MkdirAll(filepath.Dir(path), 0o755))
-		must.OK(b, os.WriteFile(path, []byte(r.New+"\n"), 0o644))
-		refs = append(refs, r)
-	}
-	return refs
 }
 
 // moveAll records that a session has moved refs.
