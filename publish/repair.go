@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -277,6 +279,7 @@ func (p *proof) takeBack() error {
 	if len(p.found) == 0 {
 		return nil
 	}
+	slices.SortFunc(p.found, func(a, b wire.ObjectProblem) int { return strings.Compare(a.Object, b.Object) }) // whichever thread was first
 	if p.bad == 0 {
 		p.first = p.found[0].Object
 	}

@@ -79,6 +79,39 @@ func TestRepairTakesOnlyWhatIsRight(t *testing.T) {
 	}
 }
 
+// What a repair has staged, and a power cut takes, is sent again: the copy that it is to
+// replace does not stand for it.
+func TestRepairLosesWhatIsStaged(t *testing.T) {
+	s, repo, commit := published(t)
+	client := s.Client(s.Token)
+	all := ts.Objects(t, repo, commit)
+	file := all[slices.IndexFunc(all, func(n ostree.Name) bool { return n.Type == ostree.File })]
+	bad := []ostree.Name{file, {Checksum: commit, Type: ostree.CommitObject}}
+	for _, n := range bad {
+		damage(t, s, n)
+	}
+	session := client.OpenRepair(wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()})
+	client.Negotiate(session.ID, all...)
+	want(t, client.Finalize(session.ID), wire.Open, wire.BadObjects, "")
+	client.Upload(session.ID, "good", ts.Pack(t, repo, bad...))
+	if lacking := client.Negotiate(session.ID, all...); len(lacking) > 0 {
+		t.Fatalf("lacking still: %v", lacking)
+	}
+	s.Stop()
+	for _, n := range bad {
+		must.OK(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", n.Path())))
+	}
+	must.OK(t, os.Remove(filepath.Join(s.Store.StagedPath(), "clean"))) // as after a power cut
+	s.Run()
+	client = s.Client(s.Token)
+	want(t, client.Finalize(session.ID), wire.Open, wire.MissingObjects, "")
+	if lacking := client.Negotiate(session.ID, all...); len(lacking) != len(bad) {
+		t.Errorf("lacking %v, want %v", lacking, bad)
+	}
+	client.Upload(session.ID, "again", ts.Pack(t, repo, bad...))
+	want(t, client.Finalize(session.ID), wire.Published, "", "")
+}
+
 // An ordinary session does not read content, and leaves a file as it is.
 func TestNoRepair(t *testing.T) {
 	s, repo, commit := published(t)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
@@ -20,7 +22,8 @@ func (s *Store) withdrawLost() error {
 	if err != nil {
 		return err
 	}
-	for session, names := range lost {
+	for _, session := range slices.Sorted(maps.Keys(lost)) {
+		names := lost[session]
 		s.cfg.Log.Warn("staged objects are lost; they count as missing", "session", session, "objects", len(names))
 		if err := s.cfg.Journal.Withdraw(session, nil, names); err != nil {
 			return err
@@ -31,12 +34,8 @@ func (s *Store) withdrawLost() error {
 
 // lostObjects lists, by session that may still publish, the objects that the
 // journal calls staged and that are neither in the staging at path nor in the
-// repository.
+// repository, of which a repair takes nothing.
 func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
-	repo, err := ostree.OpenRepo(cfg.Repo)
-	if err != nil {
-		return nil, err
-	}
 	live, err := cfg.Journal.Live(nil)
 	if err != nil {
 		return nil, err
@@ -51,8 +50,8 @@ func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			there, err := repo.Has(n)
-			if err == nil && !there {
+			there, err := cfg.Repo.Has(n)
+			if err == nil && (!there || s.Repair) {
 				lost[s.ID] = append(lost[s.ID], n)
 			}
 			return err
@@ -70,8 +69,8 @@ func inspectLost(cfg Config) (lost []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for session, names := range objects {
-		for _, n := range names {
+	for _, session := range slices.Sorted(maps.Keys(objects)) {
+		for _, n := range objects[session] {
 			lost = append(lost, fmt.Sprintf("object %s of session %s is not staged any more", n, session))
 		}
 	}

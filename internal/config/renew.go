@@ -158,19 +158,24 @@ func renewLines(old []byte, at int, t token.Token, before *token.Token) ([]byte,
 	if !slices.Equal(t.Scopes, before.Scopes) {
 		setList(lines, entry, hashKey, "scopes", strings.Join(t.Scopes, ", "))
 	}
-	for key, at := range map[string]time.Time{"created": t.Created, "expires": t.Expires} {
-		text := at.UTC().Format(time.RFC3339)
-		if value, _ := valueOf(entry, key); value != nil {
-			setScalar(lines, value, text)
-		} else if !at.IsZero() {
-			lines[hashKey.Line-1] += indent(key+": "+text, hashKey.Column-1)
-		}
-	}
+	setTime(lines, entry, hashKey, "created", t.Created)
+	setTime(lines, entry, hashKey, "expires", t.Expires)
 	if secrets, key := valueOf(entry, "previous"); secrets != nil {
 		clear(lines[key.Line-1 : lastLine(secrets)])
 	}
 	lines[lastLine(entry)-1] += indent(previousLines(t.Previous), hashKey.Column-1)
 	return []byte(strings.Join(lines, "")), nil
+}
+
+// setTime puts a time in the place of the one that a key of the entry has, or behind the
+// hash.
+func setTime(lines []string, entry, hashKey *yaml.Node, name string, at time.Time) {
+	text := at.UTC().Format(time.RFC3339)
+	if value, _ := valueOf(entry, name); value != nil {
+		setScalar(lines, value, text)
+	} else if !at.IsZero() {
+		lines[hashKey.Line-1] += indent(name+": "+text, hashKey.Column-1)
+	}
 }
 
 // setList puts a list in the place of the one that a key of the entry has, or behind the

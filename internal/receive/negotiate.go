@@ -155,12 +155,13 @@ func (s *Server) look(session *journal.Session, names []ostree.Name) (entries []
 }
 
 // status is where an object is that the session knows as known. What arrived stays
-// staged as long as it is: the repository's copy may be what it is to replace.
+// staged as long as it is: the repository's copy may be what it is to replace. For a
+// repair that holds of what is missing, too: it may have been staged, and been lost.
 func (s *Server) status(n ostree.Name, known journal.Status, repair bool) (journal.Status, error) {
 	if n.Type == ostree.CommitMeta {
 		return journal.Missing, nil
 	}
-	if known != journal.Rejected && known != journal.Staged {
+	if known != journal.Rejected && known != journal.Staged && !(repair && known == journal.Missing) {
 		if there, err := s.cfg.Repo.Has(n); err != nil || there {
 			return journal.Present, err
 		}

@@ -222,6 +222,15 @@ func (s *Server) refLog(w http.ResponseWriter, r *request) error {
 	for i, m := range moves {
 		log.Moves[i] = shownMove(m)
 	}
+	if asked.Has("commits") {
+		log.Commits = s.commits(func(yield func(string) bool) {
+			for _, m := range moves {
+				if !yield(m.Old) || !yield(m.New) {
+					return
+				}
+			}
+		})
+	}
 	return writeJSON(w, http.StatusOK, log)
 }
 
@@ -234,7 +243,7 @@ func noMoves(ref string) error {
 
 // shownMove is a move as the API shows it.
 func shownMove(m journal.RefMove) wire.RefMove {
-	s := wire.RefMove{At: m.At, Token: m.Token, By: m.By, Session: m.Session, Force: m.Force, Old: m.Old, New: m.New, How: wire.Pushed}
+	s := wire.RefMove{At: m.At, Token: m.Token, By: m.By, Session: m.Session, Force: m.Force, Old: m.Old, New: m.New, Bytes: m.Bytes, How: wire.Pushed}
 	switch {
 	case m.New == "":
 		s.How = wire.Deleted

@@ -40,6 +40,7 @@ func (s *Server) routes() []route {
 	routes := []route{
 		{"GET /healthz", anyone, s.healthz},
 		{"GET /api/v1/info", holder, small(s.info)},
+		{"GET /api/v1/tokens", holder, small(s.tokens)},
 		{"GET /api/v1/status", watcher, small(s.serverStatus)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
 		{"GET /api/v1/refs/{path...}", holder, small(s.refLog)},

@@ -95,16 +95,25 @@ func (s *Site) Run(args ...string) Ending {
 // Finish runs a command to its end.
 func Finish(t *testing.T, cmd *exec.Cmd) Ending {
 	t.Helper()
+	e, err := Ran(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// Ran is Finish for goroutines that must not end the test.
+func Ran(cmd *exec.Cmd) (Ending, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+		return Ending{}, err
 	}
 	if races := DataRaces(stderr.String()); races != "" {
-		t.Errorf("the client:\n%s", races)
+		return Ending{}, fmt.Errorf("the client:\n%s", races)
 	}
-	return Ending{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return Ending{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}, nil
 }
 
 // Must fails the test unless the exit code is this one.

@@ -11,12 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/test/must"
 )
 
-// nginxConfig takes who nginx runs as, its address, and what it does with requests.
+// nginxConfig takes who nginx runs as, and what it serves.
 const nginxConfig = `%s
 daemon off;
 pid nginx.pid;
@@ -29,10 +28,7 @@ http {
   fastcgi_temp_path fastcgi;
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
-  server {
-    listen %s;
-    %s
-  }
+  %s
 }
 `
 
@@ -40,19 +36,29 @@ http {
 // SERVER is the server's address.
 func (s *Site) Nginx(configuration string) {
 	s.T.Helper()
-	address := FreeAddress(s.T)
+	configuration = strings.ReplaceAll(configuration, "SERVER", s.Server.Address)
+	s.URL = "http://" + StartNginx(s.T, "server {\n    listen LISTEN;\n"+configuration+"\n  }")
+}
+
+// StartNginx starts nginx with what its http block shall say, in which LISTEN is the
+// address that it returns.
+func StartNginx(t *testing.T, configuration string) (address string) {
+	t.Helper()
 	as := ""
 	if os.Getuid() == 0 {
 		as = "user root;" // reads its own temporary files
 	}
-	text := fmt.Sprintf(nginxConfig, as, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
-	file := filepath.Join(s.T.TempDir(), "nginx.conf")
-	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
-	startProxy(s.T, address, "nginx", "-e", "stderr", "-p", filepath.Dir(file), "-c", file)
-	s.URL = "http://" + address
+	l := listen(t)
+	address = l.Addr().String()
+	text := fmt.Sprintf(nginxConfig, as, strings.ReplaceAll(configuration, "LISTEN", address))
+	file := filepath.Join(t.TempDir(), "nginx.conf")
+	must.OK(t, os.WriteFile(file, []byte(text), 0o600))
+	// So does a newer nginx take over the sockets of an older one.
+	startProxy(t, l, []string{"NGINX=3;"}, "nginx", "-e", "stderr", "-p", filepath.Dir(file), "-c", file)
+	return address
 }
 
-// haproxyConfig takes its address, and what it does with requests.
+// haproxyConfig takes what it does with requests.
 const haproxyConfig = `
 defaults
   mode http
@@ -60,33 +66,48 @@ defaults
   timeout client 1m
   timeout server 1s
 frontend all
-  bind %s
+  bind fd@3
 %s
 `
 
 // HAProxy puts HAProxy between the server and its clients, as Nginx does.
 func (s *Site) HAProxy(configuration string) {
 	s.T.Helper()
-	address := FreeAddress(s.T)
-	text := fmt.Sprintf(haproxyConfig, address, strings.ReplaceAll(configuration, "SERVER", s.Server.Address))
-	file := filepath.Join(s.T.TempDir(), "haproxy.cfg")
-	must.OK(s.T, os.WriteFile(file, []byte(text), 0o600))
-	startProxy(s.T, address, "haproxy", "-db", "-f", file)
-	s.URL = "http://" + address
+	s.URL = "http://" + StartHAProxy(s.T, fmt.Sprintf(haproxyConfig, strings.ReplaceAll(configuration, "SERVER", s.Server.Address)))
+}
+
+// StartHAProxy starts HAProxy with a configuration that binds fd@3, and returns its
+// address.
+func StartHAProxy(t *testing.T, configuration string) (address string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	must.OK(t, os.WriteFile(file, []byte(configuration), 0o600))
+	l := listen(t)
+	startProxy(t, l, nil, "haproxy", "-db", "-f", file)
+	return l.Addr().String()
 }
 
 // FreeAddress is one of this host at which nobody listens.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must.OK(t, err)
+	l := listen(t)
 	must.OK(t, l.Close())
 	return l.Addr().String()
 }
 
-// startProxy runs a program until the test ends, and returns once it listens.
-func startProxy(t *testing.T, address, program string, args ...string) {
+// listen listens at a port that the kernel chooses, for a program that inherits it.
+func listen(t *testing.T) *net.TCPListener {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must.OK(t, err)
+	return l.(*net.TCPListener)
+}
+
+// startProxy runs a program until the test ends, which has a listener as its descriptor
+// 3. Who connects before it is ready waits in the kernel.
+func startProxy(t *testing.T, l *net.TCPListener, env []string, program string, args ...string) {
+	t.Helper()
+	defer l.Close() // the program's alone, once it runs
 	binary, err := exec.LookPath(program)
 	if errors.Is(err, exec.ErrNotFound) {
 		binary, err = exec.LookPath("/usr/sbin/" + program)
@@ -94,26 +115,23 @@ func startProxy(t *testing.T, address, program string, args ...string) {
 	if err != nil {
 		t.Skip(program + " is not installed")
 	}
+	socket, err := l.File()
+	must.OK(t, err)
+	defer socket.Close()
 	cmd := exec.Command(binary, args...)
 	var complaints strings.Builder
-	cmd.Stderr = &complaints
+	cmd.Stderr, cmd.ExtraFiles = &complaints, []*os.File{socket}
+	cmd.Env = append(os.Environ(), env...)
 	must.OK(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt) // its workers end with it
-		<-ended
-	})
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return
-		}
 		select {
 		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s: %v\n%s", program, err, &complaints)
-		case <-time.After(5 * time.Millisecond):
+			t.Errorf("%s ended: %v\n%s", program, err, &complaints)
+		default:
+			cmd.Process.Signal(os.Interrupt) // its workers end with it
+			<-ended
 		}
-	}
+	})
 }

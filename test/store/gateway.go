@@ -96,16 +96,19 @@ func Find() (string, error) {
 // once it answers. It outlives ctx.
 func Start(ctx context.Context, program, folder string) (*Gateway, error) {
 	g := &Gateway{program: program, home: folder, Folder: filepath.Join(folder, "buckets"), requests: filepath.Join(folder, "requests.log")}
-	if err := os.MkdirAll(g.Folder, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(g.Folder, 0o755), os.MkdirAll(g.versions(), 0o755)); err != nil {
 		return nil, err
 	}
 	return g, g.Restart(ctx)
 }
 
+// versions is where it puts what objects were before, if their bucket is to keep that.
+func (g *Gateway) versions() string { return filepath.Join(g.home, "versions") }
+
 // Restart starts it again after its end, at another port.
 func (g *Gateway) Restart(ctx context.Context) error {
 	cmd := exec.Command(g.program, "--port", "127.0.0.1:0", "--region", Region, "--keep-alive", "--health", "/health",
-		"--access-log", g.requests, "posix", g.Folder)
+		"--access-log", g.requests, "posix", "--versioning-dir", g.versions(), g.Folder)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = g.home, &g.log, &g.log
 	if err := cmd.Start(); err != nil {
@@ -212,7 +215,7 @@ func (g *Gateway) Kill() {
 func Env() []string {
 	return []string{
 		"AWS_ACCESS_KEY_ID=" + AccessKey, "AWS_SECRET_ACCESS_KEY=" + SecretKey, "AWS_REGION=" + Region,
-		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true", "AWS_CA_BUNDLE=",
 	}
 }
 

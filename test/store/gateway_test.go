@@ -101,3 +101,21 @@ func TestRestart(t *testing.T) {
 		t.Errorf("in the place of what is there: %q", code)
 	}
 }
+
+// Requests are counted by kind.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	g := New(t)
+	g.Bucket(t, "repo")
+	before, err := g.Requests()
+	must.OK(t, err)
+	put(t, g.Client(), "ref", "one", isNew)
+	put(t, g.Client(), "ref", "two", isNew)
+	_, err = g.Client().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("repo"), Key: aws.String("ref")})
+	must.OK(t, err)
+	after, err := g.Requests()
+	must.OK(t, err)
+	if text := Told(Since(before, after)); text != "HeadObject 1, PutObject 2" {
+		t.Error(text)
+	}
+}
