@@ -111,7 +111,7 @@ func (p *place) open(ctx context.Context) (*Server, error) {
 	case err == nil && uid != os.Geteuid():
 		err = notOwner(opt.Repo, uid)
 	case opt.Init:
-		err = initRepo(opt.Repo)
+		err = makeRepo(ctx, opt)
 	default:
 		err = nil // Open says better what is not there
 	}
