@@ -19,6 +19,7 @@ type Commit struct {
 	Tree      Checksum // the root dirtree
 	Meta      Checksum // the root dirmeta
 	Time      uint64   // when it was made, as its maker says: seconds since 1970
+	Subject   string   // its first line, to people
 
 	RefBindings    []string // ostree.ref-binding
 	HasRefBindings bool     // tells an empty list from none
@@ -53,7 +54,7 @@ func ParseCommit(b []byte) (*Commit, error) {
 	}
 	var m [8][]byte
 	commitType.Members(b, m[:])
-	c := &Commit{Time: binary.BigEndian.Uint64(m[5])}
+	c := &Commit{Time: binary.BigEndian.Uint64(m[5]), Subject: gvariant.String(m[3])}
 	for _, err := range []error{
 		c.readParent(m[1]),
 		checkRelated(m[2]),

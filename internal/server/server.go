@@ -208,7 +208,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	api := receive.Config{
 		Version: opt.Version, Shared: s.opt.shared, Repo: s.repo, Settings: opt.Settings,
-		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Used: s.LastUse.Use, Log: opt.Log,
+		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Used: s.LastUse.Use, LastUses: s.LastUse.All, Log: opt.Log,
 		Count: s.metrics.Request, Telling: &s.telling, Status: s.status,
 	}
 	if opt.MetricsAddress == "" {

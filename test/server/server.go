@@ -124,6 +124,23 @@ func (s *Server) AddToken(o token.Options) string {
 	return plain
 }
 
+// Expire has the time of a token be over, and Revoke takes it away.
+func (s *Server) Expire(name string) {
+	s.Change(func(c *config.Config) {
+		for i := range c.Tokens {
+			if c.Tokens[i].Name == name {
+				c.Tokens[i].Expires = c.Tokens[i].Created
+			}
+		}
+	})
+}
+
+func (s *Server) Revoke(name string) {
+	s.Change(func(c *config.Config) {
+		c.Tokens = slices.DeleteFunc(c.Tokens, func(t token.Token) bool { return t.Name == name })
+	})
+}
+
 // Fsck lets ostree check the repository.
 func (s *Server) Fsck() {
 	s.t.Helper()
