@@ -184,9 +184,9 @@ func (s *Server) addMoves(refs map[string]wire.RefState) error {
 }
 
 // errNoLog is for a path below /api/v1/refs/ that is no log of a ref.
-func errNoLog(path string) error {
-	return wire.Errorf(wire.NotFound, "there is nothing at %s", path).
-		WithHint("the log of a ref is at /api/v1/refs/REF/log, and /api/v1/refs?glob=REF is what it is now")
+func errNoLog(r *http.Request) error {
+	return wire.Errorf(wire.NotFound, "there is nothing at %s", asked(r, r.URL.Path)).
+		WithHint("the log of a ref is at %s, and %s is what it is now", asked(r, "/api/v1/refs/REF/log"), asked(r, "/api/v1/refs?glob=REF"))
 }
 
 // refLog is GET /api/v1/refs/{ref}/log. A ref's name has slashes, so the route takes all
@@ -194,7 +194,7 @@ func errNoLog(path string) error {
 func (s *Server) refLog(w http.ResponseWriter, r *request) error {
 	ref, is := strings.CutSuffix(r.PathValue("path"), "/log")
 	if !is {
-		return errNoLog(r.URL.Path)
+		return errNoLog(r.Request)
 	}
 	asked, limit := r.URL.Query(), wire.PageSize
 	var err error

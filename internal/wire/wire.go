@@ -384,6 +384,13 @@ const (
 	RepositoryFailed  = "failed" // and is tried again
 )
 
+// Health is what /healthz of several repositories says: the state of each, besides a
+// problem if none can be used.
+type Health struct {
+	*Problem
+	Repositories map[string]string `json:"repositories"`
+}
+
 // Problem is an error document of RFC 9457, and the error itself on both sides.
 type Problem struct {
 	Type   string `json:"type"`

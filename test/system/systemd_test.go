@@ -198,8 +198,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	s := site.At(t, t.TempDir())
 	s.MakeToken()
-	f, address := socket(t)
-	must.OK(t, f.Close()) // the tool opens the port again
+	address := site.FreeAddress(t)
 	program, err := exec.LookPath("ostree-upload")
 	must.OK(t, err)
 	cmd := exec.Command(tool, "--listen="+address, program, "receive", "--repo", "prod", "--init")
