@@ -175,7 +175,7 @@ type sessionRow struct {
 func (s sessionRow) There() int64 { return s.Objects.Known - s.Objects.Missing }
 
 // More is how many refs it has beside the first.
-func (s sessionRow) More() int { return max(s.RefCount, len(s.Refs)) - 1 }
+func (s sessionRow) More() int64 { return int64(max(s.RefCount, len(s.Refs)) - 1) }
 
 func (r *request) row(s wire.Session) sessionRow {
 	return sessionRow{s, r.console.rates.of(r.repository, &s, time.Now())}

@@ -24,7 +24,7 @@ type sessionPage struct {
 func (s *sessionPage) There() int64 { return s.Objects.Known - s.Objects.Missing }
 
 // More is how many of its refs are not shown.
-func (s *sessionPage) More() int { return max(0, s.RefCount-len(s.Refs)) }
+func (s *sessionPage) More() int64 { return int64(max(0, s.RefCount-len(s.Refs))) }
 
 // move is a ref with what is known of its commits.
 type move struct {
