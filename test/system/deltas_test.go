@@ -96,3 +96,22 @@ func TestSupersededDeltaGoes(t *testing.T) {
 		return strings.Contains(deltas, commits[1]) && !strings.Contains(deltas, commits[0])
 	})
 }
+
+// The work deltas has the summary written that names what it made. If that had failed within
+// the publish, all that comes after the summary is asked for once more, deltas among them,
+// while it is under way: it is done again at once, and does not stay due.
+func TestSummaryThatDeltasWrite(t *testing.T) {
+	t.Parallel()
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.Configure("after: [{deltas: {from: [empty]}}]")
+	s.Configure(`sign: {command: [sh, -c, '[ $OSTREE_UPLOAD_SIGN = trial ] || [ -e tried ] || { touch tried; exit 1; }; head -c 64 /dev/zero']}`)
+	t.Cleanup(s.End)
+	s.Start("--init")
+	build := &site.Build{Repo: filepath.Join(s.Dir, "build"), Ref: "os/stable"}
+	commit := site.Chain(t, build.Repo, build.Ref, 1)[0]
+	s.PushAs(build, build.Ref, commit, "--wait-after")
+	if list := must.OSTree(t, "static-delta", "list", "--repo="+s.Prod); !strings.Contains(list, commit) {
+		t.Errorf("the deltas are %s", list)
+	}
+}
