@@ -79,6 +79,10 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 	}
 	from := r.State
 	r.State, r.Updated, r.Expires, r.Brought = s.State, s.Updated, s.Expires, s.Brought
+	if moved {
+		r.step(s.Updated)
+		s.Steps = r.Steps
+	}
 	r.Error, r.Detail, r.Remote, r.Request, r.Subject = s.Error, s.Detail, s.Remote, s.Request, s.Subject
 	if moved && len(follow) > 0 {
 		if r.After, err = ask(tx, id, follow, s.Updated); err != nil {

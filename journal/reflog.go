@@ -28,7 +28,8 @@ type RefMove struct {
 	By             string    // name of the token that had it published, if it was held
 	At             time.Time // of the publish
 	Force, Promote bool
-	Back           bool // with Promote: the ref had New before, as far as is remembered
+	Back           bool  // with Promote: the ref had New before, as far as is remembered
+	Bytes          int64 // of objects that the session brought, for all of its refs; only in a Log
 }
 
 // mostMoves is how many moves of a token's sessions are kept. Each takes some 250 bytes.
@@ -228,6 +229,9 @@ func (j *Journal) Log(ref, before string, limit int) (moves []RefMove, next stri
 			m, err := readMove(ref, k, v)
 			if err != nil {
 				return err
+			}
+			if c, err := readCounts(tx, m.Session); err == nil { // else it is shown without
+				m.Bytes = c.StagedBytes
 			}
 			moves = append(moves, m)
 		}

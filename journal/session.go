@@ -57,6 +57,7 @@ type Session struct {
 	// After are the works that follow its publish. Lists have them, too.
 	After  []wire.After
 	Handed []wire.Handed // the last maxHanded times that it went to another token
+	Steps  []wire.Step   // the states that it was in: the first, and the last of the others
 	Counts Counts
 }
 
@@ -173,6 +174,7 @@ type record struct {
 	Detail  string        `json:"detail,omitempty"`
 	After   []asked       `json:"after,omitempty"`
 	Handed  []wire.Handed `json:"handed,omitempty"`
+	Steps   []wire.Step   `json:"steps,omitempty"`
 	Hold    bool          `json:"hold,omitempty"`
 	Key     string        `json:"key,omitempty"`
 	By      string        `json:"by,omitempty"`
@@ -213,7 +215,7 @@ func (r *record) session(id string, c Counts) Session {
 	return Session{
 		ID: id, State: r.State, Force: r.Force, Promote: r.Promote, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
-		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Counts: c,
+		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Steps: r.Steps, Counts: c,
 		Hold: r.Hold, Key: r.Key, By: r.By,
 	}
 }
@@ -244,6 +246,7 @@ func (j *Journal) Create(s Session, ttl time.Duration) (Session, error) {
 		Refs: s.Refs, Count: len(s.Refs), Moves: s.open().Moves(),
 		Created: now, Updated: now, Expires: now.Add(ttl), TTL: ttl,
 	}
+	r.step(now)
 	if s.Hold {
 		r.Hold, r.Key = true, newID()+newID() // so long that no log has it
 	}
@@ -374,6 +377,7 @@ func (s *Session) Document() wire.Session {
 		},
 		Bytes:    wire.Bytes{Received: s.Counts.Received, Staged: s.Counts.StagedBytes},
 		Problems: s.Problems, Error: s.Error, Detail: s.Detail, After: s.After, Handed: s.Handed,
+		Remote: s.Remote, Steps: s.Steps,
 	}
 	d.Hold, d.By = s.Hold, s.By
 	if s.State == Held {

@@ -56,7 +56,8 @@ func TestCreate(t *testing.T) {
 		t.Errorf("times are %v, %v, %v", s.Created, s.Updated, s.Expires)
 	}
 	want := Session{ID: s.ID, State: Open, Force: true, Token: "ci", Refs: refs, RefCount: 2,
-		Moves: wire.OpenRequest{Refs: refs, Force: true}.Moves(), Created: s.Created, Updated: s.Updated, Expires: s.Expires}
+		Moves: wire.OpenRequest{Refs: refs, Force: true}.Moves(), Created: s.Created, Updated: s.Updated, Expires: s.Expires,
+		Steps: []wire.Step{{State: wire.Open, At: s.Created.Truncate(time.Second)}}}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("session is %+v, want %+v", s, want)
 	}

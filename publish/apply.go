@@ -308,6 +308,11 @@ func (a *apply) closure(ctx context.Context) (*closure, error) {
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}
+	if a.target != nil {
+		if err := a.target.look(ctx, c, a.plan.commits); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.lackingMeta(c); err != nil {
 		return nil, err
 	}

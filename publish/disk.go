@@ -30,6 +30,9 @@ func newDisk(cfg Config) *disk {
 	return &disk{path: cfg.Repo, stagedPath: cfg.Staged, summary: newSummary(cfg.Repo, cfg.Summary, cfg.Keys)}
 }
 
+// later is for a lock: whoever waits for it says so.
+func (d *disk) later(err error) (is bool, say string) { return errors.Is(err, libostree.ErrLocked), "" }
+
 func (d *disk) read() (*ostree.Repo, error) { return ostree.OpenRepo(d.path) }
 
 // diskChange is a change of a repository on the disk.
@@ -51,6 +54,9 @@ func (d *disk) change(_ *journal.Session, v *view) (change, error) {
 	}
 	return &diskChange{view: v, disk: d, dst: dst, src: src}, nil
 }
+
+// look does nothing: the closure has looked at each file.
+func (r *diskChange) look(context.Context, *closure, []ostree.Checksum) error { return nil }
 
 func (r *diskChange) close() {
 	r.src.Close()

@@ -34,7 +34,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
-	"github.com/lirios/ostree-upload/internal/libostree"
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/sign"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -43,8 +43,9 @@ import (
 
 // Config says what a Publisher publishes, and where.
 type Config struct {
-	Repo    string // the production repository
-	Staged  string // the repository of verified objects (tusstore)
+	Repo    string         // the production repository, or the folder of Mirror
+	Mirror  *mirror.Mirror // of one in a bucket; nil: it is on the disk
+	Staged  string         // the repository of verified objects (tusstore)
 	Journal *journal.Journal
 	Summary func() Summary    // as the configuration says now
 	Keys    func() *sign.Keys // that the server signs with, as the configuration says now; nil if it does not
@@ -368,11 +369,12 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code,
 			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", time.Since(start), "age", s.Age(time.Now()), "err", outcome)
 		return p.settle(s.ID, outcome)
-	case errors.Is(err, libostree.ErrLocked):
-		log.Info("the repository is locked, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
-		return true, nil
 	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
+	}
+	if is, say := p.production.later(err); is {
+		log.Info("the repository cannot be changed now, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
+		return true, p.waits(s.ID, say)
 	}
 	seen(wire.Internal)
 	log.Error("cannot publish", "ref", s.RefList(), "took", time.Since(start), "err", err)

@@ -69,7 +69,7 @@ func (m *refMoves) alone() (unlock func() error, err error) { return lockAlone(m
 
 // apply gives the refs their names, and takes away those that are deleted.
 func (m *refMoves) apply(context.Context) error {
-	for _, i := range m.order() {
+	for _, i := range refOrder(m.refs) {
 		ref := m.refs[i].Ref
 		err := fault.Point("move a ref", func() error {
 			if m.refs[i].New == "" {
@@ -86,12 +86,34 @@ func (m *refMoves) apply(context.Context) error {
 	return os.Chtimes(m.path, now, now)
 }
 
-// order is that in which the refs move, by their numbers: first those that are deleted
+// refOrder is that in which refs move, by their numbers: first those that are deleted
 // and in the way of another, as a file is of a folder; then those that get a commit; then
 // the others that are deleted, so that a ref which gets another name always has one.
-func (m *refMoves) order() []int {
+func refOrder(refs []wire.Ref) []int {
+	rank := ranks(refs)
+	order := make([]int, len(refs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank(a), rank(b)) })
+	return order
+}
+
+// rankOf is how many of the first refs of an order may move in any order among themselves.
+func rankOf(refs []wire.Ref, order []int) int {
+	rank := ranks(refs)
+	for n, i := range order {
+		if rank(i) != rank(order[0]) {
+			return n
+		}
+	}
+	return len(order)
+}
+
+// ranks gives the rank of each ref: those of one rank do not need each other.
+func ranks(refs []wire.Ref) func(i int) int {
 	placed, deleted := map[string]bool{}, map[string]bool{}
-	for _, r := range m.refs {
+	for _, r := range refs {
 		if r.New == "" {
 			deleted[r.Ref] = true
 		} else {
@@ -104,8 +126,8 @@ func (m *refMoves) order() []int {
 			inTheWay[folder] = deleted[folder]
 		}
 	}
-	rank := func(i int) int {
-		r := m.refs[i]
+	return func(i int) int {
+		r := refs[i]
 		switch {
 		case r.New != "":
 			return 1
@@ -114,12 +136,6 @@ func (m *refMoves) order() []int {
 		}
 		return 2
 	}
-	order := make([]int, len(m.refs))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank(a), rank(b)) })
-	return order
 }
 
 // foldersOf goes through the folders that a ref is in.

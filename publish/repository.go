@@ -17,6 +17,9 @@ type production interface {
 	// change opens it to be changed by the publish of a session, which reads v. The
 	// caller closes it.
 	change(s *journal.Session, v *view) (change, error)
+	// later tells whether what failed may succeed if it is only tried again. What the
+	// session is to say meanwhile is "" if it says it already.
+	later(err error) (is bool, say string)
 	// tidy takes away what a process before left in mid-air.
 	tidy(log *slog.Logger) error
 	summaryFile
@@ -36,6 +39,8 @@ type summaryFile interface {
 type change interface {
 	// lock keeps those away until unlock who remove objects.
 	lock(ctx context.Context) (unlock func() error, err error)
+	// look asks where a closure's objects are, if looking at the repository does not tell.
+	look(ctx context.Context, c *closure, commits []ostree.Checksum) error
 	// importTree brings in all objects of a closure but the commits.
 	importTree(ctx context.Context, c *closure) error
 	importCommits(ctx context.Context, commits []ostree.Checksum) error
@@ -62,4 +67,18 @@ type moves interface {
 	drop() error
 }
 
-func productionOf(cfg Config) production { return newDisk(cfg) }
+func productionOf(cfg Config) production {
+	if cfg.Mirror != nil {
+		return &inBucket{Mirror: cfg.Mirror, cfg: cfg}
+	}
+	return newDisk(cfg)
+}
+
+// waits has a session say what it waits for.
+func (p *Publisher) waits(id, text string) error {
+	s, err := p.cfg.Journal.Session(id)
+	if err != nil || text == "" || s.State.Final() {
+		return err
+	}
+	return p.say(&s, text)
+}

@@ -76,7 +76,7 @@ func (d *draft) regenerate(ctx context.Context, repo *libostree.Repo, path strin
 	if err := indexDeltas(repo, path); err != nil {
 		return nil, err
 	}
-	if err := mirror(path, d.path("repo")); err != nil {
+	if err := standIn(path, d.path("repo")); err != nil {
 		return nil, fmt.Errorf("prepare the summary: %w", err)
 	}
 	of, err := libostree.Open(d.path("repo"))
@@ -100,8 +100,8 @@ func indexDeltas(repo *libostree.Repo, path string) error {
 	return repo.IndexDeltas()
 }
 
-// mirror makes a folder that libostree takes for the repository at path.
-func mirror(path, folder string) error {
+// standIn makes a folder that libostree takes for the repository at path.
+func standIn(path, folder string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err

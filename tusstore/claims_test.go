@@ -164,7 +164,7 @@ func TestRoomOfOtherDisk(t *testing.T) {
 		t.Skip("there is no smaller file system at /dev/shm")
 	}
 	t.Cleanup(func() { os.RemoveAll(small) })
-	objects := f.cfg.Repo + "/objects"
+	objects := f.cfg.Repo.Path() + "/objects"
 	must.OK(t, os.RemoveAll(objects))
 	must.OK(t, os.Symlink(small, objects))
 	r, err := f.Room("ci")

@@ -36,10 +36,6 @@ func (s *Store) withdrawLost() error {
 // journal calls staged and that are neither in the staging at path nor in the
 // repository, of which a repair takes nothing.
 func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
-	repo, err := ostree.OpenRepo(cfg.Repo)
-	if err != nil {
-		return nil, err
-	}
 	live, err := cfg.Journal.Live(nil)
 	if err != nil {
 		return nil, err
@@ -54,7 +50,7 @@ func lostObjects(cfg Config, path string) (map[string][]ostree.Name, error) {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			there, err := repo.Has(n)
+			there, err := cfg.Repo.Has(n)
 			if err == nil && (!there || s.Repair) {
 				lost[s.ID] = append(lost[s.ID], n)
 			}

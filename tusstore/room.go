@@ -23,7 +23,7 @@ type Room struct {
 func (s *Store) Room(token string) (Room, error) {
 	r := Room{Bytes: math.MaxInt64, Inodes: math.MaxInt64}
 	r.Own, r.Others = s.claims.unsent(token, time.Now())
-	for _, path := range []string{s.uploads, filepath.Join(s.staged.path, "objects"), filepath.Join(s.cfg.Repo, "objects")} {
+	for _, path := range []string{s.uploads, filepath.Join(s.staged.path, "objects"), filepath.Join(s.cfg.Repo.Path(), "objects")} {
 		bytes, inodes, err := Free(path)
 		if err != nil {
 			return r, err

@@ -26,9 +26,9 @@ func (f *fixture) source(content string) encode.Source {
 	for _, o := range append(others, file) {
 		n, err := ostree.ParseName(o.Name())
 		must.OK(f.t, err)
-		must.OK(f.t, os.WriteFile(filepath.Join(f.cfg.Repo, "objects", n.Path()), o.Bytes, 0o644))
+		must.OK(f.t, os.WriteFile(filepath.Join(f.cfg.Repo.Path(), "objects", n.Path()), o.Bytes, 0o644))
 	}
-	must.OK(f.t, os.WriteFile(filepath.Join(f.cfg.Repo, "refs/heads/x"), []byte(hex.EncodeToString(commit[:])), 0o644))
+	must.OK(f.t, os.WriteFile(filepath.Join(f.cfg.Repo.Path(), "refs/heads/x"), []byte(hex.EncodeToString(commit[:])), 0o644))
 	return encode.Source{Checksum: file.Sum, Commit: commit, Size: int64(len(content))}
 }
 

@@ -44,7 +44,7 @@ import (
 // Config says where a Store works and how.
 type Config struct {
 	Dir     string           // the state folder; uploads/ and staged/ are made in it
-	Repo    string           // the repository, which must have room for what is staged
+	Repo    *ostree.Repo     // the repository, whose disk must have room for what is staged
 	Journal *journal.Journal // knows the sessions and their object sets
 	Workers int              // uploads that are ingested at a time
 	Pool    *Pool            // of so many workers, for other stores as well; nil: one of its own
@@ -98,6 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		claims:  newClaims(),
 		locker:  memorylocker.New(),
 		toSync:  make(chan struct{}),
+		repo:    cfg.Repo,
 
 		checkers: make(chan *ostree.Verifier, cfg.Workers),
 	}
@@ -112,9 +113,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	var err error
-	if s.repo, err = ostree.OpenRepo(cfg.Repo); err != nil {
-		return nil, err
-	}
 	if s.staged, err = openStaged(filepath.Join(cfg.Dir, "staged")); err != nil {
 		return nil, err
 	}

@@ -58,10 +58,12 @@ func (f *fixture) open() {
 	j, err := journal.OpenFile(filepath.Join(f.dir, "journal.db"))
 	must.OK(f.t, err)
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
-	repo := filepath.Join(f.dir, "prod")
-	empty, err := openStaged(repo) // an archive is an archive
+	path := filepath.Join(f.dir, "prod")
+	empty, err := openStaged(path) // an archive is an archive
 	must.OK(f.t, err)
 	must.OK(f.t, empty.close())
+	repo, err := ostree.OpenRepo(path)
+	must.OK(f.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	f.Store, err = Open(ctx, Config{Dir: f.dir, Repo: repo, Journal: j, Workers: 2, Limits: func() Limits { return Limits{} }, Log: log})
 	must.OK(f.t, err)

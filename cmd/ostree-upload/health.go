@@ -14,10 +14,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/page"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -36,7 +39,8 @@ type HealthCmd struct {
 	ClientKey  string `env:"OSTREE_UPLOAD_CLIENT_KEY" placeholder:"FILE" help:"Key of the client certificate (the same file)."`
 }
 
-// Run prints ok, or what is wrong; that is exit code 1.
+// Run prints ok, with those of several repositories that cannot be used, or what is wrong;
+// that is exit code 1.
 func (c *HealthCmd) Run(ctx context.Context, app *App) error {
 	settings, err := config.Load(c.Config)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,18 +53,24 @@ func (c *HealthCmd) Run(ctx context.Context, app *App) error {
 	if err := config.CheckAddress(address); err != nil {
 		return usage("--address: %w", err)
 	}
-	if err := c.ask(ctx, address, settings.TLS); err != nil {
+	down, err := c.ask(ctx, address, settings.TLS)
+	if err != nil {
 		return fmt.Errorf("the server at %s is not healthy: %w", address, err)
 	}
-	_, err = fmt.Fprintln(app.Stdout, "ok")
+	text := "ok"
+	if len(down) > 0 {
+		text += ", but of its repositories these cannot be used now: " + strings.Join(down, ", ")
+	}
+	_, err = fmt.Fprintln(app.Stdout, text)
 	return err
 }
 
-// ask asks for /healthz where a server that was told this address listens.
-func (c *HealthCmd) ask(ctx context.Context, address string, secure config.TLS) error {
+// ask asks for /healthz where a server that was told this address listens. down are the
+// repositories that cannot be used although others can.
+func (c *HealthCmd) ask(ctx context.Context, address string, secure config.TLS) (down []string, err error) {
 	transport, err := c.transport(address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer transport.CloseIdleConnections()
 	at, next := "localhost/healthz", "is the server running, and is this where it listens?"
@@ -78,11 +88,11 @@ func (c *HealthCmd) ask(ctx context.Context, address string, secure config.TLS) 
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+at, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return hint.Add(err, "%s", next)
+		return nil, hint.Add(err, "%s", next)
 	}
 	defer res.Body.Close()
 	return healthOf(res)
@@ -109,16 +119,24 @@ func (c *HealthCmd) transport(address string) (*http.Transport, error) {
 	}}, nil
 }
 
-// healthOf is the error that an answer stands for.
-func healthOf(res *http.Response) error {
-	if res.StatusCode == http.StatusOK {
-		return nil
+// healthOf is what an answer says: the error that it stands for, or which repositories are
+// down.
+func healthOf(res *http.Response) (down []string, err error) {
+	var h wire.Health
+	err = json.NewDecoder(io.LimitReader(res.Body, wire.MaxBody)).Decode(&h)
+	switch {
+	case res.StatusCode == http.StatusOK: // of one repository it is no document
+		for name, state := range h.Repositories {
+			if state != wire.RepositoryOK {
+				down = append(down, page.Printable(name))
+			}
+		}
+		slices.Sort(down)
+		return down, nil
+	case err != nil || h.Problem == nil || h.Detail == "":
+		return nil, fmt.Errorf("it answers %s", res.Status)
 	}
-	var p wire.Problem
-	if err := json.NewDecoder(io.LimitReader(res.Body, wire.MaxBody)).Decode(&p); err != nil || p.Detail == "" {
-		return fmt.Errorf("it answers %s", res.Status)
-	}
-	return &p
+	return nil, h.Problem
 }
 
 // loopback is an address at which this machine reaches a port that is open for all.

@@ -55,6 +55,8 @@ func notPublished(s wire.Session) error {
 	switch {
 	case s.Error == wire.RefMoved || s.Error == wire.NotFastForward:
 		e.HintText = "rebuild on top of the server's commit and push that; reject this one: ostree-upload sessions reject --reason TEXT " + s.ID
+	case s.State == wire.Held && s.Error == wire.Forbidden:
+		e.HintText = fmt.Sprintf("if token %s is to stay without that right, hand the session over to another one: ostree-upload sessions chown %s NAME, by a token of scope sessions; then publish it again", page.Printable(s.Token), s.ID)
 	case s.State == wire.Held:
 		e.HintText = "publish it again when that is mended"
 	}

@@ -51,18 +51,15 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 		return err
 	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	if err := placed(settings); err != nil {
+		return err
+	}
 	used, err := lastUses(settings)
-	list := page.TokenList{Tokens: make([]page.Token, len(settings.Tokens)), OIDC: make([]page.Trust, len(settings.OIDC))}
+	now := time.Now()
+	list := page.TokenList{List: token.NewList(settings.Tokens, settings.OIDC, used, now, func(string) bool { return true })}
 	if err != nil {
 		list.Unknown = err.Error()
 		fmt.Fprintf(app.Stderr, "it is not known when tokens were last used: %s\n", page.Text(err.Error()))
-	}
-	now := time.Now()
-	for i := range settings.Tokens {
-		list.Tokens[i] = shown(&settings.Tokens[i], used, now)
-	}
-	for i, t := range settings.OIDC {
-		list.OIDC[i] = page.Trust{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Repositories: t.Repositories, Issuer: t.Issuer, LastUse: unlessZero(used[t.Name])}
 	}
 	text := page.Tokens(list, now)
 	if c.JSON {
@@ -72,6 +69,14 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	}
 	_, err = io.WriteString(app.Stdout, text)
 	return err
+}
+
+// placed reports what the only repository lacks to be found, after the flags.
+func placed(s *config.Config) error {
+	if s.Repositories != nil {
+		return nil // the configuration was checked
+	}
+	return s.Repository.Check()
 }
 
 // lastUses is when each token was last used, for whichever repository. The error tells
@@ -110,27 +115,6 @@ func lastUse(state string) (map[string]time.Time, error) {
 		state = whole
 	}
 	return nil, fmt.Errorf("there is no state folder %s; name the server's repository with --repo, or its state folder with --state", state)
-}
-
-// shown is a token as the list shows it.
-func shown(t *token.Token, used map[string]time.Time, now time.Time) page.Token {
-	s := page.Token{
-		Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, Repositories: t.Repositories, Created: unlessZero(t.Created), Expires: unlessZero(t.Expires),
-		Expired: t.Expired(now), LastUse: unlessZero(used[t.Name]), Previous: []time.Time{},
-	}
-	for _, p := range t.Previous {
-		if !p.Over(now) && !s.Expired {
-			s.Previous = append(s.Previous, p.Until)
-		}
-	}
-	return s
-}
-
-func unlessZero(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // oneOnly refuses flags that name the folders of one repository, where the configuration

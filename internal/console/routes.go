@@ -29,6 +29,15 @@ func (c *Console) routes() *http.ServeMux {
 		mux.Handle("GET /page/"+name, file(name, kind))
 	}
 	mux.Handle("GET /{$}", shown(home))
+	mux.Handle("GET /page/sessions", shown(sessionsView))
+	mux.Handle("GET /page/sessions/{id}", shown(sessionView))
+	mux.Handle("GET /page/sessions/{id}/{act}", shown(confirmAct))
+	mux.Handle("POST /page/sessions/{id}/{act}", sameOrigin(held(doAct)))
+	mux.Handle("GET /page/refs", shown(refsView))
+	mux.Handle("GET /page/ref", shown(refView))
+	mux.Handle("GET /page/move", shown(confirmMove))
+	mux.Handle("POST /page/move", sameOrigin(held(doMove)))
+	mux.Handle("GET /page/tokens", shown(tokensView))
 	mux.Handle("POST /page/sign-in", sameOrigin(signInWith))
 	mux.Handle("POST /page/sign-out", sameOrigin(signOut))
 	mux.Handle("/", shown(func(r *request) (*view, error) {
@@ -111,6 +120,17 @@ func sameOrigin(do func(w http.ResponseWriter, r *request)) http.Handler {
 		}
 		do(w, r)
 	})
+}
+
+// held is for who has signed in.
+func held(do func(w http.ResponseWriter, r *request)) func(w http.ResponseWriter, r *request) {
+	return func(w http.ResponseWriter, r *request) {
+		if r.signIn == nil {
+			r.showSignIn(w, http.StatusUnauthorized, "You are signed out: sign in, then do it again.")
+			return
+		}
+		do(w, r)
+	}
 }
 
 func (r *request) remote() string {

@@ -19,10 +19,12 @@ type Commit struct {
 	Tree      Checksum // the root dirtree
 	Meta      Checksum // the root dirmeta
 	Time      uint64   // when it was made, as its maker says: seconds since 1970
+	Subject   string   // its first line, to people
 
 	RefBindings    []string // ostree.ref-binding
 	HasRefBindings bool     // tells an empty list from none
 	CollectionID   string   // ostree.collection-binding, "" if none
+	Version        string   // of what is in it, "" if none
 }
 
 // CheckBindings reports that a commit names other refs (ostree.ref-binding), or another
@@ -52,7 +54,7 @@ func ParseCommit(b []byte) (*Commit, error) {
 	}
 	var m [8][]byte
 	commitType.Members(b, m[:])
-	c := &Commit{Time: binary.BigEndian.Uint64(m[5])}
+	c := &Commit{Time: binary.BigEndian.Uint64(m[5]), Subject: gvariant.String(m[3])}
 	for _, err := range []error{
 		c.readParent(m[1]),
 		checkRelated(m[2]),
@@ -127,6 +129,10 @@ func (c *Commit) readMetadata(b []byte) error {
 				return fmt.Errorf("%s is not one list of strings", keyRefBinding)
 			}
 			c.RefBindings, c.HasRefBindings = readStrings(list), true
+		case "version":
+			if s, ok := gvariant.Value(it.Value, "s"); ok {
+				c.Version = gvariant.String(s)
+			}
 		case keyCollectionBinding:
 			s, ok := gvariant.Value(it.Value, "s")
 			if !ok || hasCollection {

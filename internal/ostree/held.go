@@ -28,6 +28,9 @@ func (v *Verifier) VerifyHeld(ctx context.Context, r *Repo, n Name) error {
 }
 
 func (v *Verifier) verifyHeld(ctx context.Context, r *Repo, n Name) error {
+	if r.beyond != nil {
+		return v.verifyBeyond(ctx, r, n)
+	}
 	at, path, info, err := r.find(n)
 	if err != nil {
 		return err

@@ -19,6 +19,9 @@ type RefName struct {
 // listed although there may be no such ref. A folder that is a symlink is not followed:
 // libostree lists no refs there either.
 func (r *Repo) ListedRefs() ([]RefName, error) {
+	if err := r.refresh(); err != nil {
+		return nil, err
+	}
 	names, err := r.listed.list(r.refPath(""))
 	if err != nil {
 		return nil, fmt.Errorf("listing refs of repository %s: %w", r.path, err)

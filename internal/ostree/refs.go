@@ -23,6 +23,9 @@ var localRefPart = regexp.MustCompile(`^[\p{L}\p{N}_][-._\p{L}\p{N}]*$`)
 // those of a parent repository. An alias, which is a symlink, is listed under its
 // own name. Names are as they are on disk; ValidateRef may refuse some.
 func (r *Repo) Refs() (map[string]Checksum, error) {
+	if err := r.refresh(); err != nil {
+		return nil, err
+	}
 	refs := map[string]Checksum{}
 	if err := r.listRefs("", func(ref string) error { return r.addRef(ref, refs) }); err != nil {
 		return nil, err
@@ -32,6 +35,9 @@ func (r *Repo) Refs() (map[string]Checksum, error) {
 
 // RefNames lists the same refs, sorted, and does not read them.
 func (r *Repo) RefNames() (names []string, err error) {
+	if err := r.refresh(); err != nil {
+		return nil, err
+	}
 	err = r.listRefs("", func(ref string) error {
 		names = append(names, ref)
 		return nil
@@ -104,6 +110,9 @@ func (r *Repo) refPath(ref string) string {
 func (r *Repo) Ref(name string) (Checksum, error) {
 	if !isLocalRef(name) {
 		return Checksum{}, fmt.Errorf("%q is not the name of a ref: %w", clip(name), fs.ErrNotExist)
+	}
+	if err := r.refresh(name); err != nil {
+		return Checksum{}, err
 	}
 	for at := r; at != nil; at = at.parent {
 		info, err := os.Stat(at.refPath(name))

@@ -36,6 +36,7 @@ type Repo struct {
 	config        config // as it was when the repository was opened
 	disableXattrs bool   // core.disable-xattrs: content was stored without any
 	parent        *Repo  // core.parent, nil if none
+	beyond        Beyond // where its objects are, nil: on the disk
 
 	listed     refTree
 	converters sync.Pool // of *converter
@@ -153,6 +154,9 @@ func (r *Repo) objectPath(n Name) string {
 // find looks for an object here, then in the parents. An error that it is in
 // none of them wraps fs.ErrNotExist.
 func (r *Repo) find(n Name) (at *Repo, path string, info fs.FileInfo, err error) {
+	if r.beyond != nil {
+		return nil, "", nil, r.missingBeyond(n)
+	}
 	for at = r; at != nil; at = at.parent {
 		path = at.objectPath(n)
 		info, err = os.Lstat(path)
@@ -171,6 +175,9 @@ func (r *Repo) find(n Name) (at *Repo, path string, info fs.FileInfo, err error)
 // object can be empty. Has is called for each object of a push, so it does not spend
 // an error on one that is missing.
 func (r *Repo) Has(n Name) (bool, error) {
+	if r.beyond != nil {
+		return r.beyond.Has(n)
+	}
 	for at := r; at != nil; at = at.parent {
 		var st unix.Stat_t
 		switch err := unix.Lstat(at.objectPath(n), &st); err {
@@ -196,6 +203,9 @@ func (r *Repo) allowsEmpty(n Name) bool {
 func (r *Repo) Metadata(n Name) ([]byte, error) {
 	if n.Type == File {
 		return nil, fmt.Errorf("object %s is not metadata", n)
+	}
+	if r.beyond != nil {
+		return r.beyond.Metadata(n)
 	}
 	_, path, info, err := r.find(n)
 	if err != nil {
@@ -299,6 +309,9 @@ type Object struct {
 // n names, the error is a *BadObjectError. The error wraps fs.ErrNotExist if
 // there is no such object. All reading, also of what Open returns, ends with ctx.
 func (r *Repo) Object(ctx context.Context, n Name) (*Object, error) {
+	if r.beyond != nil {
+		return r.objectBeyond(ctx, n)
+	}
 	at, path, info, err := r.find(n)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,9 @@ func (r *Repo) Space() (Space, error) {
 	if err := unix.Statfs(r.path, &st); err != nil {
 		return Space{}, fmt.Errorf("statfs %s: %w", r.path, err)
 	}
+	if r.beyond != nil { // its settings are for the disk that its objects are on
+		return Space{Free: int64(st.Bavail) * st.Frsize}, nil
+	}
 	minFree, setting, err := r.minFree(st.Blocks * uint64(st.Frsize))
 	if err != nil {
 		return Space{}, fmt.Errorf("repository %s: %w", r.path, err)

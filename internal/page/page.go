@@ -160,8 +160,10 @@ func held(s wire.Session) string {
 		return "yes"
 	case s.State == wire.Rejected:
 		return "rejected by token " + s.By
+	case s.State == wire.Published:
+		return "published by token " + s.By
 	}
-	return "to be published, says token " + s.By
+	return "token " + s.By + " asked to publish it"
 }
 
 // labels is the width of the column of labels.

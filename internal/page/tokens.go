@@ -7,38 +7,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
 )
-
-// Token is a token as a list shows it, without its secret. Times are nil where there
-// is none.
-type Token struct {
-	Name     string      `json:"name"`
-	Scopes   []string    `json:"scopes"`
-	Refs     *[]string   `json:"refs"` // globs; nil: all refs, empty: none
-	Created  *time.Time  `json:"created"`
-	Expires  *time.Time  `json:"expires"`
-	Expired  bool        `json:"expired"`
-	LastUse  *time.Time  `json:"last-use"`
-	Previous []time.Time `json:"previous-until"` // for each earlier secret that still works
-
-	Repositories *[]string `json:"repositories"` // names; nil: all, empty: none
-}
-
-// Trust is an entry of oidc as a list shows it: what who matches it may do.
-type Trust struct {
-	Name    string     `json:"name"`
-	Scopes  []string   `json:"scopes"`
-	Refs    *[]string  `json:"refs"` // as of a Token
-	Issuer  string     `json:"issuer"`
-	LastUse *time.Time `json:"last-use"`
-
-	Repositories *[]string `json:"repositories"` // as of a Token
-}
 
 // TokenList is a document of tokens.
 type TokenList struct {
-	Tokens []Token `json:"tokens"`
-	OIDC   []Trust `json:"oidc"`
+	token.List
 	// Unknown says why it is not known when a token was last used, "" if it is.
 	Unknown string `json:"last-use-unknown,omitempty"`
 }
@@ -60,7 +35,7 @@ const (
 func Tokens(list TokenList, now time.Time) string {
 	name, all := len("NAME"), slices.Clone(list.Tokens)
 	for _, t := range list.OIDC {
-		all = append(all, Token{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, LastUse: t.LastUse, Repositories: t.Repositories})
+		all = append(all, token.Listed{Name: t.Name, Scopes: t.Scopes, Refs: t.Refs, LastUse: t.LastUse, Repositories: t.Repositories})
 	}
 	for _, t := range all {
 		if len(t.Name) <= widestName {
@@ -82,13 +57,13 @@ func Tokens(list TokenList, now time.Time) string {
 	}
 	row("NAME", "SCOPES", "REFS", "CREATED", "EXPIRES", "LAST USE")
 	for i, t := range all {
-		t.rows(row, &b, refs, i >= len(list.Tokens), list.Unknown == "", now)
+		tokenRows(&t, row, &b, refs, i >= len(list.Tokens), list.Unknown == "", now)
 	}
 	return b.String()
 }
 
-// rows prints the lines of one token.
-func (t *Token) rows(row func(...string), b *strings.Builder, refs int, oidc, known bool, now time.Time) {
+// tokenRows prints the lines of one token.
+func tokenRows(t *token.Listed, row func(...string), b *strings.Builder, refs int, oidc, known bool, now time.Time) {
 	name, globs := Printable(t.Name), refLines(t.Refs, refs)
 	if len(name) > widestName {
 		fmt.Fprintln(b, name)

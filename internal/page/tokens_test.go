@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lirios/ostree-upload/internal/token"
 )
 
 // TestTokens pins the table of tokens: no line is longer than 80 columns, and each
@@ -19,12 +21,12 @@ func TestTokens(t *testing.T) {
 		many = append(many, fmt.Sprintf("app/%d", i))
 	}
 	long := strings.Repeat("x", 64)
-	list := TokenList{Tokens: []Token{
+	list := TokenList{List: token.List{Tokens: []token.Listed{
 		{Name: "ci", Scopes: []string{"push"}, Created: &before, Expires: &now, LastUse: &before},
 		{Name: "sixteen-letters0", Scopes: []string{"push", "force", "sessions"}, Refs: &[]string{"os/**", "app/*"}, Previous: []time.Time{now}},
 		{Name: long, Scopes: []string{}, Refs: &[]string{}, Expired: true, Expires: &before},
 		{Name: "many", Scopes: []string{"admin"}, Refs: &many},
-	}}
+	}}}
 	want := `NAME              SCOPES    REFS     CREATED     EXPIRES     LAST USE
 ci                push      all      2026-11-23  2026-11-23  1h ago
 sixteen-letters0  push      os/**    -           never       never

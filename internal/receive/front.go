@@ -72,20 +72,15 @@ func meterOfAll(s *Server, r *request) error {
 // missing tells whoever left the name of a repository out which there are.
 func (f *Front) missing(_ http.ResponseWriter, r *request) error {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(f.cfg.States())), func(name string) bool { return !r.token.MayUse(name) })
-	p := wire.Errorf(wire.NotFound, "there is nothing at %s: this server has several repositories, each below its name", r.URL.Path)
+	p := wire.Errorf(wire.NotFound, "there is nothing at %s: this server has several repositories, each below its name", asked(r.Request, r.URL.Path))
 	if len(names) == 0 {
 		return p.WithHint("token %s may be used for none of them: use another", r.token.Name)
 	}
 	return p.WithHint("put the name at the end of the address, as in https://HOST/%s; token %s may be used for %s", names[0], r.token.Name, strings.Join(names, ", "))
 }
 
-// health is the answer to /healthz of several repositories.
-type health struct {
-	*wire.Problem
-	Repositories map[string]string `json:"repositories"`
-}
-
-// healthz is 200 while all repositories can be used, and has the state of each.
+// healthz is 200 while one of the repositories can be used, and has the state of each:
+// whoever takes a server away that is not healthy would take the others away, too.
 func (f *Front) healthz(w http.ResponseWriter, r *request) error {
 	states := f.cfg.States()
 	var down []string
@@ -94,22 +89,26 @@ func (f *Front) healthz(w http.ResponseWriter, r *request) error {
 			down = append(down, name)
 		}
 	}
-	if len(down) == 0 {
-		return writeJSON(w, http.StatusOK, health{nil, states})
+	if len(down) < len(states) {
+		return writeJSON(w, http.StatusOK, wire.Health{Repositories: states})
 	}
-	p := cannotBeUsed(strings.Join(down, ", "))
+	p := cannotBeUsed(down...)
 	p.Request = r.id
 	w.Header().Set("Content-Type", wire.ProblemType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
-		_ = json.NewEncoder(w).Encode(health{p, states}) // a client that is gone cannot be told
+		_ = json.NewEncoder(w).Encode(wire.Health{Problem: p, Repositories: states}) // a client that is gone cannot be told
 	}
 	return nil
 }
 
-func cannotBeUsed(name string) *wire.Problem {
-	return wire.Errorf(wire.Unavailable, "repository %s cannot be used now", name).WithHint("the server's log says why; it is tried again")
+func cannotBeUsed(names ...string) *wire.Problem {
+	what := "repository"
+	if len(names) > 1 {
+		what = "repositories"
+	}
+	return wire.Errorf(wire.Unavailable, "%s %s cannot be used now", what, strings.Join(names, ", ")).WithHint("the server's log says why; it is tried again")
 }
 
 // DownHandler answers for a repository that cannot be used now, to be tried again after a

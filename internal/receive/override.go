@@ -4,6 +4,7 @@ package receive
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -35,6 +36,20 @@ func below(base string, r *http.Request) *http.Request {
 		return r
 	}
 	return withPath(r, "/"+rest)
+}
+
+// asked is a path of ours as whoever sent r has it: below what was taken away from theirs,
+// such as the name of a repository.
+func asked(r *http.Request, path string) string {
+	u, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil {
+		return path // a request from within the process
+	}
+	before, is := strings.CutSuffix(strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(r.URL.Path, "/"))
+	if !is {
+		return path
+	}
+	return before + path
 }
 
 // withPath is r for another path.

@@ -184,9 +184,9 @@ func (s *Server) addMoves(refs map[string]wire.RefState) error {
 }
 
 // errNoLog is for a path below /api/v1/refs/ that is no log of a ref.
-func errNoLog(path string) error {
-	return wire.Errorf(wire.NotFound, "there is nothing at %s", path).
-		WithHint("the log of a ref is at /api/v1/refs/REF/log, and /api/v1/refs?glob=REF is what it is now")
+func errNoLog(r *http.Request) error {
+	return wire.Errorf(wire.NotFound, "there is nothing at %s", asked(r, r.URL.Path)).
+		WithHint("the log of a ref is at %s, and %s is what it is now", asked(r, "/api/v1/refs/REF/log"), asked(r, "/api/v1/refs?glob=REF"))
 }
 
 // refLog is GET /api/v1/refs/{ref}/log. A ref's name has slashes, so the route takes all
@@ -194,7 +194,7 @@ func errNoLog(path string) error {
 func (s *Server) refLog(w http.ResponseWriter, r *request) error {
 	ref, is := strings.CutSuffix(r.PathValue("path"), "/log")
 	if !is {
-		return errNoLog(r.URL.Path)
+		return errNoLog(r.Request)
 	}
 	asked, limit := r.URL.Query(), wire.PageSize
 	var err error
@@ -222,6 +222,15 @@ func (s *Server) refLog(w http.ResponseWriter, r *request) error {
 	for i, m := range moves {
 		log.Moves[i] = shownMove(m)
 	}
+	if asked.Has("commits") {
+		log.Commits = s.commits(func(yield func(string) bool) {
+			for _, m := range moves {
+				if !yield(m.Old) || !yield(m.New) {
+					return
+				}
+			}
+		})
+	}
 	return writeJSON(w, http.StatusOK, log)
 }
 
@@ -234,7 +243,7 @@ func noMoves(ref string) error {
 
 // shownMove is a move as the API shows it.
 func shownMove(m journal.RefMove) wire.RefMove {
-	s := wire.RefMove{At: m.At, Token: m.Token, By: m.By, Session: m.Session, Force: m.Force, Old: m.Old, New: m.New, How: wire.Pushed}
+	s := wire.RefMove{At: m.At, Token: m.Token, By: m.By, Session: m.Session, Force: m.Force, Old: m.Old, New: m.New, Bytes: m.Bytes, How: wire.Pushed}
 	switch {
 	case m.New == "":
 		s.How = wire.Deleted

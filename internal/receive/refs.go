@@ -42,10 +42,20 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		CollectionID: s.cfg.Repo.CollectionID(),
 		Free:         &free,
 		FreeBecause:  because,
-		Encodings:    []string{encode.NameArchive, encode.NameZstd, encode.NameDelta},
+		Encodings:    s.encodings(),
 		Features:     []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote},
 		Token:        &holder,
 	})
+}
+
+// encodings are those that clients may use. A difference is of content that the server has
+// to read.
+func (s *Server) encodings() []string {
+	list := []string{encode.NameArchive, encode.NameZstd}
+	if s.cfg.Repo.ReadsContent() {
+		list = append(list, encode.NameDelta)
+	}
+	return list
 }
 
 // commitMeta is GET /api/v1/commitmeta/{commit}, for a commit that one of the

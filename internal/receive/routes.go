@@ -40,6 +40,7 @@ func (s *Server) routes() []route {
 	routes := []route{
 		{"GET /healthz", anyone, s.healthz},
 		{"GET /api/v1/info", holder, small(s.info)},
+		{"GET /api/v1/tokens", holder, small(s.tokens)},
 		{"GET /api/v1/status", watcher, small(s.serverStatus)},
 		{"GET /api/v1/refs", holder, small(s.refs)},
 		{"GET /api/v1/refs/{path...}", holder, small(s.refLog)},
@@ -285,13 +286,13 @@ func notRouted(mux *http.ServeMux, missing handlerFunc) handlerFunc {
 			allowed = append(allowed, "OPTIONS")
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", r.URL.Path, r.Method)
+		p := wire.Errorf(wire.BadRequest, "%s cannot be asked for with %s", asked(r.Request, r.URL.Path), r.Method)
 		p.Status = http.StatusMethodNotAllowed
 		return p
 	}
 }
 
 func nothing(_ http.ResponseWriter, r *request) error {
-	return wire.Errorf(wire.NotFound, "there is nothing at %s", r.URL.Path).
+	return wire.Errorf(wire.NotFound, "there is nothing at %s", asked(r.Request, r.URL.Path)).
 		WithHint("see that the address is right: the paths of this server begin with /api/ and /files/, and a proxy takes away what it adds, or base-path in the server's configuration does")
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/tus/tusd/v2/pkg/handler"
 
@@ -43,7 +44,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Metrics answers GET /metrics for a token that may read them; nil: there is
 	// nothing at that path.
-	Metrics http.Handler
+	Metrics  http.Handler
+	LastUses func() map[string]time.Time // of tokens, by name
 	// Status tells how the server stands, but for what this package knows itself.
 	Status func() wire.Status
 	// Count counts a request of a route until it is answered; nil: nobody counts.
@@ -58,6 +60,8 @@ type Server struct {
 	counts  handler.Metrics // tusd's
 	allowed allowed
 	opening sync.Mutex // held while a session is opened
+
+	interrupted interrupted
 }
 
 // New makes a Server.

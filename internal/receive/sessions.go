@@ -165,7 +165,27 @@ func (s *Server) getSession(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	return s.answerWhole(w, http.StatusOK, r.session.ID)
+	asked := r.URL.Query()
+	session, err := s.cfg.Journal.Head(r.session.ID)
+	if !asked.Has("few") && err == nil {
+		session, err = s.cfg.Journal.Session(r.session.ID)
+	} else if err == nil {
+		err = s.withProblems(&session)
+	}
+	if err != nil {
+		return err
+	}
+	d := s.document(&session, true)
+	if asked.Has("commits") {
+		d.Commits = s.commits(func(yield func(string) bool) {
+			for _, ref := range session.Refs {
+				if !yield(ref.Old) || !yield(ref.New) {
+					return
+				}
+			}
+		})
+	}
+	return writeJSON(w, http.StatusOK, d)
 }
 
 // answerWhole answers a session as it is now, with all of its refs and problems.
@@ -237,8 +257,11 @@ func closed(session *journal.Session) error {
 func (s *Server) document(j *journal.Session, withUploads bool) wire.Session {
 	d := j.Document()
 	d.Bytes.Received += s.cfg.Store.Received(j.ID)
+	d.Interrupted = s.interrupted.of(j.ID)
 	if withUploads {
 		d.Uploads = s.cfg.Store.Uploads(j.ID)
+	} else {
+		d.Steps = nil
 	}
 	return d
 }

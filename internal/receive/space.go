@@ -5,7 +5,6 @@ package receive
 import (
 	"fmt"
 
-	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -13,7 +12,7 @@ import (
 // no room: libostree would refuse them too, but only when all have come, or never
 // where they are linked. The settings are read anew, as libostree reads them.
 func (s *Server) checkMinFree(session string, need int64) error {
-	repo, err := ostree.OpenRepo(s.cfg.Repo.Path())
+	repo, err := s.cfg.Repo.Reopen()
 	if err != nil {
 		return err
 	}
@@ -39,7 +38,7 @@ func (s *Server) free(token string) (bytes int64, because string, err error) {
 	if minFree > 0 && room.Inodes < minInodes {
 		return 0, fmt.Sprintf("%d inodes are to stay free", minInodes), nil
 	}
-	repo, err := ostree.OpenRepo(s.cfg.Repo.Path())
+	repo, err := s.cfg.Repo.Reopen()
 	if err != nil {
 		return 0, "", err
 	}

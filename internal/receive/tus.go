@@ -76,10 +76,13 @@ func location(id string) string { return ".." + uploadsPath + id }
 func (s *Server) forwardToTus(w http.ResponseWriter, r *request) error {
 	tw := &tusWriter{ResponseWriter: w}
 	s.tus.ServeHTTP(tw, r.WithContext(context.WithValue(r.Context(), requestKey{}, r)))
-	if tw.status >= 400 {
-		return tw.problem()
+	if tw.status < 400 {
+		return nil
 	}
-	return nil
+	if r.session != nil && r.Method != http.MethodHead && r.Method != http.MethodDelete {
+		s.interrupted.add(r.session.ID)
+	}
+	return tw.problem()
 }
 
 // answerExisting answers the creation of an upload that exists, with all that HEAD

@@ -246,7 +246,7 @@ func (s *Server) checkObject(r *request, session, object string) error {
 	}
 	if statuses[0] == 0 {
 		return wire.Errorf(wire.BadRequest, "object %s is not in the object set of session %s", n, session).
-			WithHint("send its name to /api/v1/sessions/%s/objects first", session)
+			WithHint("send its name to %s first", asked(r.Request, "/api/v1/sessions/"+session+"/objects"))
 	}
 	switch n.Type {
 	case ostree.File:

@@ -120,14 +120,26 @@ func inspect(ctx context.Context, opt Options) (r *Report, err error) {
 	for _, path := range left {
 		r.Notes = append(r.Notes, fmt.Sprintf("temporary file %s is left behind; the next start removes it", path))
 	}
+	repo, m, err := readRepo(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		defer func() { err = errors.Join(err, m.Close()) }()
+	}
+	if m != nil {
+		if err := r.compareNames(ctx, m); err != nil {
+			return nil, err
+		}
+	}
 	findings, notes, err := tusstore.Inspect(ctx, tusstore.Config{
-		Dir: opt.State, Repo: opt.Repo, Journal: j, Workers: runtime.GOMAXPROCS(0),
+		Dir: opt.State, Repo: repo, Journal: j, Workers: runtime.GOMAXPROCS(0),
 	})
 	if err != nil {
 		return nil, err
 	}
 	r.add(findings, notes)
-	findings, notes, err = publish.Inspect(ctx, publish.Config{Repo: opt.Repo, Journal: j})
+	findings, notes, err = publish.Inspect(ctx, publish.Config{Repo: opt.Repo, Mirror: m, Journal: j})
 	r.add(findings, notes)
 	return r, err
 }

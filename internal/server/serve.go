@@ -49,7 +49,7 @@ func serveOne(ctx context.Context, opt Options, m manager, hup <-chan os.Signal,
 	}
 	started()
 	status := "receiving at " + e.String()
-	opt.Log.Info("receiving", append(e.keys(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)...)
+	opt.Log.Info("receiving", append(e.keys(), "repo", opt.where(), "mode", s.repo.Mode(), "version", opt.Version)...)
 	m.tell("READY=1\nSTATUS=" + status)
 	stopWatch := m.watch(status, s.API.Healthy)
 	stopReload := reloadOn(hup, func() {
@@ -82,7 +82,7 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 		err = errors.Join(e.openMetrics(opt.MetricsAddress, opt.Repo), e.openPage(opt.PageAddress, opt.Repo))
 	}
 	if err == nil {
-		err = settle(opt, pair)
+		err = settle(ctx, opt, pair)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, closeLock(opt.lock), e.close())
@@ -95,7 +95,7 @@ func start(ctx context.Context, opt Options) (s *Server, e *entrance, err error)
 }
 
 // settle becomes the owner of the repository, which it makes if it is to.
-func settle(opt Options, pair *certificate) error {
+func settle(ctx context.Context, opt Options, pair *certificate) error {
 	if err := becomeOwner(opt); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func settle(opt Options, pair *certificate) error {
 		pair.warnIfUnreadable()
 	}
 	if opt.Init {
-		return initRepo(opt.Repo)
+		return makeRepo(ctx, opt)
 	}
 	return nil
 }

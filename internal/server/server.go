@@ -29,12 +29,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/console"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/lastuse"
 	"github.com/lirios/ostree-upload/internal/metrics"
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/prune"
 	"github.com/lirios/ostree-upload/internal/receive"
@@ -47,7 +49,7 @@ import (
 // Options say what is served, and how.
 type Options struct {
 	Name    string   // of the repository, "" if it is the only one
-	Repo    string   // the production repository
+	Repo    string   // the production repository, or the mirror of one in a bucket
 	State   string   // the state folder
 	Beside  []string // paths of all repositories of the process, this one among them
 	Address string   // host:port to listen on
@@ -56,8 +58,10 @@ type Options struct {
 	// that may read them.
 	MetricsAddress string
 	PageAddress    string // host:port of the operator's page; "": it is at Address, if there is one
-	Init           bool   // make the repository if there is none
-	Verify         bool   // what is staged, even after a clean stop
+	// Bucket is where the repository is whose mirror is at Repo; nil: it is on the disk.
+	Bucket *bucket.Config
+	Init   bool // make the repository if there is none
+	Verify bool // what is staged, even after a clean stop
 	// WaitLock is how long to wait for the end of another server of the repository.
 	WaitLock time.Duration
 
@@ -86,7 +90,9 @@ func (opt *Options) cores() int { return cmp.Or(opt.workers, runtime.GOMAXPROCS(
 type Server struct {
 	opt  Options
 	repo *ostree.Repo
-	lock *os.File
+	// mirror is of a repository in a bucket; nil: it is on the disk.
+	mirror *mirror.Mirror
+	lock   *os.File
 
 	API       *receive.Server
 	Store     *tusstore.Store
@@ -107,7 +113,7 @@ type Server struct {
 // closes the Server.
 func Open(ctx context.Context, opt Options) (*Server, error) {
 	s := &Server{opt: opt, lock: opt.lock}
-	if err := s.openRepo(); err != nil {
+	if err := s.openRepo(ctx); err != nil {
 		return nil, errors.Join(err, s.Close(false))
 	}
 	if err := s.open(ctx); err != nil {
@@ -120,7 +126,12 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 }
 
 // openRepo opens the repository to read it.
-func (s *Server) openRepo() (err error) {
+func (s *Server) openRepo(ctx context.Context) (err error) {
+	if s.opt.Bucket != nil {
+		if err := prepareMirror(ctx, s.opt); err != nil {
+			return err
+		}
+	}
 	s.repo, err = ostree.OpenRepo(s.opt.Repo)
 	if errors.Is(err, ostree.ErrNoRepo) && s.opt.Name != "" {
 		return hint.Add(err, "mount or make it, or put its right path under repositories in the configuration")
@@ -153,11 +164,17 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := openState(opt); err != nil {
 		return err
 	}
+	s.metrics = newMetrics(opt)
+	if opt.Bucket != nil {
+		if err := s.openMirror(ctx); err != nil {
+			return err
+		}
+	}
 	if s.Journal, err = openJournal(opt.State); err != nil {
 		return err
 	}
 	s.Store, err = tusstore.Open(ctx, tusstore.Config{
-		Dir: opt.State, Repo: opt.Repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
+		Dir: opt.State, Repo: s.repo, Journal: s.Journal, Log: opt.Log, Verify: opt.Verify,
 		Workers: opt.cores(), Pool: opt.pool, Limits: s.limits,
 		MayPush: s.mayPush,
 	})
@@ -173,10 +190,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
-	s.metrics = newMetrics(opt)
 	s.traffic = newTraffic(func() int64 { return s.Store.Stats().Received })
 	s.Publisher = publish.New(publish.Config{
-		Repo: opt.Repo, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log,
+		Repo: opt.Repo, Mirror: s.mirror, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log,
 		Summary: s.summary, After: s.after, Policy: s.policy, Check: s.check, HoldTTL: s.holdTTL, Keys: s.keys,
 		Token: s.token, Good: s.Store.Check, Forget: s.Store.Forget,
 		Ready: s.Store.Wait, Drop: s.Store.Drop, Hold: s.Store.Hold,
@@ -192,7 +208,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	api := receive.Config{
 		Version: opt.Version, Shared: s.opt.shared, Repo: s.repo, Settings: opt.Settings,
-		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Used: s.LastUse.Use, Log: opt.Log,
+		Journal: s.Journal, Store: s.Store, Publisher: s.Publisher, Used: s.LastUse.Use, LastUses: s.LastUse.All, Log: opt.Log,
 		Count: s.metrics.Request, Telling: &s.telling, Status: s.status,
 	}
 	if opt.MetricsAddress == "" {
@@ -298,6 +314,9 @@ func (s *Server) Close(clean bool) error {
 	}
 	if s.Journal != nil {
 		errs = append(errs, s.Journal.Close())
+	}
+	if s.mirror != nil {
+		errs = append(errs, s.mirror.Close())
 	}
 	return errors.Join(append(errs, closeLock(s.lock))...)
 }

@@ -136,6 +136,26 @@ type Session struct {
 	// session to whoever knows the path.
 	Preview string   `json:"preview,omitempty"`
 	Handed  []Handed `json:"handed,omitempty"` // how it came to its token, if another opened it
+	// Remote is the address that opened it or, later, asked to finalize it.
+	Remote string `json:"remote,omitempty"`
+	// Interrupted counts the requests with bytes of its uploads that broke off, since the
+	// server was started.
+	Interrupted int64  `json:"interrupted,omitempty"`
+	Steps       []Step `json:"steps,omitempty"` // the states that it was in; not in a list
+	// Commits are what its refs move from and to, if that is asked for.
+	Commits map[string]CommitInfo `json:"commits,omitempty"`
+}
+
+// Step is a state that a session was in, and since when.
+type Step struct {
+	State string    `json:"state"`
+	At    time.Time `json:"at"`
+}
+
+// CommitInfo is what a commit says to people.
+type CommitInfo struct {
+	Subject string    `json:"subject"` // the first bytes of a long one
+	Time    time.Time `json:"time"`    // when it was made, as its maker says
 }
 
 // Handed says that a session went from one token to another, by their names.
@@ -247,6 +267,8 @@ type RefMove struct {
 	Force   bool      `json:"force"`
 	Old     string    `json:"old"` // "" if the ref was new
 	New     string    `json:"new"` // "" if it was deleted
+	// Bytes is how many bytes of objects its session brought, for all of its refs.
+	Bytes int64 `json:"bytes,omitempty"`
 }
 
 // How a ref moved.
@@ -263,6 +285,8 @@ type RefLog struct {
 	Ref   string    `json:"ref"`
 	Moves []RefMove `json:"moves"`
 	Next  string    `json:"next,omitempty"` // if there are more: their ?before=
+	// Commits are those of the moves, if that is asked for.
+	Commits map[string]CommitInfo `json:"commits,omitempty"`
 }
 
 // Info is the answer of GET /api/v1/info.
@@ -359,6 +383,13 @@ const (
 	RepositoryOpening = "opening"
 	RepositoryFailed  = "failed" // and is tried again
 )
+
+// Health is what /healthz of several repositories says: the state of each, besides a
+// problem if none can be used.
+type Health struct {
+	*Problem
+	Repositories map[string]string `json:"repositories"`
+}
 
 // Problem is an error document of RFC 9457, and the error itself on both sides.
 type Problem struct {

@@ -237,6 +237,12 @@ func Objects(t testing.TB, repo string, commits ...ostree.Checksum) (names []ost
 func (c *Client) Finalize(id string) wire.Session {
 	c.t.Helper()
 	c.Want(202, "POST", "/api/v1/sessions/"+id+"/finalize", nil)
+	return c.Settled(id)
+}
+
+// Settled waits until nothing is done with a session.
+func (c *Client) Settled(id string) wire.Session {
+	c.t.Helper()
 	var s wire.Session
 	must.Wait(c.t, "session "+id+" has an outcome", func() bool {
 		s = c.session(c.Want(200, "GET", "/api/v1/sessions/"+id+"?wait=30s", nil))
@@ -261,6 +267,12 @@ func (c *Client) Push(repo string, ref wire.Ref) wire.Session {
 func (c *Client) PushForced(repo string, ref wire.Ref) wire.Session {
 	c.t.Helper()
 	return c.push(repo, wire.OpenRequest{Refs: []wire.Ref{ref}, Force: true})
+}
+
+// Hold is Push for a session that is held.
+func (c *Client) Hold(repo string, ref wire.Ref) wire.Session {
+	c.t.Helper()
+	return c.push(repo, wire.OpenRequest{Refs: []wire.Ref{ref}, Hold: true})
 }
 
 func (c *Client) push(repo string, req wire.OpenRequest) wire.Session {

@@ -18,12 +18,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/server"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/store"
 )
 
 // Server is a running server.
@@ -37,17 +39,26 @@ type Server struct {
 	Admin    string // of every scope
 	Other    string // of scope push, refs other/**
 	settings atomic.Pointer[config.Config]
+	bucket   *bucket.Config // nil: the repository is on the disk
 	stop     func()
 }
 
-// Start makes a repository of a mode and serves it until the test ends, when
+// Start makes a repository of a mode, or InBucket, and serves it until the test ends, when
 // the repository must pass ostree fsck and the journal its own check.
 func Start(t testing.TB, mode string) *Server {
 	t.Helper()
+	if mode == InBucket {
+		store.SetCredentials(t.(*testing.T))
+		return StartAt(t, store.Fake(t, store.FakeOptions{}), store.FakeBucket)
+	}
 	repo := filepath.Join(t.TempDir(), "prod")
 	must.OK(t, os.Mkdir(repo, 0o755))
 	must.OK(t, libostree.Init(repo, mode))
-	s := &Server{t: t, Repo: repo, State: filepath.Join(repo, ".ostree-upload")}
+	return start(t, &Server{t: t, Repo: repo, State: filepath.Join(repo, ".ostree-upload")})
+}
+
+func start(t testing.TB, s *Server) *Server {
+	t.Helper()
 	s.settings.Store(config.Default())
 	s.Token = s.AddToken(token.Options{Name: "ci"})
 	s.Admin = s.AddToken(token.Options{Name: "boss", Scopes: []string{token.Admin}})
@@ -69,7 +80,7 @@ func (s *Server) Run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
 	s.Server, err = server.Open(ctx, server.Options{
-		Repo: s.Repo, State: s.State, Version: "test",
+		Repo: s.Repo, State: s.State, Bucket: s.bucket, Version: "test",
 		Settings: s.settings.Load,
 		Log:      Logger(s.t),
 	})
@@ -113,15 +124,39 @@ func (s *Server) AddToken(o token.Options) string {
 	return plain
 }
 
+// Expire has the time of a token be over, and Revoke takes it away.
+func (s *Server) Expire(name string) {
+	s.Change(func(c *config.Config) {
+		for i := range c.Tokens {
+			if c.Tokens[i].Name == name {
+				c.Tokens[i].Expires = c.Tokens[i].Created
+			}
+		}
+	})
+}
+
+func (s *Server) Revoke(name string) {
+	s.Change(func(c *config.Config) {
+		c.Tokens = slices.DeleteFunc(c.Tokens, func(t token.Token) bool { return t.Name == name })
+	})
+}
+
 // Fsck lets ostree check the repository.
 func (s *Server) Fsck() {
 	s.t.Helper()
-	must.Run(s.t, "ostree", "fsck", "--repo="+s.Repo)
+	repo := s.Repo
+	if s.bucket != nil {
+		repo = s.Download()
+	}
+	must.Run(s.t, "ostree", "fsck", "--repo="+repo)
 }
 
 // Ref is the commit that a ref of the repository names, "" for none.
 func (s *Server) Ref(name string) string {
 	s.t.Helper()
+	if s.bucket != nil {
+		return s.bucketRef(name)
+	}
 	b, err := os.ReadFile(filepath.Join(s.Repo, "refs/heads", name))
 	if os.IsNotExist(err) {
 		return ""

@@ -23,22 +23,25 @@ import (
 
 // What an earlier version left behind opens, resumes and publishes: `check` finds
 // nothing wrong with it, the old sessions stay in the list, and a push that was
-// cut sends only what had not arrived. testdata/state-before-house.tar.gz was made
-// by hack/old-state.sh with the last version before this test.
+// cut sends only what had not arrived. The archives were made by hack/old-state.sh with
+// the last version before this test, and with the last one before refs had a log: their
+// journals are of the first and the second schema.
 func TestStateOfEarlierVersion(t *testing.T) {
 	t.Parallel()
-	archive, err := filepath.Abs("testdata/state-before-house.tar.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := oldState{dir: t.TempDir(), program: oldStateProgram(t)}
-	old.command(t, "tar", "--no-same-owner", "-xzf", archive)
-
-	for _, stop := range []string{"clean", "killed", "publishing"} {
-		t.Run(stop, func(t *testing.T) {
-			s := old
-			s.dir = filepath.Join(old.dir, stop)
-			s.goOn(t, stop == "publishing")
+	program := oldStateProgram(t)
+	for _, archive := range []string{"state-before-house", "state-before-reflog"} {
+		t.Run(archive, func(t *testing.T) {
+			path, err := filepath.Abs(filepath.Join("testdata", archive+".tar.gz"))
+			must.OK(t, err)
+			old := oldState{dir: t.TempDir(), program: program}
+			old.command(t, "tar", "--no-same-owner", "-xzf", path)
+			for _, stop := range []string{"clean", "killed", "publishing"} {
+				t.Run(stop, func(t *testing.T) {
+					s := old
+					s.dir = filepath.Join(old.dir, stop)
+					s.goOn(t, stop == "publishing")
+				})
+			}
 		})
 	}
 }
@@ -65,6 +68,7 @@ func (s oldState) goOn(t *testing.T, publishing bool) {
 		t.Errorf("%d bytes were sent, of at most %d that had not arrived", result.BytesSent, want)
 	}
 	s.wantHistory(t, id)
+	s.wantLog(t, id)
 	stop()
 
 	s.command(t, "ostree", "fsck", "--repo=prod")
@@ -135,6 +139,16 @@ func (s oldState) wantHistory(t *testing.T, resumed string) {
 		if states[ref] != want {
 			t.Errorf("the session of %s is %q, want %q", ref, states[ref], want)
 		}
+	}
+}
+
+// wantLog looks for the move by the session that was resumed in the log of its ref.
+func (s oldState) wantLog(t *testing.T, resumed string) {
+	t.Helper()
+	var log wire.RefLog
+	s.decode(t, &log, "refs", "log", "os/base", "--json")
+	if len(log.Moves) == 0 || log.Moves[0].Session != resumed || log.Moves[0].How != wire.Pushed {
+		t.Errorf("the log of os/base has %+v", log.Moves)
 	}
 }
 

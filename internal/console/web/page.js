@@ -73,12 +73,15 @@
   }
 
   async function poll() {
+    const asked = address("sections").href;
     try {
-      const answer = await fetch(address("sections"), {credentials: "same-origin", cache: "no-store"});
+      const answer = await fetch(asked, {credentials: "same-origin", cache: "no-store"});
       if (answer.status === 401) { location.reload(); return; }
       if (!answer.ok) throw new Error("status " + answer.status);
+      const update = await answer.json();
+      if (asked !== address("sections").href) return; // something else is searched for by now
       polling = true;
-      apply(await answer.json());
+      apply(update);
     } catch (e) {
       say("stale", "Not current since " + shown.toLocaleTimeString() + ": the server does not answer");
     }
@@ -97,6 +100,19 @@
     source = null;
     if (!document.hidden) look();
   }
+
+  const search = document.querySelector("input[data-search]");
+  let typing;
+  if (search) search.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      const url = new URL(location.href);
+      url.searchParams.set("q", search.value);
+      url.searchParams.delete("after");
+      history.replaceState(null, "", url);
+      rest(); // the first event has what is found
+    }, 200);
+  });
 
   ages(document);
   setInterval(() => ages(main), 10000);

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// Key is the key of an object.
+func Key(n ostree.Name) string { return "objects/" + n.Path() }
+
+// nameOfKey is the object of a key. What else lies beside the objects has none.
+func nameOfKey(key string) (ostree.Name, bool) {
+	file, is := strings.CutPrefix(key, "objects/")
+	n, err := ostree.ParseName(strings.Replace(file, "/", "", 1))
+	return n, is && err == nil && n.Path() == file
+}
+
+// readTime bounds how long one reads that waits for the bucket: longer than a metadata
+// object takes.
+const readTime = 5 * time.Minute
+
+// silence is for how long readers do not ask a bucket again that did not answer one of
+// them, and patience how long one waits for its answer.
+const (
+	silence  = 5 * time.Second
+	patience = 10 * time.Second
+)
+
+// strict reads what the bucket has now.
+type strict struct{ m *Mirror }
+
+// lenient reads what it had, while it does not answer.
+type lenient struct{ m *Mirror }
+
+func (s strict) Has(n ostree.Name) (bool, error)  { return s.m.Has(n) }
+func (l lenient) Has(n ostree.Name) (bool, error) { return l.m.Has(n) }
+
+// Has reports whether the bucket has an object, as far as this server knows.
+func (m *Mirror) Has(n ostree.Name) (bool, error) {
+	_, is, err := m.names.seen(n)
+	return is, err
+}
+
+func (s strict) Metadata(n ostree.Name) ([]byte, error) {
+	if n.Type == ostree.CommitMeta {
+		return s.m.read(n)
+	}
+	return s.m.metadata(n)
+}
+
+func (l lenient) Metadata(n ostree.Name) ([]byte, error) { return l.m.metadata(n) }
+
+// metadata reads a metadata object from the disk or else from the bucket. Commits are
+// asked for there although they are not in the set: others publish them, too.
+func (m *Mirror) metadata(n ostree.Name) ([]byte, error) {
+	known, err := m.Has(n)
+	if err != nil {
+		return nil, err
+	}
+	if !known && n.Type != ostree.CommitObject {
+		return nil, absent(n)
+	}
+	if known {
+		if b := m.cache.get(n); b != nil {
+			return b, nil
+		}
+	}
+	return m.read(n)
+}
+
+func absent(n ostree.Name) error {
+	return fmt.Errorf("object %s is not in the bucket: %w", n, fs.ErrNotExist)
+}
+
+// read reads a metadata object from the bucket, and notes whether it is there.
+func (m *Mirror) read(n ostree.Name) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	b, _, err := m.Bucket.Get(ctx, Key(n), ostree.MaxMetadata)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, m.Forget(n))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.cache.put(n, b); err != nil {
+		m.log.Warn("cannot keep a metadata object on the disk, so it is read from the bucket again", "object", n.String(), "err", err)
+	}
+	if known, err := m.Has(n); known || err != nil {
+		return b, err
+	}
+	return b, m.names.add(n)
+}
+
+func (s strict) Open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
+	return s.m.Bucket.Reader(ctx, Key(n))
+}
+
+func (l lenient) Open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
+	return l.m.Bucket.Reader(ctx, Key(n))
+}
+
+// Forget takes objects out of the set.
+func (m *Mirror) Forget(list ...ostree.Name) error {
+	for _, n := range list {
+		if err := m.cache.drop(n); err != nil {
+			return err
+		}
+	}
+	return m.names.remove(list...)
+}
+
+// Learn adds objects to the set that are in the bucket.
+func (m *Mirror) Learn(list ...ostree.Name) error { return m.names.add(list...) }
+
+// Write writes an object from a file in archive form, for which nobody else has to be
+// there, or else has written it. The file is not changed from then on.
+func (m *Mirror) Write(ctx context.Context, n ostree.Name, path string) error {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	from := bucket.Source{Content: f, Size: info.Size()}
+	if n.Type != ostree.File {
+		from.SHA256 = n.Checksum[:]
+	}
+	if err := m.Bucket.Create(ctx, Key(n), from); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if n.Type == ostree.File {
+		return nil
+	}
+	if err := m.cache.link(n, path); err != nil {
+		m.log.Warn("cannot keep a metadata object on the disk, so it will be read from the bucket", "object", n.String(), "err", err)
+	}
+	return nil
+}
+
+// Replace writes an object over a damaged one. For a moment there is none.
+func (m *Mirror) Replace(ctx context.Context, n ostree.Name, path string) error {
+	if err := errors.Join(m.cache.drop(n), m.Bucket.Delete(ctx, Key(n), "")); err != nil {
+		return err
+	}
+	return m.Write(ctx, n, path)
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// RefKey is the key of a ref.
+func RefKey(ref string) string { return headsPrefix + ref }
+
+const headsPrefix = "refs/heads/"
+
+// maxRef is how many bytes of a ref's object are read.
+const maxRef = 256
+
+// refs are those of the folder, which one goroutine brings up to date at a time.
+type refs struct {
+	mu    sync.Mutex
+	etags map[string]string // of the refs that the folder has
+	tidy  bool              // those of an earlier process are gone that the bucket does not have
+	began time.Time         // when the last reading of all refs began
+}
+
+// Refresh has the folder's refs be those of the bucket.
+func (s strict) Refresh(names ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	return s.m.refresh(ctx, names)
+}
+
+// Refresh does so as well, if the bucket answers soon.
+func (l lenient) Refresh(names ...string) error {
+	if !l.m.answers() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := l.m.refresh(ctx, names)
+	if err == nil || !bucket.Temporary(err) {
+		return err
+	}
+	l.m.log.Warn("the bucket does not answer, so refs are told as they were before", "err", err)
+	l.m.asking.Lock()
+	defer l.m.asking.Unlock()
+	l.m.silent = time.Now().Add(silence)
+	return nil
+}
+
+// answers tells whether the bucket may answer a reader.
+func (m *Mirror) answers() bool {
+	m.asking.Lock()
+	defer m.asking.Unlock()
+	return time.Now().After(m.silent)
+}
+
+func (m *Mirror) refresh(ctx context.Context, names []string) error {
+	called := time.Now()
+	m.refs.mu.Lock()
+	defer m.refs.mu.Unlock()
+	if m.refs.began.After(called) {
+		return nil // all were read for somebody else, meanwhile
+	}
+	if len(names) == 0 {
+		return m.refreshAll(ctx)
+	}
+	for _, name := range names {
+		if err := m.refreshOne(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshOne reads one ref.
+func (m *Mirror) refreshOne(ctx context.Context, name string) error {
+	if ostree.ValidateRef(name) != nil {
+		return nil // there is no such ref
+	}
+	commit, etag, err := m.Ref(ctx, name)
+	if err != nil {
+		return err
+	}
+	err = m.keepRef(name, commit, etag)
+	if errors.Is(err, errInTheWay) {
+		return m.refreshAll(ctx)
+	}
+	return err
+}
+
+// Ref reads a ref from the bucket: its commit and its ETag, both "" if there is no such
+// ref.
+func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err error) {
+	b, etag, err := m.Bucket.Get(ctx, RefKey(name), maxRef)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	c, err := ostree.ParseChecksum(strings.TrimSpace(string(b)))
+	if err != nil {
+		return "", "", fmt.Errorf("ref %s of repository %s: %w", name, m.Bucket, err)
+	}
+	return c.String(), etag, nil
+}
+
+// refreshAll lists the refs and reads those that have changed.
+func (m *Mirror) refreshAll(ctx context.Context) error {
+	began := time.Now()
+	now := map[string]string{}
+	err := m.Bucket.List(ctx, headsPrefix, func(e bucket.Entry) error {
+		if name := strings.TrimPrefix(e.Key, headsPrefix); ostree.ValidateRef(name) == nil {
+			now[name] = e.ETag
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !m.refs.tidy {
+		if err := m.forgetRefs(now); err != nil {
+			return err
+		}
+	}
+	for name := range m.refs.etags {
+		if _, is := now[name]; !is {
+			if err := m.keepRef(name, "", ""); err != nil {
+				return err
+			}
+		}
+	}
+	if err := m.readRefs(ctx, now); err != nil {
+		return err
+	}
+	m.refs.began, m.refs.tidy = began, true
+	return nil
+}
+
+// forgetRefs removes the refs that the folder has since an earlier process and the bucket
+// does not have.
+func (m *Mirror) forgetRefs(now map[string]string) error {
+	folder, err := ostree.OpenRepo(m.path)
+	if err != nil {
+		return err
+	}
+	names, err := folder.RefNames()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, is := now[name]; !is {
+			if err := m.keepRef(name, "", ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readRefs reads the refs whose ETag is another one than the folder has.
+func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
+	type read struct{ name, commit, etag string }
+	var mu sync.Mutex
+	var changed []read
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(Parallel)
+	for name, etag := range now {
+		if m.refs.etags[name] == etag {
+			continue
+		}
+		g.Go(func() error {
+			commit, etag, err := m.Ref(ctx, name)
+			mu.Lock()
+			defer mu.Unlock()
+			changed = append(changed, read{name, commit, etag})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, c := range changed {
+		err := m.keepRef(c.name, c.commit, c.etag)
+		if errors.Is(err, errInTheWay) {
+			m.log.Warn("one of two refs has the name of the other's folder, and is not told", "ref", c.name)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errInTheWay says that a ref cannot be in the folder beside another: one has the name of
+// the other's folder. That can be if two receivers made them at the same time, or if the
+// other one is gone and the folder has it still.
+var errInTheWay = errors.New("another ref is in the way")
+
+// keepRef writes a ref into the folder, or takes it away if commit is "".
+func (m *Mirror) keepRef(name, commit, etag string) error {
+	path := filepath.Join(m.path, "refs", "heads", filepath.FromSlash(name))
+	if m.refs.etags == nil {
+		m.refs.etags = map[string]string{}
+	}
+	if commit == "" {
+		delete(m.refs.etags, name)
+		return m.dropRef(path)
+	}
+	if m.refs.etags[name] == etag {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		temp := filepath.Join(m.path, "tmp", "ref")
+		if err = os.WriteFile(temp, []byte(commit+"\n"), 0o600); err == nil {
+			err = os.Rename(temp, path)
+		}
+	}
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrExist) {
+		return errInTheWay
+	}
+	if err != nil {
+		return fmt.Errorf("keep ref %s of repository %s: %w", name, m.Bucket, err)
+	}
+	m.refs.etags[name] = etag
+	return nil
+}
+
+// dropRef removes a ref and the folders that are empty without it.
+func (m *Mirror) dropRef(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		if info, statErr := os.Lstat(path); statErr != nil || !info.IsDir() {
+			return err
+		}
+		return nil // the folder of other refs
+	}
+	heads := filepath.Join(m.path, "refs", "heads")
+	for folder := filepath.Dir(path); folder != heads; folder = filepath.Dir(folder) {
+		if os.Remove(folder) != nil {
+			break // mostly it is not empty; one that stays does no harm
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package ostree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync/atomic"
+)
+
+// Beyond is where the objects of a repository are that has no more on the disk than its
+// configuration, and its refs as they were read last. It may be used concurrently.
+type Beyond interface {
+	// Has reports whether an object is there, as far as that is known without asking.
+	Has(n Name) (bool, error)
+	// Metadata reads a metadata object. The error wraps fs.ErrNotExist if there is none.
+	Metadata(n Name) ([]byte, error)
+	// Open reads an object in archive form, and tells how many bytes that has.
+	Open(ctx context.Context, n Name) (io.ReadCloser, int64, error)
+	// Refresh reads some refs again, or all if none is named.
+	Refresh(refs ...string) error
+}
+
+// OpenBeyond opens a repository whose objects are elsewhere.
+func OpenBeyond(path string, b Beyond) (*Repo, error) {
+	r, err := OpenRepo(path)
+	if err != nil {
+		return nil, err
+	}
+	if r.mode != ModeArchive || r.parent != nil {
+		return nil, fmt.Errorf("repository %s: only an archive without a parent can be in an object store", path)
+	}
+	r.beyond = b
+	return r, nil
+}
+
+// Reopen opens the repository anew, with its configuration as it is now.
+func (r *Repo) Reopen() (*Repo, error) {
+	if r.beyond != nil {
+		return OpenBeyond(r.path, r.beyond)
+	}
+	return OpenRepo(r.path)
+}
+
+// ReadsContent tells whether the content of files is on the disk, for whoever needs it
+// often or from its middle.
+func (r *Repo) ReadsContent() bool { return r.beyond == nil }
+
+// refresh has the refs on the disk brought up to date.
+func (r *Repo) refresh(refs ...string) error {
+	if r.beyond == nil {
+		return nil
+	}
+	return r.beyond.Refresh(refs...)
+}
+
+// objectBeyond is Object for what is not on the disk. Its size is that of its first
+// opening.
+func (r *Repo) objectBeyond(ctx context.Context, n Name) (*Object, error) {
+	if n.Type != File {
+		b, err := r.beyond.Metadata(n)
+		open := func() (io.ReadCloser, error) {
+			return struct {
+				io.ReadSeeker
+				io.Closer
+			}{bytes.NewReader(b), io.NopCloser(nil)}, nil
+		}
+		return &Object{Name: n, Size: int64(len(b)), Open: open}, err
+	}
+	first, size, err := r.beyond.Open(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	var unused atomic.Pointer[io.ReadCloser] // it ends with ctx
+	unused.Store(&first)
+	open := func() (io.ReadCloser, error) {
+		if b := unused.Swap(nil); b != nil {
+			return *b, nil
+		}
+		b, _, err := r.beyond.Open(ctx, n)
+		return b, err
+	}
+	return &Object{Name: n, Size: size, Open: open}, nil
+}
+
+// verifyBeyond is VerifyHeld for what is not on the disk.
+func (v *Verifier) verifyBeyond(ctx context.Context, r *Repo, n Name) (err error) {
+	from, _, err := r.beyond.Open(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	_, err = v.Verify(n, from)
+	return err
+}
+
+// missingBeyond is the error of looking on the disk for what is elsewhere.
+func (r *Repo) missingBeyond(n Name) error {
+	return fmt.Errorf("object %s is in an object store and not on the disk: %w", n, fs.ErrNotExist)
+}

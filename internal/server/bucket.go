@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/mirror"
+	"github.com/lirios/ostree-upload/internal/ostree"
+)
+
+// makeRepo makes the repository, unless there is one.
+func makeRepo(ctx context.Context, opt Options) error {
+	if opt.Bucket == nil {
+		return initRepo(opt.Repo)
+	}
+	b, err := connect(ctx, opt, nil)
+	if err == nil {
+		err = mirror.Init(ctx, b)
+	}
+	if err != nil {
+		return fmt.Errorf("--init: %w", err)
+	}
+	return nil
+}
+
+// At has the options be those of a repository of the configuration.
+func (opt *Options) At(r *config.Repository) {
+	opt.Name, opt.Repo, opt.State, opt.Bucket = r.Name, FolderOf(r), r.StateFolder(), nil
+	if b, is := r.InBucket(); is {
+		opt.Bucket = &bucket.Config{Bucket: b.Name, Prefix: b.Prefix, Endpoint: b.Endpoint, PathStyle: b.PathStyle}
+	}
+}
+
+// FolderOf is a repository's folder on the disk, or that of its mirror.
+func FolderOf(r *config.Repository) string {
+	if _, is := r.InBucket(); is {
+		return mirror.Folder(r.StateFolder())
+	}
+	return r.Repo
+}
+
+// where is the repository as people name it.
+func (opt *Options) where() string {
+	if opt.Bucket != nil {
+		return strings.TrimSuffix("s3://"+opt.Bucket.Bucket+"/"+opt.Bucket.Prefix, "/")
+	}
+	return opt.Repo
+}
+
+// connect makes the client of the bucket. count is told of its requests; nil: nobody is.
+func connect(ctx context.Context, opt Options, count func(request, outcome string)) (*bucket.Bucket, error) {
+	cfg := *opt.Bucket
+	cfg.Log, cfg.Count = opt.Log, count
+	return bucket.Open(ctx, cfg)
+}
+
+// prepareMirror probes the bucket and reads its configuration. A store that does not
+// answer is no reason not to start, if it did at an earlier start: pushes are staged
+// meanwhile.
+func prepareMirror(ctx context.Context, opt Options) error {
+	b, err := connect(ctx, opt, nil)
+	if err != nil {
+		return err
+	}
+	if err := durable.MakeFolder(opt.State, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	if err := mirror.ReadConfig(ctx, opt.Repo, b, opt.Log); err != nil {
+		return err
+	}
+	err = b.Probe(ctx)
+	if bucket.Temporary(err) {
+		opt.Log.Warn("the object store does not answer; what is pushed waits for it", "repo", b.String(), "err", err)
+		return nil
+	}
+	return err
+}
+
+// openMirror opens what this server knows of the repository, as the one that has its lock.
+func (s *Server) openMirror(ctx context.Context) (err error) {
+	var count func(request, outcome string)
+	if s.metrics != nil {
+		count = s.metrics.StoreRequest
+	}
+	b, err := connect(ctx, s.opt, count)
+	if err != nil {
+		return err
+	}
+	if s.mirror, err = mirror.Open(ctx, s.opt.Repo, b, s.opt.Log); err != nil {
+		return err
+	}
+	s.repo, err = s.mirror.Lenient()
+	return err
+}
+
+// readRepo opens the repository for somebody who changes nothing. The mirror is nil if it
+// is on the disk; else the caller closes it.
+func readRepo(ctx context.Context, opt Options) (*ostree.Repo, *mirror.Mirror, error) {
+	if opt.Bucket == nil {
+		repo, err := ostree.OpenRepo(opt.Repo)
+		return repo, nil, err
+	}
+	s := Server{opt: opt}
+	err := s.openMirror(ctx)
+	return s.repo, s.mirror, err
+}
+
+// mostNamed is how many objects check names that a bucket lacks.
+const mostNamed = 20
+
+// compareNames compares what the server knows of the bucket with what that has, which it
+// knows then: whether a ref lacks something is looked at next.
+func (r *Report) compareNames(ctx context.Context, m *mirror.Mirror) error {
+	gone, unknown, err := m.Compare(ctx)
+	for i, n := range gone {
+		if i == mostNamed {
+			r.Notes = append(r.Notes, fmt.Sprintf("%d more objects that were in the bucket are gone", len(gone)-i))
+			break
+		}
+		r.Notes = append(r.Notes, fmt.Sprintf("object %s was in the bucket and is gone; a push that needs it sends it again", n))
+	}
+	if unknown > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d objects of the bucket were not known here, as others have written them", unknown))
+	}
+	return err
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/journal"
+)
+
+// A mark is an object in the bucket that says that a publish is under way. Who removes
+// objects writes a lease first and then looks for marks; who publishes writes a mark first
+// and then looks for the lease: one of them sees the other. Who writes the summary reads
+// in it which refs belong together.
+type mark struct {
+	Began time.Time  `json:"began"`
+	Refs  []wire.Ref `json:"refs,omitempty"` // if they are several
+}
+
+// Keys beside those of the repository, which no client of it reads.
+const (
+	marksPrefix = ".ostree-upload/publishing/"
+	leaseKey    = ".ostree-upload/prune"
+)
+
+const (
+	maxMark  = 16 << 20
+	maxLease = 4 << 10
+	// markTime is how long a mark counts: a server that is gone for good may have left it.
+	markTime = 24 * time.Hour
+	// unmarkTime bounds the removal of a mark.
+	unmarkTime = 30 * time.Second
+)
+
+// errPruning says that objects are being removed from the bucket.
+var errPruning = errors.New("the bucket is being pruned")
+
+// A lease is the right to remove objects, until it ends.
+type lease struct {
+	Until time.Time `json:"until"`
+}
+
+// lock marks the publish, unless the bucket is being pruned.
+func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error) {
+	m := mark{Began: time.Now().UTC()}
+	if len(r.session.Refs) > 1 {
+		m.Refs = r.session.Refs
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	key := marksPrefix + r.session.ID
+	err = fault.Point("mark a publish in the bucket", func() error {
+		_, err := r.Bucket.Put(ctx, key, b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkLease(ctx); err != nil {
+		r.unmark(ctx, key)
+		return nil, err
+	}
+	return func() error {
+		r.unmark(ctx, key)
+		return nil
+	}, nil
+}
+
+// checkLease is errPruning while somebody removes objects.
+func (b *inBucket) checkLease(ctx context.Context) error {
+	text, _, err := b.Bucket.Get(ctx, leaseKey, maxLease)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var l lease
+	if err := json.Unmarshal(text, &l); err != nil {
+		return fmt.Errorf("read the lease of a prune, %s/%s: %w", b.Bucket, leaseKey, err)
+	}
+	if time.Now().Before(l.Until) {
+		return fmt.Errorf("%w, at most until %s", errPruning, l.Until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// unmark removes a mark. One that stays keeps objects from being removed for a while.
+func (b *inBucket) unmark(ctx context.Context, key string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmarkTime)
+	defer cancel()
+	err := fault.Point("unmark a publish in the bucket", func() error { return b.Bucket.Delete(ctx, key, "") })
+	if err != nil {
+		b.cfg.Log.Warn("the mark of a publish stays in the bucket until the next start", "object", key, "err", err)
+	}
+}
+
+// dropMarks removes the marks that an earlier process left of sessions which are not
+// publishing any more.
+func (b *inBucket) dropMarks(log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), unmarkTime)
+	defer cancel()
+	var left []string
+	err := b.Bucket.List(ctx, marksPrefix, func(e bucket.Entry) error {
+		s, err := b.cfg.Journal.Head(strings.TrimPrefix(e.Key, marksPrefix))
+		if err == nil && s.State != journal.Publishing {
+			left = append(left, e.Key)
+		}
+		if errors.Is(err, journal.ErrNotFound) { // of another server
+			return nil
+		}
+		return err
+	})
+	if err != nil && (bucket.Temporary(err) || errors.Is(err, context.DeadlineExceeded)) {
+		log.Warn("cannot look for what an earlier process left in the bucket", "err", err)
+		return nil
+	}
+	for _, key := range left {
+		b.unmark(ctx, key)
+	}
+	return err
+}
+
+// marks reads the marks of publishes that move several refs, but for one's own.
+func (b *inBucket) marks(ctx context.Context, own string) (list []mark, err error) {
+	var keys []string
+	err = b.Bucket.List(ctx, marksPrefix, func(e bucket.Entry) error {
+		if e.Key != marksPrefix+own && time.Since(e.Written) < markTime {
+			keys = append(keys, e.Key)
+		}
+		return nil
+	})
+	for _, key := range keys {
+		text, _, getErr := b.Bucket.Get(ctx, key, maxMark)
+		if errors.Is(getErr, fs.ErrNotExist) {
+			continue // it is over
+		}
+		var m mark
+		if err = errors.Join(err, getErr); err == nil {
+			err = json.Unmarshal(text, &m)
+		}
+		list = append(list, m)
+	}
+	return list, err
+}
+
+// together are the refs as a summary is to show them: those of a publish that has moved
+// some of its refs so far are where they were before.
+func together(refs map[string]ostree.Checksum, marks []mark) error {
+	for _, m := range marks {
+		if !half(refs, m.Refs) {
+			continue
+		}
+		for _, r := range m.Refs {
+			if nameOf(refs, r.Ref) != r.New {
+				continue
+			}
+			if r.Old == "" {
+				delete(refs, r.Ref)
+				continue
+			}
+			old, err := ostree.ParseChecksum(r.Old)
+			if err != nil {
+				return err
+			}
+			refs[r.Ref] = old
+		}
+	}
+	return nil
+}
+
+// half tells whether some refs have moved and others have not.
+func half(refs map[string]ostree.Checksum, of []wire.Ref) bool {
+	moved, rests := false, false
+	for _, r := range of {
+		if is := nameOf(refs, r.Ref); r.Old != r.New {
+			moved = moved || is == r.New
+			rests = rests || is != r.New
+		}
+	}
+	return moved && rests
+}
+
+// nameOf is the commit that a ref names, "" if there is no such ref.
+func nameOf(refs map[string]ostree.Checksum, ref string) string {
+	if c, is := refs[ref]; is {
+		return c.String()
+	}
+	return ""
+}
