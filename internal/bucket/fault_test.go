@@ -292,7 +292,8 @@ func TestWords(t *testing.T) {
 		authority := filepath.Join(t.TempDir(), "ca.pem")
 		must.OK(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
 		t.Setenv("AWS_CA_BUNDLE", authority)
-		b := open(t, s.URL)
+		b, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.FakeBucket, Endpoint: s.URL, PathStyle: true})
+		must.OK(t, err)
 		must.OK(t, b.Create(t.Context(), "tls", source("x")))
 		if got := content(t, b, "tls"); got != "x" {
 			t.Errorf("by HTTPS it has %q", got)
