@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
@@ -64,6 +65,8 @@ func (b *Bucket) explain(err error, need string) (worded error, next string) {
 		return said("access denied", err), fmt.Sprintf("allow %s on arn:aws:s3:::%s to the credentials of this process", need, b.resource(need))
 	case isThrottled(err):
 		return said("the store asks for fewer requests", err), "wait: it is tried again; if it lasts, raise the store's limits"
+	case status == 0 && Temporary(err):
+		return said("the store does not answer", err), "wait until the store answers; see the network and s3.endpoint if it never does"
 	case Temporary(err):
 		return said("the store fails", err), "wait until the store answers again; see its own logs if it does not"
 	}
@@ -112,11 +115,15 @@ func said(meaning string, err error) error {
 	return fmt.Errorf("%s (%w)", meaning, innermost(err))
 }
 
-// innermost is what happened, without how the SDK came to it.
+// innermost is what happened on the way, without how the SDK came to it.
 func innermost(err error) error {
 	var of *smithy.OperationError
-	if errors.As(err, &of) {
-		err = of.Err
+	var sent *url.Error
+	switch {
+	case errors.As(err, &sent):
+		return sent.Err
+	case errors.As(err, &of):
+		return of.Err
 	}
 	return err
 }
