@@ -105,7 +105,12 @@ func fullServer(t *testing.T) (*site.Site, scrape) {
 	if at == nil {
 		t.Fatalf("the log does not tell where the metrics are:\n%s", &s.Server.Log)
 	}
-	return s, scraped(t, at[1])
+	var got scrape
+	must.Wait(t, "both publishes are counted", func() bool { // which a client may know of before
+		got = scraped(t, at[1])
+		return got.value(`ostree_upload_publish_duration_seconds_count{outcome="published"}`) == "2"
+	})
+	return s, got
 }
 
 // onceThereWasOne are the metrics that begin with the first error of tus, and with the
