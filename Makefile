@@ -5,6 +5,8 @@ PREFIX      ?= /usr/local
 DESTDIR     ?=
 FUZZTIME    ?= 20s
 BENCHFLAGS  ?=
+PAGEFLAGS   ?=
+PICTURES    ?= bin/pictures
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.7.0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -18,7 +20,7 @@ BUILD = $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ostre
 TEST = $(GO) run ./hack/gotest
 
 # The packages whose tests take seconds: not those that run the whole program.
-quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$')
+quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$' -e '/test/browser$$')
 
 .PHONY: build build-client packages packages-test image-test generated help deps promtool versitygw demo bench check lint security test race race-quick crash fuzz changelog install install-client clean
 
@@ -49,6 +51,9 @@ help:                ## this list
 deps:                ## install what is missing for tests: libostree, ostree, pkg-config, gcc
 	@hack/deps.sh
 
+browser:             ## install chromium, if the machine has none: the tests of the page need it
+	@hack/deps.sh browser || echo "no chromium: the tests of the page will be skipped" >&2
+
 promtool:            ## bin/promtool, if the machine has none: the test of the alert rules needs it
 	@hack/promtool.sh bin
 
@@ -57,6 +62,12 @@ versitygw:           ## bin/versitygw, if the machine has none: an S3 store for 
 
 demo: deps build     ## push, kill, resume and pull real files of this machine
 	$(GO) run ./tools/demo bin/ostree-upload
+
+page: deps build     ## the operator's page of a server that is busy; PAGEFLAGS='-address 127.0.0.1:8080'
+	$(GO) run ./tools/page $(PAGEFLAGS) bin/ostree-upload
+
+page-pictures: deps browser build ## pictures of the page in PICTURES, and those of docs/ made anew
+	$(GO) run ./tools/page -pictures '$(PICTURES)' -docs docs/pictures bin/ostree-upload
 
 bench: deps build    ## measure pushes beside rsync, ostree pull and others; docs/performance.md
 	@hack/bench-deps.sh
@@ -68,7 +79,7 @@ check: lint          ## before a commit, some minutes: lint, and all tests but t
 test: deps promtool versitygw ## all tests
 	$(TEST) -timeout 30m ./...
 
-race: deps           ## all tests, watched for data races
+race: deps browser   ## all tests, watched for data races
 	$(TEST) -race -timeout 60m ./...
 
 race-quick: deps     ## the tests of `make check`, watched for data races

@@ -4,6 +4,7 @@
 #   hack/deps.sh build   installs what a build needs and this machine lacks:
 #                        libostree with its headers, pkg-config and a C compiler
 #   hack/deps.sh         and what the tests need: the commands ostree and flatpak
+#   hack/deps.sh browser installs chromium; without it the tests of the page are skipped
 #
 # Does nothing, and needs no root, if all is there.
 set -eu
@@ -13,6 +14,7 @@ for_build() {
 }
 
 complete() {
+	[ "$wanted" != browser ] || { command -v chromium; return; }
 	for_build && { [ "$wanted" = build ] || { command -v ostree && command -v flatpak; }; }
 }
 
@@ -38,7 +40,11 @@ else
 	echo "install these first: libostree with its headers, pkg-config, gcc; for tests ostree and flatpak, too" >&2
 	exit 1
 fi
-[ "$wanted" = build ] || packages="$packages ostree flatpak"
+case $wanted in
+build) ;;
+browser) packages=chromium ;;
+*) packages="$packages ostree flatpak" ;;
+esac
 
 if [ -n "$root" ] && ! command -v sudo >/dev/null; then
 	echo "install these first, as root: $packages" >&2

@@ -18,6 +18,7 @@ const lookedAt = 10_000
 type Query struct {
 	Token  string // opened by a token of this name; "": by any
 	State  State  // "": in any
+	Live   bool   // only those that have not ended
 	Moves  string // for exactly these; "": for any
 	Before string // older than the session of this ID; "": from the newest on
 	Limit  int    // at most so many
@@ -41,7 +42,7 @@ func (j *Journal) List(q Query) (page []Session, next string, err error) {
 			if err != nil {
 				return err
 			}
-			if (q.State == "" || s.State == q.State) && (q.Moves == "" || s.Moves == q.Moves) {
+			if (q.State == "" || s.State == q.State) && !(q.Live && s.State.Final()) && (q.Moves == "" || s.Moves == q.Moves) {
 				page = append(page, s)
 			}
 		}
@@ -61,7 +62,7 @@ func (q *Query) candidates(tx *bbolt.Tx) ([]string, error) {
 		}
 		before = newestKey(q.Before, &r)
 	}
-	if q.State != "" && q.State.known() && !q.State.Final() {
+	if q.Live || q.State != "" && q.State.known() && !q.State.Final() {
 		return liveIDs(tx, q.Token, before)
 	}
 	bucket, prefix := newestBucket, []byte(nil)

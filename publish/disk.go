@@ -73,7 +73,12 @@ func (r *diskChange) lock(ctx context.Context) (unlock func() error, err error) 
 // aloneTime is how long a publish waits for the exclusive lock.
 const aloneTime = 5 * time.Second
 
+// follow writes the summary. A stop cuts off who signs, and nothing else: that is done in
+// a moment.
 func (r *diskChange) follow(ctx context.Context) (why string, err error) {
+	if r.summary.keys() == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	return r.summary.write(ctx, r.dst)
 }
 

@@ -42,5 +42,16 @@ func WriteSummary(path string, signTime time.Duration, known bool) (why string, 
 // way.
 func (p *Publisher) AskToken(ask func(name string) *token.Token) { p.cfg.Token = ask }
 
+// Awaited counts the sessions for which the wait for their uploads is over, for what runs
+// within a pass.
+func (p *Publisher) Awaited() (over int) {
+	for _, a := range p.awaited {
+		if a.done() {
+			over++
+		}
+	}
+	return over
+}
+
 // RepairSummary is what KeepSummary does each time.
 func (p *Publisher) RepairSummary(ctx context.Context) error { return p.repairSummary(ctx) }

@@ -74,7 +74,9 @@ func nested(levels int, name string) (root objects.Object, all []objects.Object)
 
 // A tree that no file system can hold is refused, by its directory's object and
 // path, before anything changes: libostree crashes on very deep ones.
-func TestUnfitTrees(t *testing.T) {
+func TestUnfitTrees(t *testing.T) { onBoth(t, testUnfitTrees) }
+
+func testUnfitTrees(t *testing.T, kind string) {
 	long := strings.Repeat("n", 250)
 	for _, tc := range []struct {
 		what   string
@@ -91,7 +93,7 @@ func TestUnfitTrees(t *testing.T) {
 		{"a name too long", 2, strings.Repeat("n", 256), wire.Failed, "has 256 bytes"},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
-			s := ts.Start(t, "archive")
+			s := ts.Start(t, kind)
 			root, all := nested(tc.levels, tc.name)
 			commit, others := objects.CommitOf(root, tc.what)
 			client := s.Client(s.Token)
@@ -105,17 +107,20 @@ func TestUnfitTrees(t *testing.T) {
 			if code != "" && (!strings.Contains(got.Detail, ".dirtree: ") || !strings.Contains(got.Detail, "directory /")) {
 				t.Errorf("it names no object and path: %s", got.Detail)
 			}
-			if n, err := filepath.Glob(filepath.Join(s.Repo, "objects/*/*")); err != nil || code != "" && len(n) > 0 {
+			local := s.Local()
+			if n, err := filepath.Glob(filepath.Join(local, "objects/*/*")); err != nil || code != "" && len(n) > 0 {
 				t.Errorf("%d objects in the repository, %v", len(n), err)
 			}
-			must.OSTree(t, "prune", "--refs-only", "--repo="+s.Repo)
+			must.OSTree(t, "prune", "--refs-only", "--repo="+local)
 		})
 	}
 }
 
 // An xattr that no file system takes refuses the session for good, by the object and
 // its path, be it a file's or a directory's.
-func TestUnfitXattrs(t *testing.T) {
+func TestUnfitXattrs(t *testing.T) { onBoth(t, testUnfitXattrs) }
+
+func testUnfitXattrs(t *testing.T, kind string) {
 	large := strings.Repeat("v", 64<<10+1)
 	file := objects.SoundFile("with xattr")
 	file.Xattrs = objects.Xattrs("user.large\x00", large)
@@ -123,7 +128,7 @@ func TestUnfitXattrs(t *testing.T) {
 		"/file": file.Object(),
 		"/dir":  objects.Metadata("dirmeta", objects.DirMeta(0o40755, "user.large\x00", large)),
 	} {
-		s := ts.Start(t, "archive")
+		s := ts.Start(t, kind)
 		commit, others := objects.CommitOf(o, what)
 		client := s.Client(s.Token)
 		session := sending(t, client, append(others, o), wire.Ref{Ref: "x", New: object32(commit)})
@@ -155,9 +160,11 @@ func meta(t *testing.T, s *ts.Server, commit string) int {
 
 // Only who may push every ref that names a published commit adds to its detached
 // metadata, so that its owners always have room to sign it.
-func TestMetadataOfOthers(t *testing.T) {
+func TestMetadataOfOthers(t *testing.T) { onBoth(t, testMetadataOfOthers) }
+
+func testMetadataOfOthers(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	mine, theirs := s.Client(s.AddToken(token.Options{Name: "a", Refs: []string{"os/a/**"}})), s.Client(s.AddToken(token.Options{Name: "b", Refs: []string{"os/b/**"}}))
 	head, before := c[1].String(), c[0].String()
 	want(t, theirs.Push(repo, wire.Ref{Ref: "os/b/x", New: before}), wire.Published, "", "")
@@ -189,9 +196,11 @@ func TestMetadataOfOthers(t *testing.T) {
 
 // Detached metadata that would grow too large refuses the session before anything
 // changed, not in the middle, and for good.
-func TestMetadataTooLarge(t *testing.T) {
+func TestMetadataTooLarge(t *testing.T) { onBoth(t, testMetadataTooLarge) }
+
+func testMetadataTooLarge(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two", "three")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	first, second, third := c[0].String(), c[1].String(), c[2].String()
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: first}), wire.Published, "", "")
@@ -215,7 +224,7 @@ func TestMetadataTooLarge(t *testing.T) {
 		t.Error("something changed")
 	}
 	for _, n := range lacking {
-		if _, err := os.Stat(filepath.Join(s.Repo, "objects", n.Path())); err == nil {
+		if _, err := os.Stat(filepath.Join(s.Local(), "objects", n.Path())); err == nil {
 			t.Errorf("object %s is in the repository", n)
 		}
 	}
@@ -256,7 +265,9 @@ func TestTokenTakenAway(t *testing.T) {
 }
 
 // Many refs on a long history cost one walk of it.
-func TestManyRefsOnOneHistory(t *testing.T) {
+func TestManyRefsOnOneHistory(t *testing.T) { onBoth(t, testManyRefsOnOneHistory) }
+
+func testManyRefsOnOneHistory(t *testing.T, kind string) {
 	const commits, refs = 1000, 300
 	file, tree, dirmeta := objects.SoundFile("sound").Object(), objects.SoundTree(), objects.SoundDirMeta()
 	all := []objects.Object{file, objects.Metadata("dirtree", objects.Tree(nil, nil)), tree, dirmeta}
@@ -267,7 +278,7 @@ func TestManyRefsOnOneHistory(t *testing.T) {
 		o := objects.Metadata("commit", c.Bytes())
 		all, parent = append(all, o), o.Sum[:]
 	}
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	var moves []wire.Ref
 	for i := range refs {
@@ -310,9 +321,11 @@ func TestMetadataOfCommitFoundHere(t *testing.T) {
 
 // What is left out is told of a few commits, however many they are: the journal keeps
 // the words.
-func TestMuchMetadataLeftOut(t *testing.T) {
+func TestMuchMetadataLeftOut(t *testing.T) { onBoth(t, testMuchMetadataLeftOut) }
+
+func testMuchMetadataLeftOut(t *testing.T, kind string) {
 	repo, c := build(t, "one")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	head := c[0].String()
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
@@ -330,9 +343,11 @@ func TestMuchMetadataLeftOut(t *testing.T) {
 
 // Detached metadata that others have made too large since a session was let through,
 // before a crash, is left out: its refs may have moved.
-func TestMetadataTooLargeAfterCrash(t *testing.T) {
+func TestMetadataTooLargeAfterCrash(t *testing.T) { onBoth(t, testMetadataTooLargeAfterCrash) }
+
+func testMetadataTooLargeAfterCrash(t *testing.T, kind string) {
 	repo, c := build(t, "one")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	head := c[0].String()
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: head}), wire.Published, "", "")
@@ -366,8 +381,10 @@ func TestMetadataUnreadable(t *testing.T) {
 
 // A refusal quotes a few of what a commit says, however much that is: the journal
 // keeps the words, and each list of sessions reads them.
-func TestLongBindings(t *testing.T) {
-	s := ts.Start(t, "archive")
+func TestLongBindings(t *testing.T) { onBoth(t, testLongBindings) }
+
+func testLongBindings(t *testing.T, kind string) {
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	commit := objects.SoundCommit()
 	bindings := objects.Array(objects.Str("os/" + strings.Repeat("é", 1<<20)))

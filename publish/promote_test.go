@@ -19,11 +19,11 @@ import (
 
 // promoted starts a server that has commits, each the child of the one before, under
 // the ref testing, and returns a client of scope promote and one that may delete, too.
-func promoted(t *testing.T, salts ...string) (s *ts.Server, promote, deleting *ts.Client, c []string) {
+func promoted(t *testing.T, kind string, salts ...string) (s *ts.Server, promote, deleting *ts.Client, c []string) {
 	t.Helper()
 	repo, commits := build(t, salts...)
-	s = ts.Start(t, "archive")
-	must.OSTree(t, "summary", "--update", "--repo="+s.Repo)
+	s = ts.Start(t, kind)
+	s.MakeSummary()
 	old := ""
 	for _, commit := range commits {
 		want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "testing", Old: old, New: commit.String()}), wire.Published, "", "")
@@ -39,7 +39,8 @@ func promoted(t *testing.T, salts ...string) (s *ts.Server, promote, deleting *t
 func names(t *testing.T, s *ts.Server) (refs, summary string) {
 	t.Helper()
 	var listed []string
-	for line := range strings.Lines(must.OSTree(t, "summary", "--view", "--repo="+s.Repo)) {
+	local := s.Local()
+	for line := range strings.Lines(must.OSTree(t, "summary", "--view", "--repo="+local)) {
 		if name, is := strings.CutPrefix(strings.TrimSpace(line), "* "); is {
 			listed = append(listed, name)
 		}
@@ -49,8 +50,10 @@ func names(t *testing.T, s *ts.Server) (refs, summary string) {
 
 // A session that brings nothing moves refs among commits that are there: to a new ref,
 // forward, back if it is forced, and several refs at once or none.
-func TestPromote(t *testing.T) {
-	s, release, _, c := promoted(t, "one", "two", "three")
+func TestPromote(t *testing.T) { onBoth(t, testPromote) }
+
+func testPromote(t *testing.T, kind string) {
+	s, release, _, c := promoted(t, kind, "one", "two", "three")
 	want(t, release.Promote(false, wire.Ref{Ref: "stable", New: c[0]}), wire.Published, "", "")
 	session := release.Promote(false, wire.Ref{Ref: "stable", Old: c[0], New: c[2]}, wire.Ref{Ref: "beta", New: c[2]})
 	want(t, session, wire.Published, "", "")
@@ -73,7 +76,7 @@ func TestPromote(t *testing.T) {
 // or marked as partial when the session is opened, one that lacks a file for good when it
 // is published. What others have staged is not there.
 func TestPromoteOfWhatIsNotThere(t *testing.T) {
-	s, release, _, c := promoted(t, "one", "two")
+	s, release, _, c := promoted(t, "archive", "one", "two")
 	nowhere := strings.Repeat("7", 64)
 	wantProblem(t, release.TryOpen(wire.OpenRequest{Promote: true, Refs: []wire.Ref{{Ref: "stable", New: nowhere}}}), wire.MissingObjects, "ref stable: commit "+nowhere+" is not in the repository")
 
@@ -124,7 +127,7 @@ func fileOf(t *testing.T, repo, commit string) string {
 
 // Bindings hold for moves as for pushes, and the refusal says what to do.
 func TestPromoteOfBound(t *testing.T) {
-	s, release, _, _ := promoted(t, "one")
+	s, release, _, _ := promoted(t, "archive", "one")
 	tree := t.TempDir()
 	bound := must.OSTree(t, "commit", "--repo="+s.Repo, "--branch=testing", "--bind-ref=stable", "--tree=dir="+tree)
 	want(t, release.Promote(false, wire.Ref{Ref: "stable", New: bound}), wire.Published, "", "")
@@ -138,7 +141,7 @@ func TestPromoteOfBound(t *testing.T) {
 // A ref that is deleted is gone, with the folders that are empty without it, and from the
 // summary. Whoever comes late is told.
 func TestDelete(t *testing.T) {
-	s, release, tidy, c := promoted(t, "one", "two")
+	s, release, tidy, c := promoted(t, "archive", "one", "two")
 	for _, ref := range []string{"os/x86_64/stable", "os/arm/stable", "os/arm/beta"} {
 		want(t, release.Promote(false, wire.Ref{Ref: ref, New: c[1]}), wire.Published, "", "")
 	}
@@ -162,8 +165,10 @@ func TestDelete(t *testing.T) {
 }
 
 // A ref gives way to refs below its name, and those to it, in one session.
-func TestRefGivesWay(t *testing.T) {
-	s, _, tidy, c := promoted(t, "one")
+func TestRefGivesWay(t *testing.T) { onBoth(t, testRefGivesWay) }
+
+func testRefGivesWay(t *testing.T, kind string) {
+	s, _, tidy, c := promoted(t, kind, "one")
 	want(t, tidy.Promote(false, wire.Ref{Ref: "a", New: c[0]}), wire.Published, "", "")
 	want(t, tidy.Promote(false, wire.Ref{Ref: "a/b/c", New: c[0]}, wire.Ref{Ref: "a", Old: c[0]}, wire.Ref{Ref: "a/d", New: c[0]}), wire.Published, "", "")
 	if refs, summary := names(t, s); refs != "a/b/c a/d testing" || summary != refs {
@@ -181,7 +186,7 @@ func TestRefGivesWay(t *testing.T) {
 // A ref that an alias needs is not deleted, nor is the alias, and neither is one that was
 // made an alias since.
 func TestDeleteBesideAlias(t *testing.T) {
-	s, _, tidy, c := promoted(t, "one")
+	s, _, tidy, c := promoted(t, "archive", "one")
 	opened := func(ref string) wire.OpenRequest {
 		return wire.OpenRequest{Refs: []wire.Ref{{Ref: ref, Old: c[0]}}}
 	}
@@ -201,8 +206,10 @@ func TestDeleteBesideAlias(t *testing.T) {
 
 // A thousand refs move in one session, of which nothing travels, and the summary is
 // written once.
-func TestPromoteOfMany(t *testing.T) {
-	s, release, tidy, c := promoted(t, "one", "two")
+func TestPromoteOfMany(t *testing.T) { onBoth(t, testPromoteOfMany) }
+
+func testPromoteOfMany(t *testing.T, kind string) {
+	s, release, tidy, c := promoted(t, kind, "one", "two")
 	var refs, gone []wire.Ref
 	for i := range 1000 {
 		refs = append(refs, wire.Ref{Ref: fmt.Sprintf("os/%d/stable", i), New: c[i%2]})

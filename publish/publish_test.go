@@ -29,6 +29,13 @@ func build(t *testing.T, salts ...string) (repo string, commits []ostree.Checksu
 	return repo, commits
 }
 
+// onBoth runs a test with a repository on the disk, and with one in a bucket.
+func onBoth(t *testing.T, test func(t *testing.T, kind string)) {
+	for _, kind := range []string{"archive", ts.InBucket} {
+		t.Run(kind, func(t *testing.T) { test(t, kind) })
+	}
+}
+
 func want(t *testing.T, got wire.Session, state, code, words string) {
 	t.Helper()
 	if got.State != state || got.Error != code || !strings.Contains(got.Detail, words) {
@@ -37,10 +44,12 @@ func want(t *testing.T, got wire.Session, state, code, words string) {
 }
 
 // A ref moves only forward, from where the session saw it, unless forced.
-func TestRefMoves(t *testing.T) {
+func TestRefMoves(t *testing.T) { onBoth(t, testRefMoves) }
+
+func testRefMoves(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two", "three")
 	other, o := build(t, "elsewhere")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	push := func(client *ts.Client, repo, old string, new ostree.Checksum) wire.Session {
 		return client.Push(repo, wire.Ref{Ref: "x", Old: old, New: new.String()})
@@ -52,7 +61,7 @@ func TestRefMoves(t *testing.T) {
 	want(t, push(client, repo, c[1].String(), c[0]), wire.Failed, wire.NotFastForward, "does not descend")
 	want(t, push(client, other, c[1].String(), o[0]), wire.Failed, wire.NotFastForward, "does not descend")
 	// Nothing was imported for the refused.
-	if n := strings.Count(must.Run(t, "find", filepath.Join(s.Repo, "objects"), "-name", "*.commit"), "\n") + 1; n != 2 {
+	if n := strings.Count(must.Run(t, "find", filepath.Join(s.Local(), "objects"), "-name", "*.commit"), "\n") + 1; n != 2 {
 		t.Errorf("%d commits in the repository, want 2", n)
 	}
 	boss := s.Client(s.Admin)
@@ -63,9 +72,11 @@ func TestRefMoves(t *testing.T) {
 }
 
 // The commits between old and new must be there; those before need not.
-func TestShallowHistory(t *testing.T) {
+func TestShallowHistory(t *testing.T) { onBoth(t, testShallowHistory) }
+
+func testShallowHistory(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two", "three", "four")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: c[1].String()}), wire.Published, "", "")
 	// What is not there may be what lies between: that is for the client to send.
@@ -74,7 +85,7 @@ func TestShallowHistory(t *testing.T) {
 	lacking := client.Negotiate(session.ID, ts.Objects(t, repo, c[2], c[3])...)
 	client.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
-	must.OSTree(t, "ls", "--repo="+s.Repo, "-R", c[2].String())
+	must.OSTree(t, "ls", "--repo="+s.Local(), "-R", c[2].String())
 }
 
 // Several refs flip together, and the summary that is there is kept up.
@@ -132,7 +143,7 @@ func TestPrunedChild(t *testing.T) {
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
 	file := object(t, repo, c[0], ostree.File, c[1])
-	must.OK(t, os.Remove(filepath.Join(s.Repo, "objects", file.Path())))
+	s.Lose(file)
 	must.OK(t, os.Remove(filepath.Join(s.Store.StagedPath(), "objects", file.Path())))
 	session := client.Open(wire.Ref{Ref: "x", Old: c[0].String(), New: c[1].String()})
 	sent := client.Negotiate(session.ID, ts.Objects(t, repo, c[1])...)
@@ -204,9 +215,11 @@ func TestTombstoneAndPartial(t *testing.T) {
 
 // What is found publishing at a start is finished; what is found verifying is
 // open again.
-func TestRollForward(t *testing.T) {
+func TestRollForward(t *testing.T) { onBoth(t, testRollForward) }
+
+func testRollForward(t *testing.T, kind string) {
 	repo, c := build(t, "one")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	for _, state := range []journal.State{journal.Verifying, journal.Publishing} {
 		session := client.Open(wire.Ref{Ref: string(state), New: c[0].String()})
@@ -233,9 +246,11 @@ func TestRollForward(t *testing.T) {
 
 // A session that was publishing when somebody else moved its ref fails: the
 // ref is neither old nor new.
-func TestRollForwardAfterMove(t *testing.T) {
+func TestRollForwardAfterMove(t *testing.T) { onBoth(t, testRollForwardAfterMove) }
+
+func testRollForwardAfterMove(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	want(t, client.Push(repo, wire.Ref{Ref: "y", New: c[1].String()}), wire.Published, "", "")
 	session := client.Open(wire.Ref{Ref: "x", New: c[0].String()})
@@ -246,7 +261,7 @@ func TestRollForwardAfterMove(t *testing.T) {
 		must.OK(t, err)
 	}
 	s.Stop()
-	must.OSTree(t, "refs", "--repo="+s.Repo, c[1].String(), "--create=x")
+	s.SetRef("x", c[1].String())
 	s.Run()
 	want(t, s.Client(s.Token).Finalize(session.ID), wire.Failed, wire.RefMoved, "x")
 }
@@ -271,8 +286,10 @@ func TestLockedRepository(t *testing.T) {
 }
 
 // Two sessions race for one ref: one wins, the other is told.
-func TestRace(t *testing.T) {
-	s := ts.Start(t, "archive")
+func TestRace(t *testing.T) { onBoth(t, testRace) }
+
+func testRace(t *testing.T, kind string) {
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	one, c1 := build(t, "one")
 	two, c2 := build(t, "two")
@@ -297,7 +314,7 @@ func TestRace(t *testing.T) {
 		}
 		want(t, won, wire.Published, "", "")
 		want(t, lost, wire.Failed, wire.RefMoved, "")
-		must.OSTree(t, "refs", "--repo="+s.Repo, "--delete", "x")
+		s.SetRef("x", "")
 	}
 }
 
@@ -310,9 +327,11 @@ func parse(t *testing.T, s string) ostree.Checksum {
 
 // Signatures travel with their commit, and a second push adds to what the
 // first brought; none is lost though the build repository forgets its own.
-func TestSignatures(t *testing.T) {
+func TestSignatures(t *testing.T) { onBoth(t, testSignatures) }
+
+func testSignatures(t *testing.T, kind string) {
 	repo, c := build(t, "one")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	meta := ostree.Name{Checksum: c[0], Type: ostree.CommitMeta}
 	commit := c[0].String()
@@ -340,7 +359,7 @@ func TestSignatures(t *testing.T) {
 		old = commit
 		must.OK(t, os.Remove(filepath.Join(repo, "objects", meta.Path())))
 		for _, done := range steps[:i+1] {
-			done.verify(s.Repo)
+			done.verify(s.Local())
 		}
 	}
 	if got := client.Want(200, "GET", "/api/v1/commitmeta/"+commit, nil).Body; len(got) == 0 {

@@ -4,7 +4,6 @@ package publish_test
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -41,14 +40,16 @@ var lose = map[string]struct {
 // publishes nothing: no ref, and no detached metadata unless that was just written, for
 // the ref to be moved. Its session is open again, and
 // is published once the token has its right back.
-func TestTokenLosesItsRight(t *testing.T) {
+func TestTokenLosesItsRight(t *testing.T) { onBoth(t, testTokenLosesItsRight) }
+
+func testTokenLosesItsRight(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two")
 	t.Setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
 	must.OSTree(t, "sign", "--repo="+repo, "--sign-type=dummy", c[0].String(), "key")
 	for name, how := range lose {
 		for lost := range asks {
 			t.Run(fmt.Sprint(name, " at question ", lost+1), func(t *testing.T) {
-				s := ts.Start(t, "archive")
+				s := ts.Start(t, kind)
 				client := s.Client(s.Token)
 				asked := 0
 				s.Publisher.AskToken(func(name string) *token.Token {
@@ -67,7 +68,7 @@ func TestTokenLosesItsRight(t *testing.T) {
 				if s.Ref("first") != "" || s.Ref("second") != "" {
 					t.Error("a ref has moved")
 				}
-				if found, _ := filepath.Glob(filepath.Join(s.Repo, "objects/*/*.commitmeta")); len(found) > 0 && lost < asks-1 {
+				if found, _ := filepath.Glob(filepath.Join(s.Local(), "objects/*/*.commitmeta")); len(found) > 0 && lost < asks-1 {
 					t.Errorf("detached metadata is there: %v", found)
 				}
 				s.Publisher.AskToken(func(name string) *token.Token { return tokenOf(s, name) })
@@ -79,14 +80,16 @@ func TestTokenLosesItsRight(t *testing.T) {
 
 // Once a ref has moved, the others follow, whoever may what: refs of a session move
 // together.
-func TestTokenLosesItsRightTooLate(t *testing.T) {
+func TestTokenLosesItsRightTooLate(t *testing.T) { onBoth(t, testTokenLosesItsRightTooLate) }
+
+func testTokenLosesItsRightTooLate(t *testing.T, kind string) {
 	repo, c := build(t, "one", "two")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	client := s.Client(s.Token)
 	asked := 0
 	s.Publisher.AskToken(func(name string) *token.Token {
 		if asked++; asked == 2 { // as a start finds it after a crash between two refs
-			must.OK(t, os.WriteFile(filepath.Join(s.Repo, "refs/heads/first"), []byte(c[0].String()+"\n"), 0o644))
+			s.SetRef("first", c[0].String())
 		}
 		return tokenOf(s, name)
 	})

@@ -107,9 +107,11 @@ func TestSummaryCannotBeWritten(t *testing.T) {
 
 // Detached metadata of a commit that no ref of the session leads to is left
 // out, and the session says so.
-func TestStrayCommitMeta(t *testing.T) {
+func TestStrayCommitMeta(t *testing.T) { onBoth(t, testStrayCommitMeta) }
+
+func testStrayCommitMeta(t *testing.T, kind string) {
 	repo, c := build(t, "one")
-	s := ts.Start(t, "archive")
+	s := ts.Start(t, kind)
 	t.Setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
 	must.OSTree(t, "sign", "--repo="+repo, "--sign-type=dummy", c[0].String(), "key")
 	meta := ts.Object(t, repo, ostree.Name{Checksum: c[0], Type: ostree.CommitMeta})
@@ -120,7 +122,7 @@ func TestStrayCommitMeta(t *testing.T) {
 	client.Negotiate(session.ID, stray)
 	client.Upload(session.ID, stray.String(), meta)
 	want(t, client.Finalize(session.ID), wire.Published, "", stray.Checksum.String())
-	if _, err := os.Stat(filepath.Join(s.Repo, "objects", stray.Path())); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(s.Local(), "objects", stray.Path())); !os.IsNotExist(err) {
 		t.Error("it is in the repository")
 	}
 }

@@ -66,6 +66,9 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 		return err
 	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	if err := placed(&settings); err != nil {
+		return err
+	}
 	settings.Address = cmp.Or(c.Address, settings.Address)
 	settings.TLS.Cert, settings.TLS.Key = cmp.Or(c.TLSCert, settings.TLS.Cert), cmp.Or(c.TLSKey, settings.TLS.Key)
 	settings.TLS.ClientCA = cmp.Or(c.TLSClientCA, settings.TLS.ClientCA)
@@ -90,11 +93,12 @@ func (c *ReceiveCmd) run(ctx context.Context, app *App) error {
 // options takes from the settings what holds until a restart; now gives the rest.
 func options(app *App, r config.Repository, s *config.Config, now func() *config.Config) server.Options {
 	opt := server.Options{
-		Name: r.Name, Repo: r.Repo, State: r.StateFolder(), Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress, PageAddress: s.PageAddress,
+		Address: s.Address, TLS: s.TLS, MetricsAddress: s.MetricsAddress, PageAddress: s.PageAddress,
 		Settings: now, Version: versionOf(), Log: app.Log,
 	}
+	opt.At(&r)
 	for _, other := range s.Served() {
-		opt.Beside = append(opt.Beside, other.Repo)
+		opt.Beside = append(opt.Beside, server.FolderOf(&other))
 	}
 	return opt
 }
@@ -120,6 +124,9 @@ func (f *repositoryFlags) options(app *App) (list []server.Options, err error) {
 		}
 	}
 	settings.Repo, settings.State = cmp.Or(f.Repo, settings.Repo), cmp.Or(f.State, settings.State)
+	if err := placed(&settings); err != nil {
+		return nil, err
+	}
 	for _, r := range settings.Served() {
 		if f.Repository == "" || r.Name == f.Repository {
 			opt := options(app, r, &settings, config.NewView(now, r).Current)

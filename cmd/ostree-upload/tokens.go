@@ -51,6 +51,9 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 		return err
 	}
 	settings.Repo, settings.State = cmp.Or(c.Repo, settings.Repo), cmp.Or(c.State, settings.State)
+	if err := placed(settings); err != nil {
+		return err
+	}
 	used, err := lastUses(settings)
 	now := time.Now()
 	list := page.TokenList{List: token.NewList(settings.Tokens, settings.OIDC, used, now, func(string) bool { return true })}
@@ -66,6 +69,14 @@ func (c *TokensListCmd) Run(app *App, opt *TokensCmd) error {
 	}
 	_, err = io.WriteString(app.Stdout, text)
 	return err
+}
+
+// placed reports what the only repository lacks to be found, after the flags.
+func placed(s *config.Config) error {
+	if s.Repositories != nil {
+		return nil // the configuration was checked
+	}
+	return s.Repository.Check()
 }
 
 // lastUses is when each token was last used, for whichever repository. The error tells

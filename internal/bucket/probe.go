@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -23,10 +23,8 @@ import (
 // deleted, that what was written is read at once, and that conditions of writes are kept.
 // A store that ignores them is refused.
 func (b *Bucket) Probe(ctx context.Context) error {
-	if _, err := b.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
-		Bucket: &b.cfg.Bucket, Prefix: b.key(probes), MaxKeys: aws.Int32(1),
-	}, b.tries().use); err != nil {
-		return b.fail(err, "list", "", needList)
+	if err := b.dropProbes(ctx); err != nil {
+		return err
 	}
 	key := probes + rand.Text()
 	err := b.probe(ctx, key)
@@ -38,6 +36,19 @@ func (b *Bucket) Probe(ctx context.Context) error {
 
 // probes is where Probe makes its objects.
 const probes = ".ostree-upload/probe-"
+
+// oldProbe is when a probe has long ended, or was killed.
+const oldProbe = 24 * time.Hour
+
+// dropProbes removes what probes have left that were killed.
+func (b *Bucket) dropProbes(ctx context.Context) error {
+	return b.List(ctx, probes, func(e Entry) error {
+		if time.Since(e.Written) < oldProbe {
+			return nil
+		}
+		return b.Delete(ctx, e.Key, "")
+	})
+}
 
 func (b *Bucket) probe(ctx context.Context, key string) error {
 	first, err := b.Swap(ctx, key, []byte("first"), "")

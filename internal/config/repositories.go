@@ -129,6 +129,8 @@ func (p *parser) repositories(forms map[string]repositoryForm, c *Config) {
 		p.repository(&form, &r)
 		if form.Repo.Kind == 0 {
 			p.errorf(key, "repo", "needs a value")
+		} else if err := r.Check(); err != nil {
+			p.errorf(key, "repo", "%w", err)
 		}
 		p.apart(key, c.Repositories, &r)
 		c.Repositories = append(c.Repositories, r)
@@ -164,10 +166,10 @@ func (p *parser) apart(n *yaml.Node, others []Repository, r *Repository) {
 	}
 	for i := range others {
 		o := &others[i]
-		theirs := []string{rooted(o.Repo), rooted(o.StateFolder())}
+		theirs := []string{o.place(), rooted(o.StateFolder())}
 		switch {
 		case o.Repo == "":
-		case slices.Contains(theirs, rooted(r.Repo)):
+		case slices.Contains(theirs, r.place()):
 			p.errorf(n, "repo", "%s is a folder of repository %s already", r.Repo, o.Name)
 		case slices.Contains(theirs, rooted(r.StateFolder())):
 			p.errorf(n, "state", "%s is a folder of repository %s already", r.StateFolder(), o.Name)

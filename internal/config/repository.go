@@ -20,8 +20,9 @@ const (
 // Repository is a repository that is served, and what holds for it alone.
 type Repository struct {
 	Name    string  // the first part of its paths; "" for the only one, which has none
-	Repo    string  // path of the production repository
+	Repo    string  // path of the production repository, or s3://BUCKET/PREFIX: see InBucket
 	State   string  // state folder; "" for the one inside the repository
+	S3      S3      // where the store of a bucket is
 	Summary string  // SummaryAuto, SummaryAlways or SummaryNever
 	Keep    []Keep  // the first that concerns a ref counts; nil: the server removes nothing
 	Sign    Sign    // what summary and commits are signed with
@@ -49,6 +50,7 @@ func (r *Repository) StateFolder() string {
 type repositoryForm struct {
 	Repo    yaml.Node   `yaml:"repo"`
 	State   yaml.Node   `yaml:"state"`
+	S3      s3Form      `yaml:"s3"`
 	Summary yaml.Node   `yaml:"summary"`
 	Keep    []keepForm  `yaml:"keep"`
 	Sign    signForm    `yaml:"sign"`
@@ -60,8 +62,9 @@ type repositoryForm struct {
 }
 
 func (p *parser) repository(form *repositoryForm, r *Repository) {
-	p.text(&form.Repo, "repo", &r.Repo)
+	parsed(p, &form.Repo, "repo", &r.Repo, parseRepo)
 	p.text(&form.State, "state", &r.State)
+	p.s3(&form.S3, &r.S3)
 	p.oneOf(&form.Summary, "summary", &r.Summary, SummaryAuto, SummaryAlways, SummaryNever)
 	r.Keep = p.keeps(form.Keep)
 	p.sign(&form.Sign, &r.Sign)

@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 )
@@ -102,7 +101,7 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, repository, path
 		return
 	}
 	q := &request{
-		Request: r.Clone(r.Context()), console: c, repository: repository, began: time.Now(),
+		Request: r.Clone(r.Context()), console: c, repository: repository,
 		root: strings.Repeat("../", strings.Count(path, "/")-1),
 	}
 	q.URL.Path, q.URL.RawPath = path, ""

@@ -20,11 +20,13 @@ import (
 type request struct {
 	*http.Request
 	console    *Console
-	repository string  // that it is about, "" if there is one only, or none is named
-	root       string  // the way from its path to that of the repository: "", "../" and so on
-	signIn     *signIn // nil without one
-	hash       string  // of the token
-	began      time.Time
+	repository string   // that it is about, "" if there is one only, or none is named
+	root       string   // the way from its path to that of the repository: "", "../" and so on
+	signIn     *signIn  // nil without one
+	hash       string   // of the token
+	known      *endedOf // of a stream; nil at first
+	whoWas     whoIs
+	whoAt      time.Time // when that was found out
 }
 
 type requestKey struct{}

@@ -4,12 +4,14 @@ package console
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -20,7 +22,7 @@ const (
 	lookBack  = mostLive + mostEnded // sessions among which those that ended are looked for
 )
 
-// live are the states of sessions that have not ended.
+// live are the states of sessions that have not ended, in the order in which they are shown.
 var live = []string{wire.Publishing, wire.Verifying, wire.Open, wire.Held}
 
 // home is the first page: the overview or, of a server with several repositories, the
@@ -41,11 +43,11 @@ func overview(r *request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	underWay, err := r.underWay()
+	underWay, err := r.underWay(holder(h.Who.Token))
 	if err != nil {
 		return nil, err
 	}
-	ended, err := r.ended()
+	ended, err := r.endedLately(&h, &underWay)
 	if err != nil {
 		return nil, err
 	}
@@ -61,16 +63,14 @@ func overview(r *request) (*view, error) {
 
 // health is how the server stands, as far as the token may see it.
 type health struct {
-	Info   *wire.Info
+	Who    whoIs
 	Status *wire.Status // nil if it may not
 }
 
 func (r *request) health() (h health, err error) {
-	who, err := r.who()
-	if err != nil {
+	if h.Who, err = r.who(); err != nil {
 		return h, err
 	}
-	h.Info = who.Info
 	var status wire.Status
 	err = r.get(&status, "/api/v1/status", nil)
 	if refused(err, http.StatusForbidden) {
@@ -80,19 +80,63 @@ func (r *request) health() (h health, err error) {
 	return h, err
 }
 
-// underWay are the sessions that have not ended.
-func (r *request) underWay() (list sessionRows, err error) {
-	for _, state := range live {
-		page, err := r.list(url.Values{"state": {state}, "limit": {strconv.Itoa(mostLive)}})
+// underWay are the sessions that have not ended: those that the token sees, and those that
+// it may publish.
+func (r *request) underWay(t *token.Token) (list sessionRows, err error) {
+	queries := []url.Values{{"live": {"1"}, "limit": {strconv.Itoa(mostLive)}}}
+	if t.May(token.Publish) && !t.May(token.Sessions) {
+		queries = append(queries, url.Values{"state": {wire.Held}, "limit": {strconv.Itoa(mostLive)}})
+	}
+	seen := map[string]bool{}
+	for _, q := range queries {
+		page, err := r.list(q)
 		if err != nil {
 			return list, err
 		}
 		list.More = list.More || page.Next != ""
 		for _, s := range page.Sessions {
-			list.Rows = append(list.Rows, r.row(s))
+			if !seen[s.ID] {
+				list.Rows, seen[s.ID] = append(list.Rows, r.row(s)), true
+			}
 		}
 	}
+	slices.SortStableFunc(list.Rows, func(a, b sessionRow) int {
+		return cmp.Compare(slices.Index(live, a.State), slices.Index(live, b.State))
+	})
 	return list, nil
+}
+
+// endedOf is what a stream knows of the sessions that ended.
+type endedOf struct {
+	list sessionRows
+	at   time.Time
+	when string // what was the case of those that had not ended
+}
+
+// How long a stream relies on what it knows of the sessions that ended, if it sees that
+// none has ended since, and if a token without a view of all cannot see that.
+const (
+	endedFor    = 10 * time.Second
+	endedUnseen = 3 * time.Second
+)
+
+// endedLately is ended, asked for only when one has ended: it is most of a look.
+func (r *request) endedLately(h *health, underWay *sessionRows) (list sessionRows, err error) {
+	when, lasts := "", endedUnseen
+	if h.Status != nil {
+		when, lasts = fmt.Sprint(h.Status.Sessions), endedFor
+	}
+	for _, row := range underWay.Rows {
+		when += " " + row.ID
+	}
+	now := time.Now()
+	if known := r.known; known != nil && known.when == when && now.Sub(known.at) < lasts {
+		return known.list, nil
+	}
+	if list, err = r.ended(); err == nil {
+		r.known = &endedOf{list, now, when}
+	}
+	return list, err
 }
 
 // ended are the sessions that ended last.
@@ -131,10 +175,10 @@ type sessionRow struct {
 func (s sessionRow) There() int64 { return s.Objects.Known - s.Objects.Missing }
 
 // More is how many refs it has beside the first.
-func (s sessionRow) More() int { return max(s.RefCount, len(s.Refs)) - 1 }
+func (s sessionRow) More() int64 { return int64(max(s.RefCount, len(s.Refs)) - 1) }
 
 func (r *request) row(s wire.Session) sessionRow {
-	return sessionRow{s, r.console.rates.of(r.repository, &s, r.began)}
+	return sessionRow{s, r.console.rates.of(r.repository, &s, time.Now())}
 }
 
 // plot is the throughput as a drawing of width by height.

@@ -24,7 +24,7 @@ type sessionPage struct {
 func (s *sessionPage) There() int64 { return s.Objects.Known - s.Objects.Missing }
 
 // More is how many of its refs are not shown.
-func (s *sessionPage) More() int { return max(0, s.RefCount-len(s.Refs)) }
+func (s *sessionPage) More() int64 { return int64(max(0, s.RefCount-len(s.Refs))) }
 
 // move is a ref with what is known of its commits.
 type move struct {
@@ -46,7 +46,7 @@ func (r *request) readSession(all bool) (*sessionPage, error) {
 	if err := r.get(&p.Session, "/api/v1/sessions/"+url.PathEscape(r.PathValue("id")), query); err != nil {
 		return nil, err
 	}
-	p.Speed = r.console.rates.of(r.repository, &p.Session, r.began)
+	p.Speed = r.console.rates.of(r.repository, &p.Session, time.Now())
 	for _, ref := range p.Session.Refs {
 		p.Refs = append(p.Refs, move{ref, p.Commits[ref.Old], p.Commits[ref.New]})
 	}
@@ -135,7 +135,8 @@ func sessionsView(r *request) (*view, error) {
 	for _, s := range list.Sessions {
 		page.Rows = append(page.Rows, r.row(s))
 	}
-	return &view{Title: "Sessions", Nav: "sessions", Every: 2 * time.Second, Sections: []section{{"sessions", "sessions", page}}}, nil
+	every := max(2*time.Second, time.Duration(len(page.Rows))*10*time.Millisecond) // a long list costs more
+	return &view{Title: "Sessions", Nav: "sessions", Every: every, Sections: []section{{"sessions", "sessions", page}}}, nil
 }
 
 type sessionsPage struct {

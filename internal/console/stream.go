@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 )
@@ -69,7 +71,7 @@ func (r *request) stream(w http.ResponseWriter, make func(*request) (*view, erro
 		return
 	}
 	defer leave()
-	e := &events{w: w, control: http.NewResponseController(w), seen: map[string]string{}}
+	e := &events{w: w, control: http.NewResponseController(w), seen: map[string]string{}, data: map[string]any{}}
 	_ = e.control.SetReadDeadline(time.Time{}) // the request is read; a connection without deadlines needs none lifted
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx holds nothing back then
@@ -103,6 +105,7 @@ func pause(ctx context.Context, v *view) (ok bool) {
 type events struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	data    map[string]any    // what sections were made of, to make only those that changed
 	seen    map[string]string // sections as they were sent
 	last    time.Time         // when something was sent
 }
@@ -114,7 +117,11 @@ func (e *events) changed(r *request, v *view, err error) error {
 		return e.send("problem", update{At: now, Problem: err.Error()})
 	}
 	u := update{At: now, Title: v.Title, Sections: map[string]string{}}
-	for _, p := range r.render(v) {
+	changed := slices.DeleteFunc(slices.Clone(v.Sections), func(s section) bool { return reflect.DeepEqual(e.data[s.ID], s.data) })
+	for _, s := range changed {
+		e.data[s.ID] = s.data
+	}
+	for _, p := range r.render(changed) {
 		if e.seen[p.ID] != string(p.HTML) {
 			u.Sections[p.ID], e.seen[p.ID] = string(p.HTML), string(p.HTML)
 		}
@@ -151,7 +158,7 @@ func (r *request) sections(w http.ResponseWriter, make func(*request) (*view, er
 		u.Problem = err.Error()
 	default:
 		u.Title = v.Title
-		for _, p := range r.render(v) {
+		for _, p := range r.render(v.Sections) {
 			u.Sections[p.ID] = string(p.HTML)
 		}
 	}

@@ -58,8 +58,21 @@ type whoIs struct {
 	Repositories []choice
 }
 
-// who asks the API who has signed in.
-func (r *request) who() (whoIs, error) {
+// who asks the API who has signed in. A stream relies on that for a while: it tells what
+// is shown, and not what may be done.
+func (r *request) who() (who whoIs, err error) {
+	if !r.whoAt.IsZero() && time.Since(r.whoAt) < whoFor {
+		return r.whoWas, nil
+	}
+	if who, err = r.askWho(); err == nil {
+		r.whoWas, r.whoAt = who, time.Now()
+	}
+	return who, err
+}
+
+const whoFor = 10 * time.Second
+
+func (r *request) askWho() (whoIs, error) {
 	if r.console.cfg.Settings().Repositories == nil || r.repository != "" {
 		var info wire.Info
 		if err := r.get(&info, "/api/v1/info", nil); err != nil {
@@ -99,14 +112,14 @@ func (r *request) page(v *view) page {
 	if r.repository != "" {
 		p.Up += "../"
 	}
-	p.Parts = r.render(v)
+	p.Parts = r.render(v.Sections)
 	return p
 }
 
-// render makes the sections of a view.
-func (r *request) render(v *view) []rendered {
-	parts := make([]rendered, len(v.Sections))
-	for i, s := range v.Sections {
+// render makes sections of a view.
+func (r *request) render(sections []section) []rendered {
+	parts := make([]rendered, len(sections))
+	for i, s := range sections {
 		var text bytes.Buffer
 		data := struct {
 			Root string

@@ -10,6 +10,7 @@
 //	FAULT_AT      the point, as recorded but without the number
 //	FAULT_DO      what happens there, an Effect
 //	FAULT_DISK    a folder on the ext4 file system that is cut off
+//	FAULT_UNTIL   the file that Hold waits for
 package fault
 
 import (
@@ -17,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +33,7 @@ const (
 	CutAfter   = "cut-after"
 	TearBefore = "tear-before" // as the cuts, but files keep their names and lose their bytes
 	TearAfter  = "tear-after"
+	Hold       = "hold" // the call is made once a file is there
 )
 
 var (
@@ -57,6 +60,8 @@ func Point(name string, do func() error) error {
 	case TearAfter:
 		_ = do()
 		cut(logFlush)
+	case Hold:
+		hold()
 	case EIO:
 		return &fs.PathError{Op: "write", Path: name, Err: unix.EIO}
 	case ENOSPC:
@@ -91,6 +96,19 @@ func record(path, line string) {
 	}
 	if err != nil {
 		panic(err)
+	}
+}
+
+func hold() {
+	for {
+		_, err := os.Stat(os.Getenv("FAULT_UNTIL"))
+		if err == nil {
+			return
+		}
+		if !os.IsNotExist(err) {
+			panic(err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

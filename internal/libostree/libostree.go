@@ -116,6 +116,9 @@ const (
 // Lock needs its Unlock. The error is ErrLocked when the time is over, and
 // ctx's when that ends first.
 func (r *Repo) Lock(ctx context.Context, kind LockKind) error {
+	if ctx.Err() != nil { // else it is a matter of which thread is faster
+		return ctx.Err()
+	}
 	cancel := C.g_cancellable_new()
 	defer C.g_object_unref(C.gpointer(cancel))
 	done := make(chan struct{})

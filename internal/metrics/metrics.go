@@ -40,6 +40,7 @@ type Metrics struct {
 	queued    prometheus.Histogram
 	published *prometheus.HistogramVec
 	works     *prometheus.HistogramVec
+	store     *prometheus.CounterVec
 }
 
 // Buckets, in seconds: of requests, some of which wait for the outcome of a session for
@@ -106,7 +107,10 @@ func (m *Metrics) addPublishing(outcomes []string) {
 		m.published.WithLabelValues(o)
 	}
 	m.works = histograms("work_duration_seconds", "Time that a work took that follows a publish, and whether it was done or failed.", publishBuckets, "work", "outcome")
-	m.register.MustRegister(m.locks, m.queued, m.published, m.works)
+	m.store = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "store_requests_total", Help: "Requests to the object store, each try of them, by S3's name of what they ask for and by what came of them.",
+	}, []string{"request", "outcome"})
+	m.register.MustRegister(m.locks, m.queued, m.published, m.works, m.store)
 }
 
 func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
@@ -170,6 +174,14 @@ func (m *Metrics) WorkTried(work string, done bool, took time.Duration) {
 		outcome = "done"
 	}
 	m.works.WithLabelValues(work, outcome).Observe(took.Seconds())
+}
+
+// StoreRequest counts a request to an object store, by S3's name of what it asks for.
+func (m *Metrics) StoreRequest(request, outcome string) {
+	m.store.WithLabelValues(request, "failed") // is there before the first failure
+	m.store.WithLabelValues(request, "lost")
+	m.store.WithLabelValues(request, "refused")
+	m.store.WithLabelValues(request, outcome).Inc()
 }
 
 // Tus adds what tusd counts.

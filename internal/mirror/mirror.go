@@ -54,13 +54,26 @@ const maxConfig = 1 << 20
 // emptyConfig is the configuration of a new repository, as ostree init writes it.
 const emptyConfig = "[core]\nrepo_version=1\nmode=archive-z2\n"
 
-// Init makes a repository in a bucket, unless there is one.
+// Init makes a repository in a bucket, with a summary, unless there is one. Before it has
+// its configuration there is none.
 func Init(ctx context.Context, b *bucket.Bucket) error {
-	_, err := b.Swap(ctx, "config", []byte(emptyConfig), "")
-	if errors.Is(err, bucket.ErrChanged) {
-		return nil
+	if _, err := b.Head(ctx, "config"); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	summary, err := ostree.EmptySummary(time.Now())
+	if err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		key  string
+		body []byte
+	}{{"summary", summary}, {"config", []byte(emptyConfig)}} {
+		// Another server may make it at the same time.
+		if _, err := b.Swap(ctx, file.key, file.body, ""); err != nil && !errors.Is(err, bucket.ErrChanged) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Folder is where a server with this state folder has its mirror.

@@ -244,7 +244,7 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 
 // dropRef removes a ref and the folders that are empty without it.
 func (m *Mirror) dropRef(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 		if info, statErr := os.Lstat(path); statErr != nil || !info.IsDir() {
 			return err
 		}

@@ -30,6 +30,11 @@ func (r *Repo) Summary(refs map[string]Checksum, now time.Time) ([]byte, error) 
 	return gvariant.AppendOffsets(b, len(b), list), nil
 }
 
+// EmptySummary is that of a new archive repository.
+func EmptySummary(now time.Time) ([]byte, error) {
+	return (&Repo{mode: "archive-z2"}).Summary(nil, now)
+}
+
 // summaryEntry is (s(taya{sv})): the ref, and of its commit the size, the checksum and what
 // else is said of it.
 func (r *Repo) summaryEntry(name string, sum Checksum) ([]byte, error) {

@@ -88,6 +88,10 @@ func TestIDTokenRefused(t *testing.T) {
 	s.Client(s.Token).Want(200, "GET", "/api/v1/info", nil) // does not depend on it
 }
 
+// brief is how long an ID token is valid that is to be used before that, and then to
+// expire.
+const brief = 10 * time.Second
+
 // lost is how who has an ID token can lose the right to push, and the status that its
 // requests then get.
 var lost = map[string]struct {
@@ -108,10 +112,11 @@ func TestIDTokenLostInAnUpload(t *testing.T) {
 	_, commit := source(t)
 	for name, how := range lost {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, issuer := trusting(t)
 			validity := time.Minute
 			if how.change == nil {
-				validity = 3 * time.Second
+				validity = brief
 			}
 			sent := issuer.Sign(issuer.Job(audience).With(idp.Claims{"exp": time.Now().Add(validity).Unix()}))
 			c := s.Client(sent)
@@ -151,8 +156,9 @@ func TestPublishAfterIDToken(t *testing.T) {
 	build, commit := source(t)
 	for want, entries := range map[string]int{wire.Published: 1, wire.Open: 0} {
 		t.Run(want, func(t *testing.T) {
+			t.Parallel()
 			s, issuer := trusting(t)
-			brief := s.Client(issuer.Sign(issuer.Job(audience).With(idp.Claims{"exp": time.Now().Add(3 * time.Second).Unix()})))
+			brief := s.Client(issuer.Sign(issuer.Job(audience).With(idp.Claims{"exp": time.Now().Add(brief).Unix()})))
 			session := brief.Open(wire.Ref{Ref: "os/x", New: commit.String()})
 			brief.Upload(session.ID, "all", ts.Pack(t, build, brief.Negotiate(session.ID, ts.Objects(t, build, commit)...)...))
 			holder, err := libostree.Open(s.Repo)

@@ -121,7 +121,7 @@ func (s *Server) page(t *token.Token, q journal.Query) (wire.SessionList, error)
 // query reads what is asked for of the list.
 func (s *Server) query(r *request) (journal.Query, error) {
 	asked := r.URL.Query()
-	q := journal.Query{State: journal.State(asked.Get("state")), Moves: asked.Get("moves"), Before: asked.Get("before"), Limit: wire.PageSize}
+	q := journal.Query{State: journal.State(asked.Get("state")), Moves: asked.Get("moves"), Live: asked.Get("live") != "", Before: asked.Get("before"), Limit: wire.PageSize}
 	if q.State != "" && !slices.Contains(wire.States, string(q.State)) {
 		return q, wire.Errorf(wire.BadRequest, "there is no session state %.64q", q.State)
 	}

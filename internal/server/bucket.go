@@ -5,8 +5,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -17,7 +19,7 @@ func makeRepo(ctx context.Context, opt Options) error {
 	if opt.Bucket == nil {
 		return initRepo(opt.Repo)
 	}
-	b, err := connect(ctx, opt)
+	b, err := connect(ctx, opt, nil)
 	if err == nil {
 		err = mirror.Init(ctx, b)
 	}
@@ -27,9 +29,34 @@ func makeRepo(ctx context.Context, opt Options) error {
 	return nil
 }
 
-func connect(ctx context.Context, opt Options) (*bucket.Bucket, error) {
+// At has the options be those of a repository of the configuration.
+func (opt *Options) At(r *config.Repository) {
+	opt.Name, opt.Repo, opt.State, opt.Bucket = r.Name, FolderOf(r), r.StateFolder(), nil
+	if b, is := r.InBucket(); is {
+		opt.Bucket = &bucket.Config{Bucket: b.Name, Prefix: b.Prefix, Endpoint: b.Endpoint, PathStyle: b.PathStyle}
+	}
+}
+
+// FolderOf is a repository's folder on the disk, or that of its mirror.
+func FolderOf(r *config.Repository) string {
+	if _, is := r.InBucket(); is {
+		return mirror.Folder(r.StateFolder())
+	}
+	return r.Repo
+}
+
+// where is the repository as people name it.
+func (opt *Options) where() string {
+	if opt.Bucket != nil {
+		return strings.TrimSuffix("s3://"+opt.Bucket.Bucket+"/"+opt.Bucket.Prefix, "/")
+	}
+	return opt.Repo
+}
+
+// connect makes the client of the bucket. count is told of its requests; nil: nobody is.
+func connect(ctx context.Context, opt Options, count func(request, outcome string)) (*bucket.Bucket, error) {
 	cfg := *opt.Bucket
-	cfg.Log = opt.Log
+	cfg.Log, cfg.Count = opt.Log, count
 	return bucket.Open(ctx, cfg)
 }
 
@@ -37,7 +64,7 @@ func connect(ctx context.Context, opt Options) (*bucket.Bucket, error) {
 // answer is no reason not to start, if it did at an earlier start: pushes are staged
 // meanwhile.
 func prepareMirror(ctx context.Context, opt Options) error {
-	b, err := connect(ctx, opt)
+	b, err := connect(ctx, opt, nil)
 	if err != nil {
 		return err
 	}
@@ -57,7 +84,11 @@ func prepareMirror(ctx context.Context, opt Options) error {
 
 // openMirror opens what this server knows of the repository, as the one that has its lock.
 func (s *Server) openMirror(ctx context.Context) (err error) {
-	b, err := connect(ctx, s.opt)
+	var count func(request, outcome string)
+	if s.metrics != nil {
+		count = s.metrics.StoreRequest
+	}
+	b, err := connect(ctx, s.opt, count)
 	if err != nil {
 		return err
 	}

@@ -15,12 +15,20 @@ import (
 	"github.com/lirios/ostree-upload/internal/hint"
 )
 
+// owned is the folder whose owner serves the repository.
+func (opt *Options) owned() string {
+	if opt.Bucket != nil {
+		return opt.State
+	}
+	return opt.Repo
+}
+
 // becomeOwner makes the process run as the owner of the repository: libostree
 // links only files of one owner, and what it writes must stay theirs. A
 // repository that is still to be made is its maker's. It gets the groups
 // of those beside it, too.
 func becomeOwner(opt Options) error {
-	uid, gid, err := ownerOf(opt.Repo)
+	uid, gid, err := ownerOf(opt.owned())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -32,9 +40,9 @@ func becomeOwner(opt Options) error {
 	case me == uid:
 		return nil
 	case me != 0:
-		return notOwner(opt.Repo, uid)
+		return notOwner(opt.owned(), uid)
 	}
-	if err := errors.Join(syscall.Setgroups(groupsOf(append(opt.Beside, opt.Repo)...)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+	if err := errors.Join(syscall.Setgroups(groupsOf(append(opt.Beside, opt.owned())...)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
 		return fmt.Errorf("become user %d: %w", uid, err)
 	}
 	if err := takeHome(uid); err != nil {

@@ -47,7 +47,7 @@ type gate struct {
 }
 
 func newPlace(opt Options, r config.Repository) *place {
-	opt.Name, opt.Repo, opt.State = r.Name, r.Repo, r.StateFolder()
+	opt.At(&r)
 	opt.Settings, opt.Log = config.NewView(opt.Settings, r).Current, opt.Log.With("repository", r.Name)
 	return &place{opt: opt, again: make(chan struct{}, 1), state: wire.RepositoryOpening}
 }
@@ -63,7 +63,7 @@ func (p *place) keep(ctx context.Context, tried func(error)) error {
 		}
 		if opened := time.Now(); err == nil {
 			p.opt.Init = false // one that is gone later is not to be replaced by an empty one
-			p.opt.Log.Info("repository opened", "repo", p.opt.Repo, "mode", s.repo.Mode())
+			p.opt.Log.Info("repository opened", "repo", p.opt.where(), "mode", s.repo.Mode())
 			err = s.run(ctx, func(ctx context.Context) error { return p.serve(ctx, s, tried) })
 			err = errors.Join(err, s.Close(err == nil))
 			if ctx.Err() != nil {
@@ -79,7 +79,7 @@ func (p *place) keep(ctx context.Context, tried func(error)) error {
 		p.set(nil, wire.RepositoryFailed)
 		if err != nil && err.Error() != told {
 			told = err.Error()
-			p.opt.Log.Error("the repository cannot be used; it will be tried again, and at once by SIGHUP", "repo", p.opt.Repo, "err", err, "hint", hint.Of(err))
+			p.opt.Log.Error("the repository cannot be used; it will be tried again, and at once by SIGHUP", "repo", p.opt.where(), "err", err, "hint", hint.Of(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -106,10 +106,10 @@ func (p *place) open(ctx context.Context) (*Server, error) {
 	}
 	opt := p.opt
 	p.opt.lock = nil // it is closed with what is opened now
-	uid, _, err := ownerOf(opt.Repo)
+	uid, _, err := ownerOf(opt.owned())
 	switch {
 	case err == nil && uid != os.Geteuid():
-		err = notOwner(opt.Repo, uid)
+		err = notOwner(opt.owned(), uid)
 	case opt.Init:
 		err = makeRepo(ctx, opt)
 	default:

@@ -49,7 +49,7 @@ func serveOne(ctx context.Context, opt Options, m manager, hup <-chan os.Signal,
 	}
 	started()
 	status := "receiving at " + e.String()
-	opt.Log.Info("receiving", append(e.keys(), "repo", opt.Repo, "mode", s.repo.Mode(), "version", opt.Version)...)
+	opt.Log.Info("receiving", append(e.keys(), "repo", opt.where(), "mode", s.repo.Mode(), "version", opt.Version)...)
 	m.tell("READY=1\nSTATUS=" + status)
 	stopWatch := m.watch(status, s.API.Healthy)
 	stopReload := reloadOn(hup, func() {

@@ -164,6 +164,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := openState(opt); err != nil {
 		return err
 	}
+	s.metrics = newMetrics(opt)
 	if opt.Bucket != nil {
 		if err := s.openMirror(ctx); err != nil {
 			return err
@@ -189,7 +190,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.LastUse, err = lastuse.Open(opt.State, opt.Log); err != nil {
 		return err
 	}
-	s.metrics = newMetrics(opt)
 	s.traffic = newTraffic(func() int64 { return s.Store.Stats().Received })
 	s.Publisher = publish.New(publish.Config{
 		Repo: opt.Repo, Mirror: s.mirror, Staged: s.Store.StagedPath(), Journal: s.Journal, Log: opt.Log,

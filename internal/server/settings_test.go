@@ -21,12 +21,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/gpg"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
+	"github.com/lirios/ostree-upload/test/store"
 )
 
 // A setting is another value for a key, and how it shows in a server.
@@ -38,6 +41,8 @@ type setting struct {
 var settings = map[string]setting{
 	"repo":          {"repo", "other", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
 	"state":         {"state", "state2", func(h *host) string { return fmt.Sprint(h.sessions() > 0) }},
+	"s3.endpoint":   {"s3", "", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
+	"s3.path-style": {"s3", "", func(h *host) string { return fmt.Sprint(h.hasRef()) }},
 	"address":       {"address", "127.0.0.2:0", func(h *host) string { return strings.Split(h.address, ":")[0] }},
 	"tls.cert":      {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
 	"tls.key":       {"tls", "{cert: cert.pem, key: key.pem}", (*host).secure},
@@ -301,6 +306,17 @@ func (h *host) tryKey(s setting, when string) {
 	}
 }
 
+// bucket makes an empty repository in a bucket, which the server is to serve instead.
+func (h *host) bucket() string {
+	store.SetCredentials(h.t)
+	url := store.Fake(h.t, store.FakeOptions{})
+	b, err := bucket.Open(h.t.Context(), bucket.Config{Bucket: store.FakeBucket, Endpoint: url, PathStyle: true})
+	must.OK(h.t, err)
+	must.OK(h.t, mirror.Init(h.t.Context(), b))
+	h.lines["repo"] = "s3://" + store.FakeBucket
+	return fmt.Sprintf("{endpoint: %q, path-style: true}", url)
+}
+
 // signing makes the key that a setting needs.
 func (h *host) signing(value string) string {
 	switch value {
@@ -326,6 +342,8 @@ func (h *host) value(s setting) string {
 		value := fmt.Sprintf("{main: {repo: %q}, other: {repo: %q}}", h.lines["repo"], h.path("other"))
 		delete(h.lines, "repo")
 		return value
+	case "s3":
+		return h.bucket()
 	case "sign":
 		return h.signing(s.value)
 	case "oidc":

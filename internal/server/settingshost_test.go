@@ -112,7 +112,7 @@ func (h *host) start() {
 		go func() { ended <- server.RunSeveral(ctx, opt, l, func(s *server.Server) { opened <- s }) }()
 		h.Server = <-opened
 	} else {
-		opt.Repo, opt.State = c.Repo, c.StateFolder()
+		opt.At(&c.Repository)
 		h.Server, err = server.Open(ctx, opt)
 		must.OK(h.t, err)
 		running := h.Server

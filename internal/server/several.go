@@ -313,11 +313,11 @@ func noteChanges(now func() *config.Config, log *slog.Logger) func() *config.Con
 	}
 }
 
-// foldersOf are the folders of the repositories of a configuration, by name.
-func foldersOf(c *config.Config) map[string][2]string {
-	all := map[string][2]string{}
+// foldersOf are the places of the repositories of a configuration, by name.
+func foldersOf(c *config.Config) map[string][3]string {
+	all := map[string][3]string{}
 	for _, r := range c.Served() {
-		all[r.Name] = [2]string{r.Repo, r.StateFolder()}
+		all[r.Name] = [3]string{r.Repo, r.StateFolder(), fmt.Sprint(r.S3)}
 	}
 	return all
 }

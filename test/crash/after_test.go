@@ -32,10 +32,12 @@ func TestWorkFillsDisk(t *testing.T) {
 		return strings.Contains(log, "what is to follow a publish failed") || strings.Contains(log, "cannot note how what follows a publish stands")
 	})
 	w.Arrived(s)
-	must.OK(t, os.Remove(filepath.Join(s.Prod, "tmp/junk")))
 	must.OK(t, os.WriteFile(filepath.Join(s.Dir, "roomy"), nil, 0o644))
-	must.OK(t, s.Server.Process.Signal(unix.SIGHUP))
 	must.Wait(t, "the work is done", func() bool {
+		// One that began before may fill it once more.
+		if err := os.Remove(filepath.Join(s.Prod, "tmp/junk")); err == nil {
+			must.OK(t, s.Server.Process.Signal(unix.SIGHUP))
+		}
 		published := s.Sessions(wire.Published)[0]
 		return len(published.After) == 1 && published.After[0].State == wire.WorkDone
 	})

@@ -6,7 +6,8 @@ package crash
 
 import (
 	"context"
-	"os/exec"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,21 +24,25 @@ import (
 // sent again.
 func TestStopAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	for name, when := range map[string]func(*stopped){
-		"first upload": func(c *stopped) { c.inUpload(c.Payload / 10) },
-		"uploads":      func(c *stopped) { c.inUpload(c.Payload / 2) },
-		"last ingest":  func(c *stopped) { c.inUpload(c.Payload) },
-		"verifying":    func(c *stopped) { c.inSync(wire.Verifying) },
-		"publishing":   func(c *stopped) { c.inSync(wire.Publishing) },
-		"waiting for a lock": func(c *stopped) {
+	for name, moment := range map[string]struct {
+		hold string // the server's point that lasts until it stops
+		when func(*stopped)
+	}{
+		"first upload": {"", func(c *stopped) { c.inUpload(c.Payload / 10) }},
+		"uploads":      {"", func(c *stopped) { c.inUpload(c.Payload / 2) }},
+		"last ingest":  {"", func(c *stopped) { c.inUpload(c.Payload) }},
+		"verifying":    {"syncfs staged#1", func(c *stopped) { c.inState(wire.Verifying) }},
+		"publishing":   {"syncfs prod#1", func(c *stopped) { c.inState(wire.Publishing) }},
+		"waiting for a lock": {"", func(c *stopped) {
 			defer site.LockRepository(c.T, c.s.Prod)()
 			c.inState(wire.Verifying)
-		},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := &stopped{Twin: site.NewTwin(t, 300), s: site.New(t)}
 			c.Next()
+			c.hold(moment.hold)
 			c.l = c.s.Link()
 			wait := site.Background(t, c.s.Command("push", "--json", "--repo", c.Repo, "--jobs", "2", "--retry-for", "0s"))
 			ctx, cancel := context.WithCancel(t.Context())
@@ -46,7 +51,7 @@ func TestStopAtAnyMoment(t *testing.T) {
 				c.ended <- wait()
 				cancel()
 			}()
-			when(c)
+			moment.when(c)
 			c.goesOn()
 		})
 	}
@@ -57,8 +62,23 @@ type stopped struct {
 	*site.Twin
 	s     *site.Site
 	l     *link.Proxy
+	held  string          // the file that lets the server go on
 	under context.Context // until the push ends
 	ended chan site.Ending
+}
+
+// hold has the server wait at a point, if there is one.
+func (c *stopped) hold(point string) {
+	c.T.Helper()
+	c.held = filepath.Join(c.T.TempDir(), "go on")
+	if point == "" {
+		return
+	}
+	must.OK(c.T, c.s.Server.Stop())
+	var err error
+	env := append(os.Environ(), "FAULT_AT="+point, "FAULT_DO=hold", "FAULT_UNTIL="+c.held)
+	c.s.Server, err = site.StartProgram(site.FaultyProgram(c.T), c.s.Dir, env, "--repo", "prod")
+	must.OK(c.T, err)
 }
 
 // inUpload stops the server when n bytes have arrived.
@@ -66,17 +86,6 @@ func (c *stopped) inUpload(n int64) {
 	c.T.Helper()
 	c.l.At(n, func() { c.s.Server.Process.Signal(syscall.SIGTERM) })
 	must.OK(c.T, c.s.Server.Wait())
-}
-
-// inSync stops the server when the session is in a state whose syncs take long.
-func (c *stopped) inSync(state string) {
-	c.T.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		c.T.Skip("strace is not installed")
-	}
-	tracer := site.Attach(c.T, c.s.Server.Process.Pid, site.Injection{Call: "syncfs", Fault: "delay_enter=2000000"}) // microseconds
-	c.inState(state)
-	tracer.Wait()
 }
 
 // inState stops the server when the session is in a state that lasts.
@@ -89,7 +98,10 @@ func (c *stopped) inState(state string) {
 	if len(all) != 1 || all[0].State != state {
 		c.T.Errorf("the signal does not fall into %s: %+v", state, all)
 	}
-	must.OK(c.T, c.s.Server.Stop())
+	must.OK(c.T, c.s.Server.Process.Signal(syscall.SIGTERM))
+	must.Wait(c.T, "the server knows", func() bool { return strings.Contains(c.s.Server.Log.String(), "msg=stopping") })
+	must.OK(c.T, os.WriteFile(c.held, nil, 0o600))
+	must.OK(c.T, c.s.Server.Wait())
 }
 
 // goesOn checks what the stop left, starts the server and pushes on.

@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
+	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/test/must"
 )
 
@@ -29,7 +31,7 @@ func StartAt(t testing.TB, url, name string) *Server {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "state")
 	s := &Server{t: t, Repo: mirror.Folder(state), State: state, bucket: &bucket.Config{
-		Bucket: name, Prefix: Prefix, Endpoint: url, PathStyle: true, Log: Logger(t), Tries: 2,
+		Bucket: name, Prefix: Prefix, Endpoint: url, PathStyle: true, Log: Logger(t), Tries: 3, Backoff: 20 * time.Millisecond,
 	}}
 	must.OK(t, mirror.Init(t.Context(), s.Bucket()))
 	return start(t, s)
@@ -74,4 +76,53 @@ func (s *Server) Download() string {
 		return errors.Join(err, to.Close())
 	}))
 	return path
+}
+
+// Local is a folder that has what the repository has now.
+func (s *Server) Local() string {
+	if s.bucket == nil {
+		return s.Repo
+	}
+	return s.Download()
+}
+
+// Lose takes an object away, as somebody who prunes what is still needed.
+func (s *Server) Lose(n ostree.Name) {
+	s.t.Helper()
+	if s.bucket == nil {
+		must.OK(s.t, os.Remove(filepath.Join(s.Repo, "objects", n.Path())))
+		return
+	}
+	must.OK(s.t, s.Bucket().Delete(context.Background(), mirror.Key(n), ""))
+}
+
+// SetRef moves a ref as somebody else, or deletes it if commit is "".
+func (s *Server) SetRef(name, commit string) {
+	s.t.Helper()
+	switch {
+	case s.bucket == nil && commit == "":
+		must.OSTree(s.t, "refs", "--repo="+s.Repo, "--delete", name)
+	case s.bucket == nil:
+		must.OSTree(s.t, "refs", "--repo="+s.Repo, commit, "--force", "--create="+name)
+	case commit == "":
+		must.OK(s.t, s.Bucket().Delete(context.Background(), mirror.RefKey(name), ""))
+	default:
+		_, err := s.Bucket().Put(context.Background(), mirror.RefKey(name), []byte(commit+"\n"))
+		must.OK(s.t, err)
+	}
+}
+
+// MakeSummary makes the first summary, which each publish keeps up from then on.
+func (s *Server) MakeSummary() {
+	s.t.Helper()
+	if s.bucket == nil {
+		must.OSTree(s.t, "summary", "--update", "--repo="+s.Repo)
+		return
+	}
+	repo, err := ostree.OpenRepo(s.Repo)
+	must.OK(s.t, err)
+	b, err := repo.Summary(nil, time.Now())
+	must.OK(s.t, err)
+	_, err = s.Bucket().Put(context.Background(), "summary", b)
+	must.OK(s.t, err)
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -76,7 +75,7 @@ func RunKilled(cmd *exec.Cmd, l *link.Proxy, n int64) (string, error) {
 func (s *Site) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command("ostree-upload", args...)
 	cmd.Dir = s.Dir
-	cmd.Env = append(os.Environ(), "OSTREE_UPLOAD_ADDRESS="+s.URL, "OSTREE_UPLOAD_TOKEN="+s.Token)
+	cmd.Env = append(s.env(), "OSTREE_UPLOAD_ADDRESS="+s.URL, "OSTREE_UPLOAD_TOKEN="+s.Token)
 	return cmd
 }
 

@@ -3,7 +3,6 @@
 package site
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -28,7 +27,7 @@ type Play struct {
 func (p *Play) StartFaulty() {
 	p.T.Helper()
 	var err error
-	p.Server, err = StartProgram(FaultyProgram(p.T), p.Dir, append(os.Environ(), p.Mishap.Env(p.Dir)...), p.scenario.Args...)
+	p.Server, err = StartProgram(FaultyProgram(p.T), p.Dir, append(p.env(), p.Mishap.Env(p.Dir)...), p.scenario.Args...)
 	if err == nil {
 		p.URL = "http://" + p.Server.Address
 		p.Proxy = p.Link()
@@ -48,6 +47,7 @@ func (p *Play) Ended() {
 	if p.disk != nil && p.Mishap.Hit(p.T) {
 		p.disk.RestoreOrSkip()
 	}
+	p.Look()
 	if Missing(filepath.Join(p.Prod, "config")) || !Missing(filepath.Join(p.Prod, ".ostree-upload.init")) {
 		return // no repository yet
 	}
@@ -150,6 +150,7 @@ func (p *Play) Finish() {
 	if p.scenario.deltas {
 		p.checkDeltas()
 	}
+	p.checkMarks()
 	summary := must.OSTree(p.T, "summary", "--view", "--repo="+p.Prod)
 	for _, commit := range p.Twin.Heads[p.Twin.N-1] {
 		if !strings.Contains(summary, commit) {

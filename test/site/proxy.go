@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lirios/ostree-upload/test/must"
@@ -87,10 +88,17 @@ func StartHAProxy(t *testing.T, configuration string) (address string) {
 	return l.Addr().String()
 }
 
-// FreeAddress is one of this host at which nobody listens.
+// hosts counts what FreeAddress has given away.
+var hosts atomic.Uint32
+
+// FreeAddress is an address of this machine for a program that is to listen there later,
+// or for none. The loopback host is of this call alone: at any other, the kernel could
+// give the port to somebody else meanwhile.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
-	l := listen(t)
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", pid>>8&0xff, pid&0xff, 1+hosts.Add(1)%254))
+	must.OK(t, err)
 	must.OK(t, l.Close())
 	return l.Addr().String()
 }

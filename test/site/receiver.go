@@ -57,9 +57,7 @@ func StartProgram(program, dir string, env []string, args ...string) (*Receiver,
 	if err := noteSources(); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, append([]string{"receive", "--address", "127.0.0.1:0"}, args...)...)
-	cmd.Dir, cmd.Env = dir, env
-	r, err := Launch(cmd)
+	r, err := Launch(receive(program, dir, env, args...))
 	if err == nil {
 		err = r.Await()
 	}
@@ -67,6 +65,12 @@ func StartProgram(program, dir string, env []string, args ...string) (*Receiver,
 		return nil, err
 	}
 	return r, nil
+}
+
+func receive(program, dir string, env []string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, append([]string{"receive", "--address", "127.0.0.1:0"}, args...)...)
+	cmd.Dir, cmd.Env = dir, env
+	return cmd
 }
 
 // Launch starts a server, and waits for nothing.

@@ -25,6 +25,7 @@ type Scenario struct {
 
 	Encoding string // of the push; "": as the push chooses
 	deltas   bool   // static deltas follow
+	bucket   bool   // the repository is in a bucket
 
 	damaged map[string]bool // objects of the repository that the push is to repair; nil: none
 }
@@ -110,6 +111,9 @@ func (c *Scenario) Play(t *testing.T, f *Mishap) *Play {
 	must.Run(t, "sync", "-f", dir)
 	p.Site = At(t, dir)
 	p.Token = c.token
+	if c.bucket {
+		p.InBucket()
+	}
 	t.Cleanup(p.End)
 	return p
 }

@@ -40,6 +40,7 @@ type Site struct {
 	Token  string    // of scope push
 	URL    string    // what clients connect to
 	Server *Receiver // nil while none runs
+	Bucket *Bucket   // nil: the repository is on the disk
 }
 
 // New makes a configuration with a token and starts a server of an empty
@@ -96,7 +97,7 @@ func (s *Site) Config() string { return filepath.Join(s.Dir, "ostree-upload.yaml
 func (s *Site) Start(args ...string) {
 	s.T.Helper()
 	s.checkRaces()
-	r, err := StartReceiver(s.Dir, os.Environ(), append([]string{"--repo", "prod"}, args...)...)
+	r, err := StartReceiver(s.Dir, s.env(), append(s.place(), args...)...)
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -113,6 +114,7 @@ func (s *Site) End() {
 	if s.T.Skipped() {
 		return // its disk may be cut
 	}
+	s.Look()
 	if out, err := Fsck(s.Prod); err != nil {
 		s.T.Errorf("ostree fsck: %v\n%s", err, out)
 	}

@@ -20,7 +20,7 @@ import (
 type Injection struct {
 	Call  string
 	Fault string // as strace names it
-	N     int    // the call's number in its thread; 0 for all of its calls
+	N     int    // the call's number in its thread
 }
 
 // String names the call and the fault.
@@ -28,9 +28,6 @@ func (i Injection) String() string { return fmt.Sprintf("%s %d %s", i.Call, i.N,
 
 // option is how strace is told.
 func (i Injection) option() string {
-	if i.N == 0 {
-		return fmt.Sprintf("inject=%s:%s", i.Call, i.Fault)
-	}
 	return fmt.Sprintf("inject=%s:%s:when=%d", i.Call, i.Fault, i.N)
 }
 

@@ -92,7 +92,7 @@ func (w *Twin) Arrived(s *Site) {
 // nothing, and the repository is whole.
 func (w *Twin) Sound(s *Site, when string) (notes string) {
 	w.T.Helper()
-	checked := s.Run("check", "--repo", "prod")
+	checked := s.Run(append([]string{"check"}, s.place()...)...)
 	if checked.Exit != 0 {
 		w.T.Fatalf("%s: check exits %d:\n%s%s", when, checked.Exit, checked.Stdout, checked.Stderr)
 	}
@@ -116,6 +116,7 @@ func LeftBehind(notes string) bool {
 // run.
 func (w *Twin) Whole(s *Site, when string) {
 	w.T.Helper()
+	s.Look()
 	if out, err := Fsck(s.Prod); err != nil {
 		w.T.Fatalf("%s: ostree fsck: %v\n%s", when, err, out)
 	}

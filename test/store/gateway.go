@@ -220,9 +220,12 @@ func Env() []string {
 }
 
 // Client is a client that may write.
-func (g *Gateway) Client() *s3.Client {
+func (g *Gateway) Client() *s3.Client { return clientOf(g.URL) }
+
+// clientOf is a client that may write to the store at a URL.
+func clientOf(url string) *s3.Client {
 	return s3.New(s3.Options{
-		Region: Region, BaseEndpoint: &g.URL, UsePathStyle: true,
+		Region: Region, BaseEndpoint: &url, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, ""),
 	})
 }

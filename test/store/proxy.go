@@ -159,6 +159,9 @@ type Fault struct {
 
 func (f *Fault) String() string { return f.Name }
 
+// Named is the same fault by another name.
+func (f *Fault) Named(name string) *Fault { return &Fault{name, f.do} }
+
 // Faults of a store and of the way to it. Those with "after" have had their effect.
 var (
 	InternalError = answering(http.StatusInternalServerError, "InternalError")

@@ -7,7 +7,6 @@ package system
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,9 +14,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/site"
 )
 
 // The README's and the docs' commands do what the pages say. Each block of commands is
@@ -106,7 +105,7 @@ var replacements = []struct {
 	in  *regexp.Regexp
 	out string
 }{
-	{regexp.MustCompile(`repo\.example\.org:8080`), `127.0.0.1:$$PORT`},
+	{regexp.MustCompile(`repo\.example\.org:8080`), `$$AT`},
 	{regexp.MustCompile(`https://repo\.example\.org/repo`), `file://$$PWD/srv/repo`},
 	{regexp.MustCompile(`/srv/ostree`), `$$PWD/srv`},
 	{regexp.MustCompile(`/var/lib/ostree-upload`), `$$PWD/lib`},
@@ -136,9 +135,9 @@ func inTest(block string) string {
 
 // granted is what a page takes for granted. A page that starts no server has one.
 const granted = `set -eu
-export OSTREE_UPLOAD_ADDRESS=http://127.0.0.1:$PORT
+export OSTREE_UPLOAD_ADDRESS=http://$AT
 mkdir tls
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -addext subjectAltName=IP:${AT%:*} \
 	-keyout tls/key.pem -out tls/cert.pem 2>/dev/null
 export SSL_CERT_FILE=$PWD/tls/cert.pem CURL_CA_BUNDLE=$PWD/tls/cert.pem
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; for home in lib/gpg signer; do gpgconf --homedir $PWD/$home --kill all; done' EXIT
@@ -202,7 +201,7 @@ curl -sSf --retry 60 --retry-connrefused --retry-delay 1 $OSTREE_UPLOAD_ADDRESS/
 
 // wrapper is the program, but that a server listens where the test says.
 const wrapper = `#!/bin/sh
-[ "$1" != receive ] || { shift; set -- receive --address 127.0.0.1:$PORT "$@"; }
+[ "$1" != receive ] || { shift; set -- receive --address $AT "$@"; }
 exec "$PROGRAM" "$@"
 `
 
@@ -211,23 +210,18 @@ func runPage(t *testing.T, script string) {
 	dir := t.TempDir()
 	program, err := exec.LookPath("ostree-upload")
 	must.OK(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must.OK(t, err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	must.OK(t, err)
-	must.OK(t, l.Close())
 	if !strings.Contains(script, "ostree-upload receive") {
 		script = withServer + script
 	}
 	must.OK(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
 	must.OK(t, os.WriteFile(filepath.Join(dir, "bin/ostree-upload"), []byte(wrapper), 0o755))
 	must.OK(t, os.WriteFile(filepath.Join(dir, "ostree-upload.yaml"), []byte("limits: {min-free-space: 0}\n"), 0o600))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*must.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", granted+script)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PORT="+port, "PROGRAM="+program, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
-	cmd.WaitDelay = time.Second // a server may hold the output
+	cmd.Env = append(os.Environ(), "AT="+site.FreeAddress(t), "PROGRAM="+program, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	cmd.WaitDelay = must.Patience // a server may hold the output
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s\nthe script:\n%s", err, out, script)
 	}

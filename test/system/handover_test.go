@@ -41,7 +41,10 @@ func TestHandover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, b := site.New(t), site.Small(t, "os/x86_64/stable", name)
+			s, b := site.At(t, t.TempDir()), site.Small(t, "os/x86_64/stable", name)
+			s.MakeToken()
+			t.Cleanup(s.End)
+			s.Start("--init", "--address", site.FreeAddress(t))
 			l := s.Link()
 			next := second(t, s, "--address", address(s))
 			first := s.Server
@@ -76,7 +79,7 @@ func TestHandoverAsRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it becomes another user")
 	}
-	s := ownedSite(t)
+	s := ownedSite(t, "--address", site.FreeAddress(t))
 	next := second(t, s, "--address", s.Server.Address)
 	must.OK(t, s.Server.Stop())
 	must.OK(t, next.Await())

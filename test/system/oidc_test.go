@@ -38,10 +38,10 @@ func TestPushFromGitHub(t *testing.T) {
 	t.Parallel()
 	s, b, issuer := site.New(t), site.Small(t, "os/a", "github"), idp.Start(t)
 	l := s.Link()
-	l.Set(link.Faults{Rate: b.Payload / 10})
+	l.Set(link.Faults{Rate: b.Payload / 20})
 	l.At(b.Payload/2, issuer.Rotate)
 	trust(s, issuer, s.URL)
-	github := issuer.GitHub("runner", 3*time.Second)
+	github := issuer.GitHub("runner", 6*time.Second)
 	out := site.Finish(t, job(s, github, "push", "--repo", b.Repo)).Must(t, 0)
 	if strings.Contains(out.Stderr, "trying again") {
 		t.Errorf("a person is told of what is in order:\n%s", out.Stderr)

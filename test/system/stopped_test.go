@@ -56,6 +56,10 @@ func TestSessionsOfStoppedServer(t *testing.T) {
 	l, b := s.Link(), site.Big(t)
 	_, err := site.RunKilled(s.Command("push", "--repo", b.Repo), l, b.Payload/2)
 	must.OK(t, err)
+	watcher := strings.TrimSpace(s.Run("gentoken", "--name", "watcher", "--scope", "metrics").Must(t, 0).Stdout)
+	must.Wait(t, "the server knows that its client is gone", func() bool { // none is open but the one that asks
+		return gauge(t, "http://"+s.Server.Address, watcher, "ostree_upload_connections") <= 1
+	})
 	open := s.OpenSession()
 	commit, err := ostree.ParseChecksum(b.Commit)
 	must.OK(t, err)

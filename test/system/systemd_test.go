@@ -21,10 +21,12 @@ import (
 	"github.com/lirios/ostree-upload/test/site"
 )
 
-// A supervisor is what a service tells systemd, as sd_notify(3) has it.
+// A supervisor is what a service tells systemd, as sd_notify(3) has it. It reads all the
+// time: the kernel keeps ten messages, and then the service waits.
 type supervisor struct {
 	t    *testing.T
 	conn *net.UnixConn
+	told chan string
 }
 
 func newSupervisor(t *testing.T) *supervisor {
@@ -32,17 +34,30 @@ func newSupervisor(t *testing.T) *supervisor {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
 	must.OK(t, err)
 	t.Cleanup(func() { conn.Close() })
-	return &supervisor{t, conn}
+	s := &supervisor{t, conn, make(chan string, 1<<16)}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return // closed
+			}
+			s.told <- string(b[:n])
+		}
+	}()
+	return s
 }
 
 // next is the next message.
 func (s *supervisor) next() string {
 	s.t.Helper()
-	b := make([]byte, 4096)
-	must.OK(s.t, s.conn.SetReadDeadline(time.Now().Add(must.Patience)))
-	n, err := s.conn.Read(b)
-	must.OK(s.t, err)
-	return string(b[:n])
+	select {
+	case told := <-s.told:
+		return told
+	case <-time.After(must.Patience):
+		s.t.Fatal("it tells nothing more")
+		return ""
+	}
 }
 
 // await reads messages until one matches, and returns those before.
@@ -72,9 +87,7 @@ func TestTellsSystemd(t *testing.T) {
 	if got := manager.next(); got != "STATUS=starting\nEXTEND_TIMEOUT_USEC=60000000" {
 		t.Errorf("first it tells %q", got)
 	}
-	if got := manager.next(); got != "READY=1\nSTATUS=receiving at "+s.Server.Address {
-		t.Errorf("then it tells %q", got)
-	}
+	manager.await("^READY=1\nSTATUS=receiving at " + regexp.QuoteMeta(s.Server.Address) + "$")
 	manager.await(`^WATCHDOG=1\n`)
 	must.OK(t, s.Server.Process.Signal(syscall.SIGHUP))
 	manager.await(`^RELOADING=1\nMONOTONIC_USEC=\d+\n$`)
@@ -198,8 +211,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	s := site.At(t, t.TempDir())
 	s.MakeToken()
-	f, address := socket(t)
-	must.OK(t, f.Close()) // the tool opens the port again
+	address := site.FreeAddress(t)
 	program, err := exec.LookPath("ostree-upload")
 	must.OK(t, err)
 	cmd := exec.Command(tool, "--listen="+address, program, "receive", "--repo", "prod", "--init")

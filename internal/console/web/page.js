@@ -114,6 +114,10 @@
     }, 200);
   });
 
+  // Escape leaves a confirmation, as its link does.
+  const back = document.querySelector(".confirm .actions a");
+  if (back) document.addEventListener("keydown", e => { if (e.key === "Escape") location.assign(back.href); });
+
   ages(document);
   setInterval(() => ages(main), 10000);
   if (state.hasAttribute("data-moves")) {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+
+package browser
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/test/chrome"
+	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/site"
+)
+
+// The crowd: so many sessions in all, so many of which are sending all the time, each so
+// many bytes at so many times a second.
+const (
+	sessions = 1000
+	sending  = 50
+	grain    = 2 << 10
+	often    = 4
+)
+
+// watch is how long the processor's time of the server is counted.
+const watch = time.Minute
+
+// TestCrowd shows a thousand sessions, of which fifty are sending. With CROWD=measure it
+// tells how long the page takes until it can be used, and what an open one costs the
+// server; it takes some minutes then.
+func TestCrowd(t *testing.T) {
+	if os.Getenv("CROWD") != "measure" {
+		t.Skip("takes minutes: CROWD=measure go test -v -run TestCrowd ./test/browser")
+	}
+	browser, err := chrome.Start()
+	must.OK(t, err)
+	t.Cleanup(func() { must.OK(t, browser.End()) })
+	s := newSite(t, "limits: {max-sessions: 0, min-free-space: 0}")
+	boss := newToken(s, "boss", "--scope", "admin")
+	gather(t, s)
+
+	v := visit(t, browser, s.URL)
+	v.signIn(boss)
+	for _, path := range []string{"", "page/sessions", "page/refs", "page/tokens"} {
+		var took []float64
+		for range 21 {
+			v.open(path)
+			took = append(took, v.ask(`performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd`))
+		}
+		slices.Sort(took)
+		t.Logf("/%s can be used after %.0f ms in the middle of 21, %.0f ms at most", path, took[10], took[20])
+	}
+	v.open("")
+	v.await(`document.querySelector("#state.live")`)
+	v.await(fmt.Sprintf(`document.querySelectorAll("#under-way tbody tr").length === %d`, sending))
+	with := cost(t, s)
+	v.tab.Close()
+	without := cost(t, s)
+	t.Logf("of a core the server takes %.2f%% with a page open, %.2f%% without: the page costs %.2f%%", with, without, with-without)
+}
+
+// cost is the part of a core that the server takes for a while, in percent.
+func cost(t *testing.T, s *site.Site) float64 {
+	t.Helper()
+	before, began := worked(t, s.Server.Process.Pid), time.Now()
+	time.Sleep(watch) // it is what is measured
+	return 100 * (worked(t, s.Server.Process.Pid) - before).Seconds() / time.Since(began).Seconds()
+}
+
+// worked is how long a process has had a processor.
+func worked(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must.OK(t, err)
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] { // utime and stime, in hundredths of a second
+		n, err := strconv.ParseInt(field, 10, 64)
+		must.OK(t, err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// gather makes the sessions, most of which were aborted, and has the others send until
+// the test ends.
+func gather(t *testing.T, s *site.Site) {
+	t.Helper()
+	api := s.API()
+	var wg sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(func() {
+		stop()
+		wg.Wait()
+	})
+	for i := range sessions {
+		commit := sha256.Sum256([]byte(fmt.Sprint("commit", i)))
+		opened, err := api.OpenSession(t.Context(), wire.OpenRequest{Refs: []wire.Ref{{
+			Ref: fmt.Sprintf("apps/org.example.App%d/x86_64/stable", i), New: hex.EncodeToString(commit[:])}}})
+		must.OK(t, err)
+		if i < sessions-sending {
+			_, err := api.Abort(t.Context(), opened.ID)
+			must.OK(t, err)
+			continue
+		}
+		wg.Go(func() { send(ctx, s, opened.ID) })
+	}
+}
+
+// send sends a pack, slowly, until ctx ends.
+func send(ctx context.Context, s *site.Site, session string) {
+	c, err := client.New("http://"+s.Server.Address, s.Token)
+	if err != nil {
+		s.T.Error(err)
+		return
+	}
+	defer c.Close()
+	uploader := client.NewUploader(c, client.NewRetrier(0, 0, new(atomic.Int64), slog.New(slog.DiscardHandler)), new(client.Traffic), wire.MaxPack)
+	err = uploader.Pack(ctx, session, "slow", &trickle{size: wire.MaxPack}, wire.MaxPack)
+	if err != nil && ctx.Err() == nil {
+		s.T.Errorf("a session of the crowd has stopped: %v", err)
+	}
+}
+
+// trickle is so many zeros, that come slowly.
+type trickle struct{ at, size int64 }
+
+func (t *trickle) Read(b []byte) (int, error) {
+	if t.at == t.size {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Second / often)
+	n := min(grain, int64(len(b)), t.size-t.at)
+	clear(b[:n])
+	t.at += n
+	return int(n), nil
+}
+
+func (t *trickle) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+		t.at = offset
+	case io.SeekCurrent:
+		t.at += offset
+	case io.SeekEnd:
+		t.at = t.size + offset
+	}
+	return t.at, nil
+}
