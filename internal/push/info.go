@@ -62,9 +62,11 @@ func (r *run) checkOpen(ctx context.Context) error {
 	for moves := r.refs; len(moves) > 0; {
 		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
-		err := r.retrier.Do(ctx, "open a session", func() error {
-			return r.client.CheckOpen(ctx, r.open(part))
-		})
+		open, err := r.open(part)
+		if err != nil {
+			return err
+		}
+		err = r.retrier.Do(ctx, "open a session", func() error { return r.client.CheckOpen(ctx, open) })
 		if err != nil {
 			return err
 		}

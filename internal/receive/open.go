@@ -45,10 +45,15 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 	if err := s.checkNeeded(req.Refs); err != nil {
 		return err
 	}
-	if err := s.checkConflicts(req.Refs); err != nil || !req.Promote {
+	if err := s.checkConflicts(req.Refs); err != nil {
 		return err
 	}
-	return s.checkThere(req.Refs)
+	if req.Promote {
+		if err := s.checkThere(req.Refs); err != nil {
+			return err
+		}
+	}
+	return s.checkSigned(req)
 }
 
 // movesOf is what a token is asked about for a session.
