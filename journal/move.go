@@ -36,20 +36,23 @@ func (j *Journal) Move(id string, to State, change func(*Session), follow ...Ask
 // another, also if it could move from there.
 func (j *Journal) MoveFrom(id string, from, to State, change func(*Session)) (Session, error) {
 	var s Session
+	var moved bool
 	err := j.update(func(tx *bbolt.Tx) error {
 		r, err := readRecord(tx, id)
 		if err == nil && r.State != from {
 			err = &StateError{ID: id, From: r.State, To: to}
 		}
 		if err == nil {
-			s, _, err = j.move(tx, id, to, change, nil)
+			s, moved, err = j.move(tx, id, to, change, nil)
 		}
 		return err
 	})
 	if err != nil {
 		return Session{}, err
 	}
-	j.wake(id)
+	if moved {
+		j.wake(id)
+	}
 	return s, nil
 }
 

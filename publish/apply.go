@@ -45,7 +45,7 @@ func (p *Publisher) publish(ctx context.Context, s *journal.Session) (*apply, er
 		return nil, err
 	}
 	defer target.close()
-	a := &apply{cfg: p.cfg, view: v, target: target, plan: pl}
+	a := &apply{cfg: p.cfg, view: v, target: target, plan: pl, signing: p.signings[s.ID]}
 	return a, a.run(ctx, early)
 }
 
@@ -81,6 +81,7 @@ type apply struct {
 	target   change // nil: nothing is changed
 	plan     *plan
 	metas    map[ostree.Checksum][]byte // detached metadata to be merged
+	signing  *signing                   // what was made before this turn; nil: nothing
 	signed   map[ostree.Checksum]bool   // commits of which metas has the server's own signature
 	quiet    bool                       // it warns of nothing, as another does so after it
 	leftOut  int                        // commits whose detached metadata is not
@@ -119,10 +120,10 @@ func (a *apply) run(ctx, early context.Context) (err error) {
 	if err := a.checkToken(); err != nil {
 		return err
 	}
-	if s := a.plan.session; s.State == journal.Verifying && s.Hold && s.By == "" {
+	if s := a.plan.session; s.State == journal.Verifying && toBeHeld(s) {
 		return errHeld
 	}
-	if err := a.signCommits(early); err != nil {
+	if err := a.addSignatures(); err != nil {
 		return err
 	}
 	s, err := a.cfg.Journal.Move(a.plan.session.ID, journal.Publishing, func(s *journal.Session) {
@@ -203,7 +204,7 @@ func (cfg *Config) mayPublish(s *journal.Session) error {
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
 	}
-	if err := t.CheckMoves(token.Moves{Force: s.Force, Promote: s.Promote, Refs: s.Moved()}); err != nil {
+	if err := t.CheckMoves(token.Moves{Force: s.Force, Hold: s.Hold, Promote: s.Promote, Refs: s.Moved()}); err != nil {
 		return outcomef(wire.Forbidden, "%v", err)
 	}
 	return nil

@@ -8,37 +8,19 @@ import (
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// awaited is the wait for what has arrived of a session to be staged, and the
-// verification of what the repository has for one that is to repair. That may take
-// long, so it goes on beside the publishes of others.
-type awaited struct {
-	ended chan struct{}
-	err   error // once it has ended
-}
-
-func (a *awaited) done() bool {
-	select {
-	case <-a.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// await begins the wait for a session, unless that has begun.
-func (p *Publisher) await(ctx context.Context, s *journal.Session) *awaited {
+// await begins the wait for a session, unless that has begun: for what has arrived of it
+// to be staged, and for the verification of what the repository has, if it is to repair.
+func (p *Publisher) await(ctx context.Context, s *journal.Session) *ahead {
 	a := p.awaited[s.ID]
 	if a == nil {
-		a = &awaited{ended: make(chan struct{})}
-		p.awaited[s.ID] = a
-		p.waiting.Go(func() {
-			a.err = p.cfg.Ready(ctx, s.ID)
-			if a.err == nil && s.Repair {
-				a.err = p.proveHeld(ctx, s)
+		a = p.begin(s.Token, func() error {
+			err := p.cfg.Ready(ctx, s.ID)
+			if err == nil && s.Repair {
+				err = p.proveHeld(ctx, s)
 			}
-			close(a.ended)
-			p.Enqueue()
+			return err
 		})
+		p.awaited[s.ID] = a
 	}
 	return a
 }
@@ -57,7 +39,7 @@ func (p *Publisher) ready(ctx context.Context, s *journal.Session) error {
 
 // keepAwaited forgets the waits for sessions that are no longer verifying.
 func (p *Publisher) keepAwaited(verifying []journal.Session) {
-	kept := make(map[string]*awaited)
+	kept := make(map[string]*ahead)
 	for _, s := range verifying {
 		if a := p.awaited[s.ID]; a != nil {
 			kept[s.ID] = a

@@ -30,22 +30,6 @@ type Check struct {
 	Timeout time.Duration
 }
 
-// checking is the check of one session.
-type checking struct {
-	token string
-	ended chan struct{}
-	err   error // once it has ended: why the session is not published
-}
-
-func (c *checking) over() bool {
-	select {
-	case <-c.ended:
-		return true
-	default:
-		return false
-	}
-}
-
 // mostChecks is how many sessions are checked at a time, of one token only one.
 const mostChecks = 4
 
@@ -65,13 +49,8 @@ func (p *Publisher) checked(ctx context.Context, s *journal.Session, failed erro
 		if !p.mayCheck(s.Token) {
 			return false, p.say(s, "waits for its check, as others are being checked")
 		}
-		c = &checking{token: s.Token, ended: make(chan struct{})}
+		c = p.begin(s.Token, func() error { return p.check(ctx, check, s.ID) })
 		p.checks[s.ID] = c
-		p.waiting.Go(func() {
-			c.err = p.check(ctx, check, s.ID)
-			close(c.ended)
-			p.Enqueue()
-		})
 	}
 	return c.over(), nil
 }
@@ -90,19 +69,6 @@ func (p *Publisher) mayCheck(token string) bool {
 	return running < mostChecks
 }
 
-// say tells in a session that is verifying what it waits for. One that has moved on
-// meanwhile is not told.
-func (p *Publisher) say(s *journal.Session, text string) error {
-	if s.Detail == text {
-		return nil
-	}
-	_, err := p.cfg.Journal.Move(s.ID, s.State, func(s *journal.Session) { s.Detail = text })
-	if closed := new(journal.StateError); errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
 // keepChecks forgets what was found of sessions that are no longer verifying.
 func (p *Publisher) keepChecks(verifying []journal.Session) {
 	still := make(map[string]bool)
@@ -116,10 +82,14 @@ func (p *Publisher) keepChecks(verifying []journal.Session) {
 	}
 }
 
-// consent returns what the check of a session that has its turn has found.
+// consent returns why a session is not to be published: what its check has found, or that
+// it cannot be signed.
 func (p *Publisher) consent(s *journal.Session) error {
-	if c := p.checks[s.ID]; c != nil && s.State == journal.Verifying {
+	if c := p.checks[s.ID]; c != nil && s.State == journal.Verifying && c.err != nil {
 		return c.err
+	}
+	if sg := p.signings[s.ID]; sg != nil && sg.over() {
+		return sg.err
 	}
 	return nil
 }

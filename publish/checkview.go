@@ -24,27 +24,33 @@ func checksFolder(cfg Config) string { return filepath.Join(filepath.Dir(cfg.Sta
 
 func (p *Publisher) dropViews() error { return os.RemoveAll(checksFolder(p.cfg)) }
 
-// checkView verifies a session as its publish will, and makes a view of it. Nobody has to
-// look at what would be refused anyway.
-func (p *Publisher) checkView(ctx context.Context, s *journal.Session) (*checkView, error) {
-	defer p.cfg.Hold()()
+// verifyAhead verifies a session as its publish will. Nobody has to look at what would be
+// refused anyway, or sign it.
+func (p *Publisher) verifyAhead(ctx context.Context, s *journal.Session) (*apply, *closure, error) {
 	v, err := p.openView(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pl, err := p.verify(ctx, v, s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a := &apply{cfg: p.cfg, view: v, plan: pl, quiet: true}
 	c, err := a.closure(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.checkMetas(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := a.checkPolicy(); err != nil {
+	return a, c, a.checkPolicy()
+}
+
+// checkView verifies a session, and makes a view of it.
+func (p *Publisher) checkView(ctx context.Context, s *journal.Session) (*checkView, error) {
+	defer p.cfg.Hold()()
+	a, c, err := p.verifyAhead(ctx, s)
+	if err != nil {
 		return nil, err
 	}
 	return a.makeView(c)

@@ -46,7 +46,7 @@ func (p *Publisher) AskToken(ask func(name string) *token.Token) { p.cfg.Token =
 // within a pass.
 func (p *Publisher) Awaited() (over int) {
 	for _, a := range p.awaited {
-		if a.done() {
+		if a.over() {
 			over++
 		}
 	}

@@ -18,6 +18,9 @@ import (
 // errHeld ends the publish of a session that waits for somebody to have it published.
 var errHeld = errors.New("the session is held")
 
+// toBeHeld tells whether nobody has had a session published that waits for that.
+func toBeHeld(s *journal.Session) bool { return s.Hold && s.By == "" }
+
 // hold records that a session is verified and complete, and waits.
 func (p *Publisher) hold(id string, warnings []string) error {
 	s, err := p.cfg.Journal.Move(id, journal.Held, func(s *journal.Session) {

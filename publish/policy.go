@@ -34,6 +34,15 @@ type signers struct {
 	aliases  []ostree.Alias
 	keys     map[string]*policy.Keys // by the name of their policy
 	good     map[signed]bool
+	early    *early // nil at the turn
+}
+
+// early is a look before a session brings anything. It lets through what is not known, as
+// there is another look at the turn.
+type early struct {
+	commits map[ostree.Checksum][]byte // with all signatures that the session will bring
+	all     bool                       // it will bring none: those of the repository, too
+	looked  int
 }
 
 // signed is a commit that satisfies a policy.
@@ -44,6 +53,19 @@ type signed struct {
 
 func newSigners(cfg Config, v *view, metas map[ostree.Checksum][]byte) *signers {
 	return &signers{policies: cfg.Policy(), view: v, metas: metas, keys: make(map[string]*policy.Keys), good: make(map[signed]bool)}
+}
+
+// CheckSigned refuses a session that would move refs to commits that too few keys have
+// signed, as far as that can be told before it is opened: by commits that are given, which
+// must be what they go by, and their detached metadata. The error is an *Outcome then.
+func (p *Publisher) CheckSigned(req *wire.OpenRequest, given, metas map[ostree.Checksum][]byte) error {
+	repo, err := p.production.read()
+	if err != nil {
+		return err
+	}
+	s := newSigners(p.cfg, &view{repo: repo}, metas)
+	s.early = &early{commits: given, all: req.Promote}
+	return s.check(&plan{session: &journal.Session{Refs: req.Refs}})
 }
 
 // check is an *Outcome if a ref is to move to a commit that does not satisfy each policy
@@ -126,8 +148,8 @@ func (s *signers) commit(ref string, p config.Policy, c ostree.Checksum) error {
 	if err != nil {
 		return err
 	}
-	commit, err := s.view.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
-	if err != nil {
+	commit, err := s.object(c)
+	if commit == nil || err != nil {
 		return err
 	}
 	meta, _, err := s.view.merged(c, s.metas[c])
@@ -140,6 +162,24 @@ func (s *signers) commit(ref string, p config.Policy, c ostree.Checksum) error {
 	}
 	s.good[signed{p.Name, c}] = err == nil
 	return err
+}
+
+// object reads a commit; nil if it is too early to tell who has signed it.
+func (s *signers) object(c ostree.Checksum) ([]byte, error) {
+	if s.early == nil {
+		return s.view.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
+	}
+	if s.early.looked++; s.early.looked > wire.MaxSigned {
+		return nil, nil
+	}
+	if b := s.early.commits[c]; b != nil || !s.early.all {
+		return b, nil
+	}
+	b, err := s.view.metadata(ostree.Name{Checksum: c, Type: ostree.CommitObject})
+	if errors.Is(err, errAbsent) {
+		return nil, nil
+	}
+	return b, err
 }
 
 // load reads the keys of a policy. Without them nothing is published: whoever finalizes

@@ -5,6 +5,8 @@ package publish_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/config"
@@ -127,4 +129,63 @@ func TestLostKeyring(t *testing.T) {
 	want(t, s, wire.Open, wire.Internal, "policy 1: gpg-keyring: "+h.keyring+" is not there")
 	must.OK(t, os.Rename(h.keyring+".away", h.keyring))
 	want(t, h.Client(h.Token).Finalize(s.ID), wire.Published, "", "")
+}
+
+// That a commit lacks signatures is told when a session is opened, if the request brings the
+// commit and its detached metadata, or the session brings nothing. What the request does not
+// bring may still come.
+func TestPolicyWhenOpened(t *testing.T) {
+	h := newSignedHost(t, "one", "two")
+	client := h.Client(h.Token)
+	given := func(commit int) wire.SignedCommit {
+		t.Helper()
+		c := wire.SignedCommit{Commit: h.object(commit, ostree.CommitObject)}
+		if _, err := os.Stat(filepath.Join(h.build, "objects", ostree.Name{Checksum: h.commits[commit], Type: ostree.CommitMeta}.Path())); err == nil {
+			c.CommitMeta = h.object(commit, ostree.CommitMeta)
+		}
+		return c
+	}
+	move := func(ref string, commit int) []wire.Ref {
+		return []wire.Ref{{Ref: ref, New: h.commits[commit].String()}}
+	}
+	open := func(status int, words string, req wire.OpenRequest) {
+		t.Helper()
+		a := client.TryOpen(req)
+		if a.Status != status {
+			t.Fatalf("status %d, want %d: %s", a.Status, status, a.Body)
+		}
+		if words == "" {
+			return
+		}
+		if p := a.Problem(t); !strings.Contains(p.Detail, words) {
+			t.Errorf("%q, want %q", p.Detail, words)
+		}
+	}
+	open(422, "ref signed/x, commit "+h.commits[0].String()+": it has 0 good signatures of the 2", wire.OpenRequest{Refs: move("signed/x", 0), Commits: []wire.SignedCommit{given(0)}})
+	open(422, "it has 0 good signatures", wire.OpenRequest{Refs: move("signed/x", 0), Commits: []wire.SignedCommit{given(0)}, DryRun: true})
+	open(204, "", wire.OpenRequest{Refs: move("signed/x", 0), DryRun: true})
+	open(204, "", wire.OpenRequest{Refs: move("signed/x", 0), Commits: []wire.SignedCommit{given(1)}, DryRun: true}) // of no interest
+	open(204, "", wire.OpenRequest{Refs: move("free", 0), Commits: []wire.SignedCommit{given(0)}, DryRun: true})
+	h.keys.Sign(h.build, h.commits[0].String(), 0)
+	open(422, "it has 1 good signature of the 2", wire.OpenRequest{Refs: move("signed/x", 0), Commits: []wire.SignedCommit{given(0)}})
+	want(t, h.push("free", -1, 0), wire.Published, "", "")
+	client = h.Client(h.Admin)
+	open(422, "it has 1 good signature of the 2", wire.OpenRequest{Refs: move("signed/x", 0), Promote: true})
+	must.OK(t, os.Remove(filepath.Join(h.build, "objects", ostree.Name{Checksum: h.commits[0], Type: ostree.CommitMeta}.Path())))
+	h.keys.Sign(h.build, h.commits[0].String(), 1) // the repository has the other one
+	open(201, "", wire.OpenRequest{Refs: move("signed/x", 0), Commits: []wire.SignedCommit{given(0)}})
+
+	open(400, "is no commit", wire.OpenRequest{Refs: move("signed/y", 0), Commits: []wire.SignedCommit{{Commit: []byte("x")}}})
+	bad := given(0)
+	bad.CommitMeta = []byte("x")
+	open(400, "the detached metadata of "+h.commits[0].String(), wire.OpenRequest{Refs: move("signed/y", 0), Commits: []wire.SignedCommit{bad}})
+	open(400, "there are 101, and may be 100", wire.OpenRequest{Refs: move("signed/y", 0), Commits: slices.Repeat([]wire.SignedCommit{given(1)}, 101)})
+}
+
+// object reads one of the build repository's.
+func (h *signedHost) object(commit int, typ ostree.Type) []byte {
+	h.t.Helper()
+	b, err := os.ReadFile(filepath.Join(h.build, "objects", ostree.Name{Checksum: h.commits[commit], Type: typ}.Path()))
+	must.OK(h.t, err)
+	return b
 }

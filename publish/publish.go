@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/token"
@@ -83,9 +84,11 @@ type Publisher struct {
 	wait       time.Duration // before what could not be finished is tried again
 
 	// Verifying sessions whose uploads are waited for, or have been; only pass uses it.
-	awaited map[string]*awaited
-	checks  map[string]*checking // of verifying sessions, also by pass alone
-	waiting sync.WaitGroup
+	awaited  map[string]*ahead
+	checks   map[string]*ahead   // of verifying sessions, also by pass alone
+	signings map[string]*signing // of verifying and publishing ones, also by pass alone
+	signers  *semaphore.Weighted
+	waiting  sync.WaitGroup
 
 	previews previews // of held sessions
 	repairs  *repairs
@@ -116,7 +119,8 @@ func New(cfg Config) *Publisher {
 	}
 	return &Publisher{
 		cfg: cfg, production: productionOf(cfg),
-		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*awaited), checks: make(map[string]*checking), lastTurn: make(map[string]uint64), repairs: newRepairs(),
+		kick: make(chan struct{}, 1), wait: retryAfter, awaited: make(map[string]*ahead), checks: make(map[string]*ahead), lastTurn: make(map[string]uint64), repairs: newRepairs(),
+		signings: make(map[string]*signing), signers: semaphore.NewWeighted(mostSigners),
 		works: make(chan struct{}, 1), pause: pause,
 	}
 }
@@ -243,7 +247,7 @@ func (p *Publisher) Finish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !more && len(p.awaited) == 0 {
+		if !more && len(p.awaited) == 0 && len(p.signings) == 0 {
 			return p.finishSummary(ctx)
 		}
 		if more {
@@ -265,12 +269,21 @@ func (p *Publisher) Finish(ctx context.Context) error {
 // handled at once. An error means that the journal cannot be used or the disk cannot
 // be trusted.
 func (p *Publisher) pass(ctx context.Context) (more, retry bool, err error) {
-	list, err := p.cfg.Journal.Live(inState(journal.Publishing))
+	list, err := p.cfg.Journal.Live(inState(journal.Publishing, journal.Verifying))
 	if err != nil {
 		return false, false, err
 	}
+	p.keepSignings(list)
 	for i := len(list) - 1; i >= 0 && ctx.Err() == nil; i-- {
-		again, err := p.session(ctx, list[i].ID)
+		s := &list[i]
+		if s.State != journal.Publishing {
+			continue
+		}
+		over, err := p.signed(ctx, s, nil)
+		again := false
+		if over && err == nil {
+			again, err = p.session(ctx, s.ID)
+		}
 		if err != nil {
 			return false, retry, err
 		}
@@ -299,15 +312,12 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		awaited := p.await(ctx, s)
-		if !awaited.done() {
-			continue // it enqueues itself
+		ready, err := p.doneAhead(ctx, s)
+		if err != nil {
+			return more, retry, err
 		}
-		if over, err := p.checked(ctx, s, awaited.err); err != nil || !over {
-			if err != nil {
-				return more, retry, err
-			}
-			continue // so does this
+		if !ready {
+			continue // what is not done enqueues itself
 		}
 		if again, ok := had[s.Token]; ok {
 			more = more || !again
@@ -325,6 +335,20 @@ func (p *Publisher) turns(ctx context.Context) (more, retry bool, err error) {
 	return more, retry, nil
 }
 
+// doneAhead tells whether all is done that comes before a session's turn, and else begins
+// what can be.
+func (p *Publisher) doneAhead(ctx context.Context, s *journal.Session) (bool, error) {
+	awaited := p.await(ctx, s)
+	if !awaited.over() {
+		return false, nil
+	}
+	over, err := p.checked(ctx, s, awaited.err)
+	if err != nil || !over {
+		return false, err
+	}
+	return p.signed(ctx, s, errors.Join(awaited.err, p.consent(s)))
+}
+
 // session takes one session to its outcome. One that was aborted, and perhaps
 // forgotten, while others were published needs nothing more.
 func (p *Publisher) session(ctx context.Context, id string) (retry bool, err error) {
@@ -332,8 +356,19 @@ func (p *Publisher) session(ctx context.Context, id string) (retry bool, err err
 	if err == nil && (s.State == journal.Verifying || s.State == journal.Publishing) {
 		retry, err = p.outcome(ctx, &s)
 	}
+	sg := p.signings[id]
+	if errors.Is(err, errUnsigned) {
+		if sg != nil {
+			sg.stale = true
+		}
+		p.Enqueue()
+		return false, nil
+	}
 	if !retry {
 		delete(p.checks, id) // a session that is finalized again is checked again
+	}
+	if sg != nil && (!retry || sg.err != nil) {
+		delete(p.signings, id)
 	}
 	var closed *journal.StateError
 	if errors.As(err, &closed) || errors.Is(err, journal.ErrNotFound) {
@@ -362,7 +397,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 		logPublished(log, done.plan.session, time.Since(start))
 		p.kickWorks()
 		return false, nil
-	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced):
+	case errors.As(err, &closed), errors.Is(err, durable.ErrNotSynced), errors.Is(err, errUnsigned):
 		return false, err
 	case errors.As(err, &outcome):
 		seen(outcome.Code)
@@ -373,7 +408,9 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 		return false, nil
 	}
 	if is, say := p.production.later(err); is {
-		log.Info("the repository cannot be changed now, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
+		if say == "" || say != s.Detail { // else it was told; a store may be down for hours
+			log.Info("the repository cannot be changed now, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
+		}
 		return true, p.waits(s.ID, say)
 	}
 	seen(wire.Internal)

@@ -5,7 +5,6 @@ package publish
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"runtime"
 	"slices"
@@ -84,18 +83,14 @@ const (
 	heldBatch = 4096
 	// heldTurn is how long one reads while others wait for their turn.
 	heldTurn = 20 * time.Millisecond
-	// tellEvery is how often a session says how far its verification is.
-	tellEvery = 10 * time.Second
 )
 
 // proof is the verification of what the repository has of one session's objects.
 type proof struct {
-	*Publisher
-	session *journal.Session
-	repo    *ostree.Repo
-	said    time.Time
-	bad     int
-	first   string // of what is bad
+	teller
+	repo  *ostree.Repo
+	bad   int
+	first string // of what is bad
 
 	mu    sync.Mutex
 	found []wire.ObjectProblem // of one batch
@@ -119,7 +114,7 @@ func (p *Publisher) proveHeld(ctx context.Context, s *journal.Session) error {
 	if err != nil {
 		return err
 	}
-	proof := &proof{Publisher: p, session: s, repo: repo, said: time.Now()}
+	proof := &proof{teller: teller{p, s, time.Now()}, repo: repo}
 	if err := proof.run(ctx); err != nil {
 		return err
 	}
@@ -143,7 +138,7 @@ func (p *proof) run(ctx context.Context) error {
 		if err := p.takeBack(); err != nil {
 			return err
 		}
-		p.tell(from + len(part))
+		p.tell("verifies what the repository has: %d of %d objects are done", from+len(part), p.session.Counts.Known)
 	}
 }
 
@@ -290,16 +285,4 @@ func (p *proof) takeBack() error {
 	err := p.withdraw(p.session.ID, p.found)
 	p.found = nil
 	return err
-}
-
-// tell says in the session, now and then, how far it is.
-func (p *proof) tell(objects int) {
-	if time.Since(p.said) < tellEvery {
-		return
-	}
-	p.said = time.Now()
-	text := fmt.Sprintf("verifies what the repository has: %d of %d objects are done", objects, p.session.Counts.Known)
-	if err := p.say(p.session, text); err != nil {
-		p.cfg.Log.Error("cannot note how far a session is", "session", p.session.ID, "err", err)
-	}
 }

@@ -36,7 +36,7 @@ func (r *run) checkToken(refs ...string) error {
 		return nil
 	}
 	t := token.Token{Name: may.Name, Scopes: may.Scopes, Refs: may.Refs}
-	err := t.CheckPush(r.opt.Force, func(yield func(string) bool) {
+	err := t.CheckPush(r.opt.Force, r.opt.Hold, func(yield func(string) bool) {
 		for _, ref := range refs {
 			if !yield(ref) {
 				return
@@ -62,9 +62,11 @@ func (r *run) checkOpen(ctx context.Context) error {
 	for moves := r.refs; len(moves) > 0; {
 		part := moves[:fitting(moves, r.info.Limits.MaxRefs, r.opt.mostBody())]
 		moves = moves[len(part):]
-		err := r.retrier.Do(ctx, "open a session", func() error {
-			return r.client.CheckOpen(ctx, r.open(part))
-		})
+		open, err := r.open(part)
+		if err != nil {
+			return err
+		}
+		err = r.retrier.Do(ctx, "open a session", func() error { return r.client.CheckOpen(ctx, open) })
 		if err != nil {
 			return err
 		}

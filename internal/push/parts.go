@@ -26,10 +26,14 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 			}
 		}
 		r.begin(part, moves)
-		if err := r.openSession(ctx, r.open(part), time.Time{}); err != nil {
+		open, err := r.open(part)
+		if err != nil {
 			return err
 		}
-		err := r.publish(ctx)
+		if err := r.openSession(ctx, open, time.Time{}); err != nil {
+			return err
+		}
+		err = r.publish(ctx)
 		if r.alreadyMoved(ctx, part, err) {
 			r.session, r.refs, r.later, r.resumed = wire.Session{}, nil, nil, false
 			return r.push(ctx)
@@ -43,8 +47,9 @@ func (r *run) pushParts(ctx context.Context, moves []wire.Ref) error {
 }
 
 // open is the request that opens a session for some refs.
-func (r *run) open(refs []wire.Ref) wire.OpenRequest {
-	return wire.OpenRequest{Refs: refs, Force: r.opt.Force, Repair: r.opt.Repair, Hold: r.opt.Hold}
+func (r *run) open(refs []wire.Ref) (wire.OpenRequest, error) {
+	commits, err := r.signedCommits(refs)
+	return wire.OpenRequest{Refs: refs, Force: r.opt.Force, Repair: r.opt.Repair, Hold: r.opt.Hold, Commits: commits}, err
 }
 
 // begin makes part the refs of the next session.

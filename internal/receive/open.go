@@ -36,7 +36,7 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 		}
 		given[ref.Ref] = true
 	}
-	if err := t.CheckMoves(movesOf(&journal.Session{Refs: req.Refs, Force: req.Force, Promote: req.Promote})); err != nil {
+	if err := t.CheckMoves(movesOf(&journal.Session{Refs: req.Refs, Force: req.Force, Hold: req.Hold, Promote: req.Promote})); err != nil {
 		return err
 	}
 	if err := s.checkAliases(req.Refs); err != nil {
@@ -45,15 +45,20 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 	if err := s.checkNeeded(req.Refs); err != nil {
 		return err
 	}
-	if err := s.checkConflicts(req.Refs); err != nil || !req.Promote {
+	if err := s.checkConflicts(req.Refs); err != nil {
 		return err
 	}
-	return s.checkThere(req.Refs)
+	if req.Promote {
+		if err := s.checkThere(req.Refs); err != nil {
+			return err
+		}
+	}
+	return s.checkSigned(req)
 }
 
 // movesOf is what a token is asked about for a session.
 func movesOf(s *journal.Session) token.Moves {
-	return token.Moves{Force: s.Force, Promote: s.Promote, Refs: s.Moved()}
+	return token.Moves{Force: s.Force, Hold: s.Hold, Promote: s.Promote, Refs: s.Moved()}
 }
 
 // checkAliases refuses to push to what is only another name of a ref, or of one of

@@ -43,9 +43,17 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		Free:         &free,
 		FreeBecause:  because,
 		Encodings:    s.encodings(),
-		Features:     []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote},
+		Features:     s.features(),
 		Token:        &holder,
 	})
+}
+
+func (s *Server) features() []string {
+	all := []string{wire.FeatureRepair, wire.FeatureHold, wire.FeaturePromote}
+	if len(s.cfg.Settings().Policy) > 0 {
+		all = append(all, wire.FeaturePolicy)
+	}
+	return all
 }
 
 // encodings are those that clients may use. A difference is of content that the server has

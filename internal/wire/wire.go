@@ -76,7 +76,20 @@ type OpenRequest struct {
 	Repair  bool `json:"repair,omitempty"`  // verify what the repository has of these objects; see FeatureRepair
 	Hold    bool `json:"hold,omitempty"`    // do not publish it before somebody else says so
 	DryRun  bool `json:"dry-run,omitempty"` // check the request, open nothing
+	// Commits are some of those that the refs move to, so that it is known before anything
+	// is sent that one lacks signatures. See FeaturePolicy.
+	Commits []SignedCommit `json:"commits,omitempty"`
 }
+
+// SignedCommit is a commit object and its detached metadata, as they are sent.
+type SignedCommit struct {
+	Commit     []byte `json:"commit"`
+	CommitMeta []byte `json:"commitmeta,omitempty"`
+}
+
+// MaxSigned is of how many commits it is told when a session is opened whether they lack
+// signatures.
+const MaxSigned = 100
 
 // Moves names what the session is to do: the SHA-256, in hex, of a line "force" if it
 // is forced, a line "promote" if it brings nothing, a line "repair" if it is to repair,
@@ -316,6 +329,10 @@ const FeatureRepair = "repair"
 
 // FeatureHold says that the server holds sessions, for others to publish.
 const FeatureHold = "hold"
+
+// FeaturePolicy says that commits need signatures here, and that OpenRequest.Commits are
+// looked at.
+const FeaturePolicy = "policy"
 
 // InfoToken says what the token of the request may do.
 type InfoToken struct {
