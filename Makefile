@@ -22,7 +22,7 @@ TEST = $(GO) run ./hack/gotest
 # The packages whose tests take seconds: not those that run the whole program.
 quick = $$($(GO) list ./... | grep -v -e '/test/system$$' -e '/test/crash$$' -e '/test/browser$$')
 
-.PHONY: build build-client packages packages-test image-test generated help deps promtool versitygw demo bench check lint security test race race-quick crash fuzz changelog install install-client clean
+.PHONY: build build-client packages packages-test image-test generated help deps promtool versitygw demo demo-s3 bench check lint security test race race-quick crash fuzz changelog install install-client clean
 
 build:               ## bin/ostree-upload; what plain `make` does
 	@hack/deps.sh build
@@ -46,7 +46,7 @@ generated: deps      ## packaging/generated: manual pages and completions, from 
 	$(GO) test ./cmd/ostree-upload -count=1 -run '^TestGenerated$$' -update
 
 help:                ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 deps:                ## install what is missing for tests: libostree, ostree, pkg-config, gcc
 	@hack/deps.sh
@@ -63,13 +63,16 @@ versitygw:           ## bin/versitygw, if the machine has none: an S3 store for 
 demo: deps build     ## push, kill, resume and pull real files of this machine
 	$(GO) run ./tools/demo bin/ostree-upload
 
+demo-s3: deps build versitygw ## two servers before one object store: push, kill one, push again, pull
+	$(GO) run ./tools/demo -s3 bin/ostree-upload
+
 page: deps build     ## the operator's page of a server that is busy; PAGEFLAGS='-address 127.0.0.1:8080'
 	$(GO) run ./tools/page $(PAGEFLAGS) bin/ostree-upload
 
 page-pictures: deps browser build ## pictures of the page in PICTURES, and those of docs/ made anew
 	$(GO) run ./tools/page -pictures '$(PICTURES)' -docs docs/pictures bin/ostree-upload
 
-bench: deps build    ## measure pushes beside rsync, ostree pull and others; docs/performance.md
+bench: deps build versitygw ## measure pushes beside rsync, ostree pull and others; docs/performance.md
 	@hack/bench-deps.sh
 	$(GO) run ./tools/bench $(BENCHFLAGS) bin/ostree-upload
 
@@ -86,7 +89,7 @@ race-quick: deps     ## the tests of `make check`, watched for data races
 	$(TEST) -race -timeout 30m $(quick)
 
 crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
-	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|BusyRepository|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
+	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|BusyRepository|Fleet|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
 
 fuzz: deps           ## each fuzz target for FUZZTIME
 	FUZZTIME=$(FUZZTIME) hack/fuzz.sh

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 #
 # Installs what `make bench` compares with and this Debian machine lacks: rsync,
-# the servers of SSH and of the web, and the lists of Debian's packages. The
+# rclone, the servers of SSH and of the web, and the lists of Debian's packages. The
 # servers are not started: the benchmark runs its own.
 set -eu
 
 PATH=$PATH:/usr/sbin
 
 missing=
-for pair in rsync:rsync sshd:openssh-server ssh:openssh-client nginx:nginx-light mkfs.ext4:e2fsprogs; do
+for pair in rsync:rsync sshd:openssh-server ssh:openssh-client nginx:nginx-light mkfs.ext4:e2fsprogs rclone:rclone; do
 	command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 # Of some package of the update there have to be two versions.

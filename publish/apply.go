@@ -204,7 +204,7 @@ func (cfg *Config) mayPublish(s *journal.Session) error {
 	if t == nil {
 		return outcomef(wire.Forbidden, "token %s was taken away or has expired", s.Token)
 	}
-	if err := t.CheckMoves(token.Moves{Force: s.Force, Promote: s.Promote, Refs: s.Moved()}); err != nil {
+	if err := t.CheckMoves(token.Moves{Force: s.Force, Hold: s.Hold, Promote: s.Promote, Refs: s.Moved()}); err != nil {
 		return outcomef(wire.Forbidden, "%v", err)
 	}
 	return nil

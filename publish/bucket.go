@@ -33,7 +33,7 @@ func (b *inBucket) read() (*ostree.Repo, error) { return b.Strict() }
 
 func (b *inBucket) later(err error) (is bool, say string) {
 	switch {
-	case errors.Is(err, errPruning):
+	case errors.Is(err, mirror.ErrPruning):
 		return true, "waits for the end of a prune of the bucket"
 	case bucket.Temporary(err):
 		return true, "waits for the object store, which does not answer"

@@ -21,11 +21,12 @@ type bucketMoves struct {
 	*bucketChange
 	refs  []wire.Ref
 	etags []string // of the refs as they were found; of a ref that is new, as it was written
+	there []bool   // those that were found where they are to be
 	moved []bool   // those that this process has moved
 }
 
 func (r *bucketChange) prepareRefs(s *journal.Session) (moves, error) {
-	return &bucketMoves{bucketChange: r, refs: s.Refs, etags: make([]string, len(s.Refs)), moved: make([]bool, len(s.Refs))}, nil
+	return &bucketMoves{bucketChange: r, refs: s.Refs, etags: make([]string, len(s.Refs)), there: make([]bool, len(s.Refs)), moved: make([]bool, len(s.Refs))}, nil
 }
 
 func (m *bucketMoves) drop() error { return nil }
@@ -73,14 +74,18 @@ func (m *bucketMoves) compare(ctx context.Context, i int) error {
 	if is != r.Old && is != r.New {
 		return outcomef(wire.RefMoved, "ref %s is at %s, this push expected %s", r.Ref, orNone(is), orNone(r.Old))
 	}
-	m.etags[i] = etag
+	m.etags[i], m.there[i] = etag, is == r.New
 	return nil
 }
 
-// move moves a ref from where compare found it.
+// move moves a ref from where compare found it. One that is there already is not written
+// again: perhaps it was another session that moved it, and not this one before a crash.
 func (m *bucketMoves) move(ctx context.Context, i int) error {
 	r := m.refs[i]
 	for range mostSwaps {
+		if m.there[i] {
+			return nil
+		}
 		err := fault.Point("move a ref", func() error { return m.swap(ctx, i) })
 		if err == nil {
 			return nil
@@ -112,7 +117,7 @@ func (m *bucketMoves) swap(ctx context.Context, i int) (err error) {
 	if r.New != "" {
 		m.etags[i] = etag
 	}
-	m.moved[i] = r.Old != r.New
+	m.moved[i] = true
 	return nil
 }
 

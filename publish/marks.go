@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -14,42 +13,24 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// A mark is an object in the bucket that says that a publish is under way. Who removes
-// objects writes a lease first and then looks for marks; who publishes writes a mark first
-// and then looks for the lease: one of them sees the other. Who writes the summary reads
-// in it which refs belong together.
+// A mark is an object in the bucket that says that a publish is under way: who removes
+// objects waits for its end (mirror.Lease). Who writes the summary reads in it which refs
+// belong together.
 type mark struct {
 	Began time.Time  `json:"began"`
 	Refs  []wire.Ref `json:"refs,omitempty"` // if they are several
 }
 
-// Keys beside those of the repository, which no client of it reads.
-const (
-	marksPrefix = ".ostree-upload/publishing/"
-	leaseKey    = ".ostree-upload/prune"
-)
+const maxMark = 16 << 20
 
-const (
-	maxMark  = 16 << 20
-	maxLease = 4 << 10
-	// markTime is how long a mark counts: a server that is gone for good may have left it.
-	markTime = 24 * time.Hour
-	// unmarkTime bounds the removal of a mark.
-	unmarkTime = 30 * time.Second
-)
-
-// errPruning says that objects are being removed from the bucket.
-var errPruning = errors.New("the bucket is being pruned")
-
-// A lease is the right to remove objects, until it ends.
-type lease struct {
-	Until time.Time `json:"until"`
-}
+// unmarkTime bounds the removal of a mark.
+const unmarkTime = 30 * time.Second
 
 // lock marks the publish, unless the bucket is being pruned.
 func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error) {
@@ -61,7 +42,7 @@ func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error
 	if err != nil {
 		return nil, err
 	}
-	key := marksPrefix + r.session.ID
+	key := mirror.MarksPrefix + r.session.ID
 	err = fault.Point("mark a publish in the bucket", func() error {
 		_, err := r.Bucket.Put(ctx, key, b)
 		return err
@@ -69,7 +50,7 @@ func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkLease(ctx); err != nil {
+	if err := r.CheckLease(ctx); err != nil {
 		r.unmark(ctx, key)
 		return nil, err
 	}
@@ -77,25 +58,6 @@ func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error
 		r.unmark(ctx, key)
 		return nil
 	}, nil
-}
-
-// checkLease is errPruning while somebody removes objects.
-func (b *inBucket) checkLease(ctx context.Context) error {
-	text, _, err := b.Bucket.Get(ctx, leaseKey, maxLease)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var l lease
-	if err := json.Unmarshal(text, &l); err != nil {
-		return fmt.Errorf("read the lease of a prune, %s/%s: %w", b.Bucket, leaseKey, err)
-	}
-	if time.Now().Before(l.Until) {
-		return fmt.Errorf("%w, at most until %s", errPruning, l.Until.Format(time.RFC3339))
-	}
-	return nil
 }
 
 // unmark removes a mark. One that stays keeps objects from being removed for a while.
@@ -114,8 +76,8 @@ func (b *inBucket) dropMarks(log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), unmarkTime)
 	defer cancel()
 	var left []string
-	err := b.Bucket.List(ctx, marksPrefix, func(e bucket.Entry) error {
-		s, err := b.cfg.Journal.Head(strings.TrimPrefix(e.Key, marksPrefix))
+	err := b.Bucket.List(ctx, mirror.MarksPrefix, func(e bucket.Entry) error {
+		s, err := b.cfg.Journal.Head(strings.TrimPrefix(e.Key, mirror.MarksPrefix))
 		if err == nil && s.State != journal.Publishing {
 			left = append(left, e.Key)
 		}
@@ -136,14 +98,11 @@ func (b *inBucket) dropMarks(log *slog.Logger) error {
 
 // marks reads the marks of publishes that move several refs, but for one's own.
 func (b *inBucket) marks(ctx context.Context, own string) (list []mark, err error) {
-	var keys []string
-	err = b.Bucket.List(ctx, marksPrefix, func(e bucket.Entry) error {
-		if e.Key != marksPrefix+own && time.Since(e.Written) < markTime {
-			keys = append(keys, e.Key)
-		}
-		return nil
-	})
+	keys, err := b.Publishing(ctx)
 	for _, key := range keys {
+		if key == mirror.MarksPrefix+own {
+			continue
+		}
 		text, _, getErr := b.Bucket.Get(ctx, key, maxMark)
 		if errors.Is(getErr, fs.ErrNotExist) {
 			continue // it is over

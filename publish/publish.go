@@ -408,7 +408,9 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 		return false, nil
 	}
 	if is, say := p.production.later(err); is {
-		log.Info("the repository cannot be changed now, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
+		if say == "" || say != s.Detail { // else it was told; a store may be down for hours
+			log.Info("the repository cannot be changed now, trying again", "ref", s.RefList(), "took", time.Since(start), "err", err)
+		}
 		return true, p.waits(s.ID, say)
 	}
 	seen(wire.Internal)

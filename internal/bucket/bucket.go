@@ -67,7 +67,7 @@ type Bucket struct {
 func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	cfg.fill()
 	b := &Bucket{cfg: cfg}
-	loaded, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(cfg.client()), config.WithLogger(logging.Nop{}))
+	loaded, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, hint.Add(b.named(err, "read the settings for", ""), "correct the files and variables of AWS (AWS_PROFILE, AWS_REGION, ~/.aws/config) of the user as which this runs")
 	}
@@ -105,10 +105,11 @@ func orElse[T comparable](field *T, value T) {
 	}
 }
 
-// client keeps as many connections as requests run at a time. A request has no time in
-// which it must end, as bodies are large; a connection that stands still is ended.
-func (c *Config) client() *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+// client changes the one that the SDK has made. It keeps as many connections as requests run
+// at a time. A request has no time in which it must end, as bodies are large; a connection
+// that stands still is ended, by our own count: the SDK's does not see what is written.
+func (c *Config) client(made *awshttp.BuildableClient) *awshttp.BuildableClient {
+	return made.WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = c.Connections, c.Connections
 		t.IdleConnTimeout = min(c.Stall/2, 30*time.Second)
 		dial := t.DialContext
@@ -132,6 +133,9 @@ func (b *Bucket) options(o *s3.Options) {
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.Credentials = wordedCredentials{o.Credentials}
+	if made, is := o.HTTPClient.(*awshttp.BuildableClient); is {
+		o.HTTPClient = b.cfg.client(made)
+	}
 	o.APIOptions = append(o.APIOptions, b.watch)
 }
 

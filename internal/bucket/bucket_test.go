@@ -176,6 +176,8 @@ func TestList(t *testing.T) {
 	}
 	_, err = b.Put(t.Context(), "config", []byte("[core]"))
 	must.OK(t, err)
+	_, err = b.Put(t.Context(), "refs/heads/", nil) // a console shows a folder by it
+	must.OK(t, err)
 	list := func(prefix string) (keys []string) {
 		must.OK(t, b.List(t.Context(), prefix, func(e bucket.Entry) error {
 			keys = append(keys, e.Key)

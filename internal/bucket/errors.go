@@ -4,10 +4,12 @@ package bucket
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
@@ -48,8 +50,11 @@ func (b *Bucket) fail(err error, doing, key, need string) error {
 // explain says what an answer of the store means, and what to do.
 func (b *Bucket) explain(err error, need string) (worded error, next string) {
 	var noCredentials *credentialsError
+	var untrusted *tls.CertificateVerificationError
 	status, code := statusOf(err), codeOf(err)
 	switch {
+	case errors.As(err, &untrusted):
+		return said("the store's certificate is not trusted", err), "set AWS_CA_BUNDLE to a file of the authority that issued it, in PEM"
 	case errors.As(err, &noCredentials):
 		return noCredentials, "give this process credentials, such as by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of its machine"
 	case code == "NoSuchBucket":
@@ -61,9 +66,11 @@ func (b *Bucket) explain(err error, need string) (worded error, next string) {
 	case code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || code == "ExpiredToken" || code == "InvalidToken":
 		return said("the store does not take the credentials", err), "renew the credentials of this process, and see that they are for this store"
 	case status == http.StatusForbidden || code == "AccessDenied" || status == http.StatusUnauthorized:
-		return said("access denied", err), fmt.Sprintf("allow %s on arn:aws:s3:::%s to the credentials of this process", need, b.resource(need))
+		return said("access denied", err), b.allow(need)
 	case isThrottled(err):
 		return said("the store asks for fewer requests", err), "wait: it is tried again; if it lasts, raise the store's limits"
+	case status == 0 && Temporary(err):
+		return said("the store does not answer", err), "wait until the store answers; if it never does, see the network, s3.endpoint, and s3.path-style where the name of its host is not known"
 	case Temporary(err):
 		return said("the store fails", err), "wait until the store answers again; see its own logs if it does not"
 	}
@@ -81,6 +88,15 @@ func (b *Bucket) region(err error) (worded error, next string) {
 		return said("the bucket is in another region or at another endpoint", err), "set AWS_REGION to the bucket's region"
 	}
 	return fmt.Errorf("the bucket is in the region %s", region), "set AWS_REGION=" + region
+}
+
+// allow says which permission is lacking.
+func (b *Bucket) allow(need string) string {
+	say := fmt.Sprintf("allow %s on arn:aws:s3:::%s to the credentials of this process", need, b.resource(need))
+	if need == needGet {
+		say += ", and " + needList + " on the whole bucket, without which S3 does not say that an object is not there"
+	}
+	return say
 }
 
 // resource is what a permission is for, in the name of which AWS writes it.
@@ -112,11 +128,15 @@ func said(meaning string, err error) error {
 	return fmt.Errorf("%s (%w)", meaning, innermost(err))
 }
 
-// innermost is what happened, without how the SDK came to it.
+// innermost is what happened on the way, without how the SDK came to it.
 func innermost(err error) error {
 	var of *smithy.OperationError
-	if errors.As(err, &of) {
-		err = of.Err
+	var sent *url.Error
+	switch {
+	case errors.As(err, &sent):
+		return sent.Err
+	case errors.As(err, &of):
+		return of.Err
 	}
 	return err
 }

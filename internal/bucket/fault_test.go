@@ -4,9 +4,15 @@ package bucket_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -276,6 +282,22 @@ func TestWords(t *testing.T) {
 		t.Setenv("AWS_REGION", "")
 		_, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.FakeBucket})
 		says(t, err, "its region is not known", "AWS_REGION")
+	})
+	t.Run("certificate", func(t *testing.T) {
+		s := httptest.NewUnstartedServer(store.NewProxy(t, url))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0) // of the client that goes away
+		s.StartTLS()
+		defer s.Close()
+		says(t, open(t, s.URL).Create(t.Context(), "tls", source("x")), "the store's certificate is not trusted", "AWS_CA_BUNDLE")
+		authority := filepath.Join(t.TempDir(), "ca.pem")
+		must.OK(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
+		t.Setenv("AWS_CA_BUNDLE", authority)
+		b, err := bucket.Open(t.Context(), bucket.Config{Bucket: store.FakeBucket, Endpoint: s.URL, PathStyle: true})
+		must.OK(t, err)
+		must.OK(t, b.Create(t.Context(), "tls", source("x")))
+		if got := content(t, b, "tls"); got != "x" {
+			t.Errorf("by HTTPS it has %q", got)
+		}
 	})
 	t.Run("clock", func(t *testing.T) {
 		proxy := store.NewProxy(t, url)

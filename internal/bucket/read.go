@@ -139,6 +139,9 @@ func (b *Bucket) List(ctx context.Context, prefix string, visit func(Entry) erro
 			if !below || !strings.HasPrefix(key, prefix) {
 				return b.named(fmt.Errorf("the store listed %.200q, which was not asked for", aws.ToString(o.Key)), "list", prefix)
 			}
+			if strings.HasSuffix(*o.Key, "/") {
+				continue // consoles make such to show a folder
+			}
 			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), aws.ToTime(o.LastModified)}); err != nil {
 				return err
 			}

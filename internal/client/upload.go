@@ -125,7 +125,7 @@ type upload struct {
 	created bool
 	whole   bool          // the server has all of it
 	live    *tus.Uploader // knows the offset; nil: ask the server
-	moved   time.Time     // when the server took something last, or zero
+	moved   time.Time     // when the server took something last, or the upload began
 	counted int64         // offset up to which Acknowledged has been counted; -1: unknown
 	reached int64         // offset up to which bytes have gone out
 	settle  func()        // ends the count of the last request as under way, once its fate is known
@@ -134,7 +134,7 @@ type upload struct {
 func (u *Uploader) newUpload(ctx context.Context, session, name string, body *detachable, size int64, meta tus.Metadata) (*upload, error) {
 	up := &upload{
 		uploader: u, ctx: ctx, session: session, name: name, url: u.client.url(uploadPath(session, name)),
-		body: body, meta: meta, size: size, counted: -1, settle: func() {},
+		body: body, meta: meta, size: size, moved: time.Now(), counted: -1, settle: func() {},
 		binding: &binding{ctx: ctx, next: u.client.transport},
 	}
 	// A config and a client of its own: go-tus allocates ChunkSize bytes for each
@@ -178,7 +178,7 @@ func (u *upload) locate() error {
 	if u.live != nil {
 		return nil
 	}
-	if check := u.uploader.CheckRival; check != nil && !u.moved.IsZero() && time.Since(u.moved) > u.uploader.QuietTime {
+	if check := u.uploader.CheckRival; check != nil && time.Since(u.moved) > u.uploader.QuietTime {
 		if err := check(u.ctx); err != nil {
 			return err
 		}

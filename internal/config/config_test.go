@@ -151,7 +151,7 @@ func TestParseFaults(t *testing.T) {
 		{token + "  refs: all", "refs: needs a list"},
 		{token + "  refs: ['os/[ab]']", "only letters, digits"},
 		{token + "  refs: ['/os']", "can match no ref"},
-		{token + "  scopes: [pull]", `scope "pull" is not one of push, force, publish, promote, delete, sessions, metrics, admin`},
+		{token + "  scopes: [pull]", `scope "pull" is not one of push, force, hold, publish, promote, delete, sessions, metrics, admin`},
 		{token + "  created: yesterday", `line 4: token 1: created: "yesterday" is not a time`},
 		{"tokens:\n- name: 'a b'\n  sha256: " + hashA, `"a b" is not a token name`},
 		{token + "- name: a\n  sha256: " + hashB, "line 4: token 2: the name a is already that of token 1"},

@@ -37,6 +37,9 @@ func (r *run) choose() error {
 	if err := r.keepReplaced(); err != nil {
 		return err
 	}
+	for _, c := range r.young {
+		r.keep(c, "the time for which new objects stay")
+	}
 	r.report.Held = len(r.stay) - before
 	reached, err := r.count(refs)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/hint"
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -32,6 +33,7 @@ import (
 // Config says what is pruned, and what stays.
 type Config struct {
 	Repo    string
+	Mirror  *mirror.Mirror   // of a repository in a bucket; nil: it is on the disk
 	Keep    []config.Keep    // the first that concerns a ref counts
 	Journal *journal.Journal // of the sessions; nil if there was never one
 	// Telling is held to read by whoever tells a client that objects are here, until the
@@ -55,6 +57,9 @@ var errNoLock = hint.Add(errors.New("core.locking is false in the repository: no
 
 // Look tells what Run would remove now, and changes nothing.
 func Look(ctx context.Context, cfg Config) (*wire.Pruned, error) {
+	if cfg.Mirror != nil {
+		return inBucket(ctx, cfg, true, grace)
+	}
 	r, err := begin(cfg)
 	if err != nil {
 		return nil, err
@@ -67,8 +72,15 @@ func Look(ctx context.Context, cfg Config) (*wire.Pruned, error) {
 
 // Run removes what nothing keeps. Without all it looks for that only if there are
 // commits to remove, which is much quicker. After an error, what the report counts is
-// removed, and the next run goes on.
+// removed, and the next run goes on. In a bucket, which has to be listed for that, it looks
+// for nothing unless all is asked for.
 func Run(ctx context.Context, cfg Config, all bool) (*wire.Pruned, error) {
+	if cfg.Mirror != nil && !all {
+		return &wire.Pruned{Rules: len(cfg.Keep)}, nil
+	}
+	if cfg.Mirror != nil {
+		return inBucket(ctx, cfg, false, grace)
+	}
 	r, err := begin(cfg)
 	if err != nil {
 		return nil, err
@@ -93,6 +105,8 @@ type run struct {
 	here   map[ostree.Checksum]bool     // commits
 	stay   map[ostree.Checksum]string   // those that stay, and why
 	going  []ostree.Checksum            // those that do not, each after its parent
+	sizes  map[ostree.Name]int64        // of objects in a bucket; nil: the disk tells
+	young  []ostree.Checksum            // commits in a bucket that stay for now, as they are new
 	rest   map[ostree.Name]struct{}     // other objects, unless a commit that stays was seen to need it
 	walked map[ostree.Checksum]struct{} // commits and dirtrees whose children are out of rest
 }
@@ -105,11 +119,15 @@ func begin(cfg Config) (*run, error) {
 	if !repo.Locks() {
 		return nil, errNoLock
 	}
+	return newRun(cfg, repo), nil
+}
+
+func newRun(cfg Config, repo *ostree.Repo) *run {
 	r := &run{cfg: cfg, repo: repo, now: time.Now(), report: &wire.Pruned{Rules: len(cfg.Keep)}, batch: batchTime, pause: pauseTime}
 	r.history = newHistory(r.readCommit)
 	r.here, r.rest = make(map[ostree.Checksum]bool), make(map[ostree.Name]struct{})
 	r.walked = make(map[ostree.Checksum]struct{})
-	return r, nil
+	return r
 }
 
 // look lists the repository, chooses the commits that go, and finds what those that

@@ -36,7 +36,7 @@ func (r *run) checkToken(refs ...string) error {
 		return nil
 	}
 	t := token.Token{Name: may.Name, Scopes: may.Scopes, Refs: may.Refs}
-	err := t.CheckPush(r.opt.Force, func(yield func(string) bool) {
+	err := t.CheckPush(r.opt.Force, r.opt.Hold, func(yield func(string) bool) {
 		for _, ref := range refs {
 			if !yield(ref) {
 				return

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -72,7 +71,7 @@ func (s *Server) waitIngested(r *request) error {
 // lookup is POST /api/v1/objects: it answers those names that the server lacks,
 // and notes nothing. A client asks before it opens a session.
 func (s *Server) lookup(w http.ResponseWriter, r *request) error {
-	if err := r.token.CheckPush(false, slices.Values([]string{})); err != nil {
+	if err := r.token.CheckSend(); err != nil {
 		return err
 	}
 	list, err := readNames(r)

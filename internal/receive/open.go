@@ -36,7 +36,7 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 		}
 		given[ref.Ref] = true
 	}
-	if err := t.CheckMoves(movesOf(&journal.Session{Refs: req.Refs, Force: req.Force, Promote: req.Promote})); err != nil {
+	if err := t.CheckMoves(movesOf(&journal.Session{Refs: req.Refs, Force: req.Force, Hold: req.Hold, Promote: req.Promote})); err != nil {
 		return err
 	}
 	if err := s.checkAliases(req.Refs); err != nil {
@@ -58,7 +58,7 @@ func (s *Server) checkOpen(t *token.Token, req *wire.OpenRequest) error {
 
 // movesOf is what a token is asked about for a session.
 func movesOf(s *journal.Session) token.Moves {
-	return token.Moves{Force: s.Force, Promote: s.Promote, Refs: s.Moved()}
+	return token.Moves{Force: s.Force, Hold: s.Hold, Promote: s.Promote, Refs: s.Moved()}
 }
 
 // checkAliases refuses to push to what is only another name of a ref, or of one of

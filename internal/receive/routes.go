@@ -184,7 +184,7 @@ func (s *Server) findSending(r *request, id string) error {
 		return wire.Errorf(wire.Policy, "session %s takes no objects: it moves refs among commits that are in the repository", id).
 			WithHint("finalize it; to bring a commit, open a session without promote")
 	}
-	return r.token.CheckPush(false, slices.Values([]string{}))
+	return r.token.CheckSend()
 }
 
 // Handler routes requests.

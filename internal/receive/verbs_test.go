@@ -42,6 +42,18 @@ metrics         all       push {in}              403
 admin           all       push {out}             201 published
 admin           os/a/**   push {out}             403
 
+push            os/a/**   hold {in}              201 held
+hold            os/a/**   hold {in}              201 held
+hold            os/a/**   hold {out}             403
+hold            os/a/**   push {in}              403
+hold            os/a/**   force-back {in}        403
+hold,force      os/a/**   force-back {in}        403
+hold            os/a/**   set {in}               403
+hold            os/a/**   delete {in}            403
+hold,push       os/a/**   push {in}              201 published
+publish         all       hold {in}              403
+admin           all       hold {in}              201 held
+
 promote         os/a/**   set {in}               201 published
 promote         os/a/**   set {new}              201 published
 promote         os/a/**   set {out}              403
@@ -219,6 +231,10 @@ func (v *verbs) do(c *ts.Client, verb, name string) []string {
 	switch verb {
 	case "push":
 		return v.push(c, ref(at, v.commits[3]))
+	case "hold":
+		o := ref(at, v.commits[3])
+		o.Hold = true
+		return v.push(c, o)
 	case "push-back":
 		return v.session(c, ref(at, v.commits[0]))
 	case "force-back":

@@ -4,12 +4,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/durable"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
@@ -129,4 +131,21 @@ func (r *Report) compareNames(ctx context.Context, m *mirror.Mirror) error {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d objects of the bucket were not known here, as others have written them", unknown))
 	}
 	return err
+}
+
+// fitsBucket tells what a configuration asks for that takes a repository on the disk.
+func fitsBucket(r *config.Repository) error {
+	if _, is := r.InBucket(); !is {
+		return nil
+	}
+	var errs []error
+	if r.CheckCommand != nil {
+		errs = append(errs, hint.Add(fmt.Errorf("check-command: its program reads the repository from the disk, and %s is in a bucket", r.Repo), "take it out, or have the repository on the disk"))
+	}
+	for _, a := range r.After {
+		if a.Kind != config.AfterCommand {
+			errs = append(errs, hint.Add(fmt.Errorf("after: %s needs the repository on the disk, and %s is in a bucket", a.Kind, r.Repo), "take it out, or have the repository on the disk"))
+		}
+	}
+	return errors.Join(errs...)
 }

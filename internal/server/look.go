@@ -59,7 +59,9 @@ func (l *Look) NewestSessions(_ context.Context, state string, most int) (list [
 		page, next, err := l.journal.List(q)
 		for i := 0; i < len(page) && err == nil; i++ {
 			page[i].Problems, err = l.journal.Problems(page[i].ID, receive.FewProblems)
-			list = append(list, page[i].Document())
+			d := page[i].Document()
+			d.Steps = nil // as in a list of the running server
+			list = append(list, d)
 			err = errors.Join(err, l.addUploads(&list[len(list)-1]))
 		}
 		if err != nil || next == "" || most > 0 && len(list) >= most {

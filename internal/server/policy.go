@@ -41,7 +41,7 @@ func CheckSettings(c *config.Config) error {
 }
 
 func checkRepository(r *config.Repository) error {
-	var errs []error
+	errs := []error{fitsBucket(r)}
 	if r.CheckCommand != nil {
 		if err := program.Check(r.CheckCommand); err != nil {
 			errs = append(errs, fmt.Errorf("check-command: %w", err))

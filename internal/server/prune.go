@@ -155,6 +155,11 @@ func (s *Server) pruneByItself(ctx context.Context, keep []config.Keep, all bool
 // Prune prunes the repository of a server: by that server, if one runs. As for Check,
 // without one this has to be the owner of the repository, or root.
 func Prune(ctx context.Context, opt Options, dryRun bool) (*wire.Pruned, error) {
+	if opt.Bucket != nil {
+		if err := prepareMirror(ctx, opt); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := ostree.OpenRepo(opt.Repo); err != nil {
 		return nil, hint.Add(err, "name the repository with --repo")
 	}
@@ -185,7 +190,14 @@ func pruneStopped(ctx context.Context, opt Options, dryRun bool) (r *wire.Pruned
 	if err := shareLock(opt.Repo); err != nil {
 		return nil, err
 	}
-	cfg := prune.Config{Repo: opt.Repo, Log: opt.Log}
+	_, m, err := readRepo(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		defer func() { err = errors.Join(err, m.Close()) }()
+	}
+	cfg := prune.Config{Repo: opt.Repo, Mirror: m, Log: opt.Log}
 	if !missing(databasePath(opt.State)) {
 		var j *journal.Journal
 		if j, err = openJournal(opt.State); err != nil {

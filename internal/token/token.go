@@ -29,6 +29,7 @@ import (
 const (
 	Push     = "push"     // open sessions and send objects
 	Force    = "force"    // replace a ref by a commit that does not descend from it
+	Hold     = "hold"     // push, but only what is held until somebody publishes it
 	Publish  = "publish"  // publish and reject held sessions for its refs
 	Promote  = "promote"  // move refs among commits that are in the repository
 	Delete   = "delete"   // delete refs
@@ -38,7 +39,7 @@ const (
 )
 
 // Scopes lists them.
-var Scopes = []string{Push, Force, Publish, Promote, Delete, Sessions, Metrics, Admin}
+var Scopes = []string{Push, Force, Hold, Publish, Promote, Delete, Sessions, Metrics, Admin}
 
 // ErrUnknown is what Find says of a token that is not listed.
 var ErrUnknown = errors.New("the token is not known here")
@@ -105,12 +106,15 @@ func (t *Token) May(scope string) bool {
 
 // MayPush reports whether the token may push at all, and to this ref.
 func (t *Token) MayPush(ref string) bool {
-	return t.May(Push) && t.covers(ref)
+	return t.sends() && t.covers(ref)
 }
+
+// sends reports whether the token may bring objects.
+func (t *Token) sends() bool { return t.May(Push) || t.May(Hold) }
 
 // MaySee reports whether the token may do anything at all to this ref.
 func (t *Token) MaySee(ref string) bool {
-	return (t.May(Push) || t.May(Promote) || t.May(Delete)) && t.covers(ref)
+	return (t.sends() || t.May(Promote) || t.May(Delete)) && t.covers(ref)
 }
 
 // covers reports whether a ref is one of the token's.
@@ -248,14 +252,19 @@ func (d *Denied) Error() string { return d.Reason }
 // Moves are what a session is to do to refs.
 type Moves struct {
 	Force   bool                    // a ref may move to what does not descend from it
+	Hold    bool                    // nothing moves until somebody publishes it
 	Promote bool                    // no object is brought: the commits are in the repository
 	Refs    iter.Seq2[string, bool] // by name, and whether the ref is deleted
 }
 
-// CheckPush reports what keeps the token from pushing to refs, by force perhaps. The
-// error is a *Denied.
-func (t *Token) CheckPush(force bool, refs iter.Seq[string]) error {
-	if err := t.checkPushScopes(force); err != nil {
+// CheckSend reports what keeps the token from bringing objects for a session of its own.
+// The error is a *Denied.
+func (t *Token) CheckSend() error { return t.checkPushScopes(Moves{Hold: true}) }
+
+// CheckPush reports what keeps the token from pushing to refs, by force perhaps, or to be
+// held. The error is a *Denied.
+func (t *Token) CheckPush(force, hold bool, refs iter.Seq[string]) error {
+	if err := t.checkPushScopes(Moves{Force: force, Hold: hold}); err != nil {
 		return err
 	}
 	for ref := range refs {
@@ -281,7 +290,7 @@ func (t *Token) CheckMoves(m Moves) error {
 		if m.Promote {
 			check = t.checkPromoteScopes
 		}
-		if err := check(m.Force); err != nil {
+		if err := check(m); err != nil {
 			return err
 		}
 	}
@@ -303,11 +312,14 @@ func verbOf(promote, deleted bool) string {
 	return "push"
 }
 
-func (t *Token) checkPushScopes(force bool) error {
-	if !t.May(Push) {
+func (t *Token) checkPushScopes(m Moves) error {
+	if !t.sends() {
 		return &Denied{Reason: fmt.Sprintf("token %s may not push", t.Name), Next: "use a token of scope push"}
 	}
-	if force && !t.May(Force) {
+	if !t.May(Push) && !m.Hold {
+		return &Denied{Reason: fmt.Sprintf("token %s may push only what is held until somebody publishes it", t.Name), Next: "push with --hold, or with a token of scope push"}
+	}
+	if m.Force && !t.May(Force) {
 		return &Denied{Reason: fmt.Sprintf("token %s may not force", t.Name), Next: "push without --force, or with a token of scope force"}
 	}
 	return nil
@@ -315,9 +327,9 @@ func (t *Token) checkPushScopes(force bool) error {
 
 // checkPromoteScopes is for moves among commits that are in the repository. Who may push
 // can do that as well, by a push that has nothing to send, and needs no more for it here.
-func (t *Token) checkPromoteScopes(force bool) error {
+func (t *Token) checkPromoteScopes(m Moves) error {
 	switch {
-	case t.May(Promote), t.May(Push) && (!force || t.May(Force)):
+	case t.May(Promote), t.May(Push) && (!m.Force || t.May(Force)):
 		return nil
 	case t.May(Push):
 		return &Denied{

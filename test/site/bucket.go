@@ -89,12 +89,14 @@ func NewInBucket(t *testing.T, lines ...string) *Scenario {
 	return c
 }
 
-// Requests are what a server asks the store for, from its start until all is published.
+// Requests are what a server asks the store for, from its start until a push
+// ends.
 func (c *Scenario) Requests(t *testing.T) (points []string) {
 	t.Helper()
 	p := c.Play(t, &Mishap{})
 	p.StartFailing()
-	p.Publish()
+	e := <-p.Client()
+	e.Must(t, 0)
 	for _, r := range p.Bucket.Faults.Requests() {
 		points = append(points, pointOf(r))
 	}

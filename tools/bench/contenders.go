@@ -221,8 +221,14 @@ func killed(ctx context.Context, make func(context.Context) *exec.Cmd) (over boo
 
 // receive starts a server of the repository in folder.
 func (b *bench) receive(ctx context.Context, folder string) (*daemon, string, error) {
+	return b.receiveWith(ctx, folder, fmt.Sprintf("repo: %s\n", filepath.Join(folder, "prod")), nil)
+}
+
+// receiveWith starts a server with lines of configuration, in folder, and with more of an
+// environment.
+func (b *bench) receiveWith(ctx context.Context, folder, lines string, env []string, args ...string) (*daemon, string, error) {
 	config := filepath.Join(folder, "ostree-upload.yaml")
-	text := fmt.Sprintf("repo: %s\ntokens:\n  - {name: hostile, sha256: %x, refs: [hostile/**]}\n", filepath.Join(folder, "prod"), sha256.Sum256([]byte(hostileToken)))
+	text := fmt.Sprintf("%stokens:\n  - {name: hostile, sha256: %x, refs: [hostile/**]}\n", lines, sha256.Sum256([]byte(hostileToken)))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, "", err
 	}
@@ -234,7 +240,8 @@ func (b *bench) receive(ctx context.Context, folder string) (*daemon, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := b.command(context.WithoutCancel(ctx), b.binary, "receive", "--config="+config, "--address="+address)
+	cmd := b.command(context.WithoutCancel(ctx), b.binary, append([]string{"receive", "--config=" + config, "--address=" + address}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
 	d, err := b.start(ctx, address, filepath.Join(folder, "log"), cmd)
 	return d, token, err
 }

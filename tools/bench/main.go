@@ -68,6 +68,7 @@ type part struct {
 func (b *bench) parts() []part {
 	return []part{
 		{"loopback", "a commit of /usr/share into an empty target", 0, b.loopback},
+		{"bucket", "the same into an object store, versitygw", 0, b.bucket},
 		{"update", "an update of Debian packages, loopback", 0, b.updating},
 		{"static-delta", "what libostree makes of the same update: a file for clients, later", 1, b.staticDelta},
 		{"lan", "the same update through 1 Gbit/s", 0, b.lan},
@@ -132,7 +133,7 @@ func (b *bench) prepare(ctx context.Context, sources, part string) (err error) {
 		}
 	}
 	switch part {
-	case "loopback", "first":
+	case "loopback", "first", "bucket":
 		b.share, err = b.folderSource(ctx, sources, "share", "/usr/share")
 	case "larger":
 		b.large, err = b.folderSource(ctx, sources, "larger", "/usr/lib")

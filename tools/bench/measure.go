@@ -38,9 +38,10 @@ type trial struct {
 	Server   int64   `json:"server-memory,omitempty"`
 	// Of links only: bytes of the payload, and bytes that the link delivered to
 	// the server, and what share of the link's rate the payload had.
-	Payload   int64   `json:"payload,omitempty"`
-	Delivered int64   `json:"delivered,omitempty"`
-	Use       float64 `json:"use,omitempty"`
+	Payload   int64          `json:"payload,omitempty"`
+	Delivered int64          `json:"delivered,omitempty"`
+	Use       float64        `json:"use,omitempty"`
+	Requests  map[string]int `json:"requests,omitempty"` // to an object store, by kind
 	// Of the part hostile: the seconds as a multiple of those alone, and how often
 	// the attack did what.
 	Slowdown float64          `json:"slowdown,omitempty"`

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/lirios/ostree-upload/test/store"
 )
 
 // A report is all that was measured; as JSON it is the file of a run.
@@ -114,6 +116,9 @@ func (c *standing) notes() []string {
 	if delivered := c.most(func(t trial) int64 { return t.Delivered }); delivered > 0 {
 		payload := c.most(func(t trial) int64 { return t.Payload })
 		notes = append(notes, fmt.Sprintf("%.1f MB delivered for %.1f (%.4f x)", float64(delivered)/1e6, float64(payload)/1e6, float64(delivered)/float64(payload)))
+	}
+	if requests := c.Trials[0].Requests; requests != nil {
+		notes = append(notes, store.Told(requests))
 	}
 	if retries := c.most(func(t trial) int64 { return t.Retries }); retries > 0 {
 		notes = append(notes, fmt.Sprintf("%d retries", retries))

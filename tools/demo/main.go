@@ -4,6 +4,8 @@
 
 // Demo shows a push that is killed half-way and resumed, with real files of
 // this machine, the real server and the ostree command. `make demo` runs it.
+// With -s3 the repository is in an object store, versitygw, there are two servers
+// behind nginx, and the one with the push is killed: `make demo-s3`.
 //
 // All of it happens in a temporary folder, which is gone afterwards, and on
 // ports of the loopback interface. No step waits for a time to pass: each one
@@ -22,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lirios/ostree-upload/test/store"
 )
 
 func main() {
@@ -40,17 +44,23 @@ type demo struct {
 	binary string // ostree-upload
 	folder string // everything is below it
 
-	server  *server
-	session string // that of the killed push
+	server  *server // that clients speak to
+	session string  // that of the killed push
+
+	// With -s3 only.
+	store     *store.Gateway
+	receivers []*server // behind d.server
+	victim    *server   // of these, the one that was killed
 }
 
 const ref = "demo/files"
 
 func run(ctx context.Context, args []string) (err error) {
-	if len(args) != 1 {
-		return errors.New("usage: demo path/to/ostree-upload")
+	inStore := len(args) == 2 && args[0] == "-s3"
+	if len(args) != 1 && !inStore {
+		return errors.New("usage: demo [-s3] path/to/ostree-upload")
 	}
-	binary, err := filepath.Abs(args[0])
+	binary, err := filepath.Abs(args[len(args)-1])
 	if err != nil {
 		return err
 	}
@@ -62,19 +72,12 @@ func run(ctx context.Context, args []string) (err error) {
 	defer func() { err = errors.Join(err, d.cleanUp()) }()
 
 	start := time.Now()
-	for _, step := range []struct {
-		what string
-		do   func(context.Context) (string, error)
-	}{
-		{"build repository made", d.makeBuildRepo},
-		{"server started", d.startServer},
-		{"push killed", d.killedPush},
-		{"push resumed", d.resumedPush},
-		{"sessions listed", d.listSessions},
-		{"ref pulled", d.pull},
-		{"copy checked", d.check},
-	} {
-		if err := d.step(ctx, step.what, step.do); err != nil {
+	steps := d.steps()
+	if inStore {
+		steps = d.stepsInStore()
+	}
+	for _, step := range steps {
+		if err := d.step(ctx, step); err != nil {
 			return fmt.Errorf("the step %q failed: %w", step.what, err)
 		}
 	}
@@ -82,20 +85,43 @@ func run(ctx context.Context, args []string) (err error) {
 	return nil
 }
 
+// A step says what it does once it is done, and tells of it.
+type step struct {
+	what string
+	do   func(context.Context) (string, error)
+}
+
+func (d *demo) steps() []step {
+	return []step{
+		{"build repository made", d.makeBuildRepo},
+		{"server started", d.startServer},
+		{"push killed", d.killedPush},
+		{"push resumed", d.resumedPush},
+		{"sessions listed", d.listSessions},
+		{"ref pulled", d.pull},
+		{"copy checked", d.check},
+	}
+}
+
 // step does one step, and tells what it did and how long it took.
-func (d *demo) step(ctx context.Context, what string, do func(context.Context) (string, error)) error {
+func (d *demo) step(ctx context.Context, s step) error {
 	start := time.Now()
-	words, err := do(ctx)
+	words, err := s.do(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%6.1f s  %s: %s\n", time.Since(start).Seconds(), what, words)
+	fmt.Printf("%6.1f s  %s: %s\n", time.Since(start).Seconds(), s.what, words)
 	return nil
 }
 
 func (d *demo) cleanUp() error {
-	if d.server != nil {
-		d.server.stop()
+	for _, s := range append(d.receivers, d.server) {
+		if s != nil {
+			s.stop()
+		}
+	}
+	if d.store != nil {
+		d.store.Stop()
 	}
 	return os.RemoveAll(d.folder)
 }

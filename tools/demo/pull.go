@@ -23,7 +23,11 @@ func (d *demo) pull(ctx context.Context) (string, error) {
 	go web.Serve(l) // ends with Close
 	defer web.Close()
 
-	url := "http://" + l.Addr().String()
+	return d.pullFrom(ctx, "http://"+l.Addr().String())
+}
+
+// pullFrom pulls from what serves the files of a repository.
+func (d *demo) pullFrom(ctx context.Context, url string) (string, error) {
 	if err := d.makeRepo(ctx, "copy"); err != nil {
 		return "", err
 	}

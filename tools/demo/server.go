@@ -9,12 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/process"
 )
 
@@ -42,7 +43,7 @@ func (d *demo) startServer(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("ostree-upload.yaml"), []byte(configuration), 0o600); err != nil {
 		return "", err
 	}
-	token, err := d.output(ctx, d.binary, "gentoken", "--name=demo", "--ref=demo/**")
+	token, err := d.makeToken(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -50,28 +51,38 @@ func (d *demo) startServer(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s := &server{address: "http://" + host, token: token, ended: make(chan error, 1)}
+	d.server, err = d.start(ctx, "http://"+host, token, d.command(context.WithoutCancel(ctx), d.binary, "receive", "--init", "--address="+host))
+	return "receive --init made the production repository and listens on http://" + host, err
+}
+
+func (d *demo) makeToken(ctx context.Context) (string, error) {
+	return d.output(ctx, d.binary, "gentoken", "--name=demo", "--ref=demo/**")
+}
+
+// start starts what answers at an address, and returns once it does. It is not bound to
+// a ctx: it is stopped last, by cleanUp.
+func (d *demo) start(ctx context.Context, address, token string, cmd *exec.Cmd) (*server, error) {
+	s := &server{address: address, token: token, cmd: cmd, ended: make(chan error, 1)}
+	var err error
 	if s.client, err = client.New(s.address, token); err != nil {
-		return "", err
+		return nil, err
 	}
-	log, err := os.Create(d.path("server.log"))
+	log, err := os.CreateTemp(d.folder, "log-")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer log.Close()
-	// Not bound to ctx: it is stopped last, by cleanUp.
-	s.cmd = d.command(context.WithoutCancel(ctx), d.binary, "receive", "--init", "--address="+host)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
-		return "", err
+		return nil, err
 	}
-	d.server = s
 	go func() { s.ended <- s.cmd.Wait() }()
 	if err := s.ready(ctx); err != nil {
-		text, _ := os.ReadFile(d.path("server.log"))
-		return "", fmt.Errorf("%w\n%s", err, text)
+		s.stop()
+		text, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, text)
 	}
-	return "receive --init made the production repository and listens on " + s.address, nil
+	return s, nil
 }
 
 // freePort is an address of the loopback interface that nobody listens on.
@@ -92,12 +103,8 @@ func (s *server) ready(ctx context.Context) error {
 			return false, fmt.Errorf("the server ended: %v", err)
 		default:
 		}
-		res, err := http.Get(s.address + "/healthz")
-		if err != nil {
-			return false, nil
-		}
-		defer res.Body.Close()
-		return res.StatusCode == http.StatusOK, nil
+		_, err := s.client.Sessions(ctx, wire.Open)
+		return err == nil, nil
 	})
 }
 
