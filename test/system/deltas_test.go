@@ -7,6 +7,7 @@ package system
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -105,13 +106,19 @@ func TestSummaryThatDeltasWrite(t *testing.T) {
 	s := site.At(t, t.TempDir())
 	s.MakeToken()
 	s.Configure("after: [{deltas: {from: [empty]}}]")
-	s.Configure(`sign: {command: [sh, -c, '[ $OSTREE_UPLOAD_SIGN = trial ] || [ -e tried ] || { touch tried; exit 1; }; head -c 64 /dev/zero']}`)
+	fail, signature := filepath.Join(s.Dir, "fail"), filepath.Join(s.Prod, "summary.sig")
+	s.Configure(`sign: {command: [sh, -c, 'rm fail 2>/dev/null && exit 1; head -c 64 /dev/zero']}`)
 	t.Cleanup(s.End)
 	s.Start("--init")
+	must.Wait(t, "there is a signed summary", func() bool { _, err := os.Stat(signature); return err == nil })
+	must.OK(t, os.WriteFile(fail, nil, 0o600)) // once; nothing is signed but for the publish now
 	build := &site.Build{Repo: filepath.Join(s.Dir, "build"), Ref: "os/stable"}
 	commit := site.Chain(t, build.Repo, build.Ref, 1)[0]
 	s.PushAs(build, build.Ref, commit, "--wait-after")
 	if list := must.OSTree(t, "static-delta", "list", "--repo="+s.Prod); !strings.Contains(list, commit) {
 		t.Errorf("the deltas are %s", list)
+	}
+	if log := s.Server.Log.String(); !strings.Contains(log, "the summary could not be written") {
+		t.Errorf("it did not fail within the publish:\n%s", log)
 	}
 }
