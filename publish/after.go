@@ -306,7 +306,11 @@ func (p *Publisher) workDone(f *Follower, w journal.Work) error {
 	if w.Tries > 0 {
 		again = p.afterIt(f, w)
 	}
-	return p.cfg.Journal.WorkDone(w, again...)
+	err := p.cfg.Journal.WorkDone(w, again...)
+	if len(again) > 0 {
+		p.kickWorks() // one of them may be under way, and was asked for before
+	}
+	return err
 }
 
 // afterIt are the works that come after one that is done at last, and may have been done

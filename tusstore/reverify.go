@@ -5,13 +5,10 @@ package tusstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -44,32 +41,16 @@ func objectOf(f *os.File) string {
 // verifyAll checks every file of the staging at path and calls each, from several
 // goroutines, for each of them: with what is wrong with it, or nil.
 func verifyAll(ctx context.Context, path string, workers int, each func(f *os.File, wrong error) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	dirs := make(chan string)
-	g.Go(func() error {
-		defer close(dirs)
-		for i := range 256 {
-			select {
-			case dirs <- fmt.Sprintf("%02x", i):
-			case <-ctx.Done():
-				return ctx.Err()
+	return ostree.EachFolder(ctx, workers, func(ctx context.Context, folders <-chan string) error {
+		v := ostree.NewVerifier(0) // what was accepted stays good when the limit is lowered
+		v.Step(ctx.Err)
+		for folder := range folders {
+			if err := verifyDir(v, path, folder, each); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	for range workers {
-		g.Go(func() error {
-			v := ostree.NewVerifier(0) // what was accepted stays good when the limit is lowered
-			v.Step(ctx.Err)
-			for dir := range dirs {
-				if err := verifyDir(v, path, dir, each); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
 }
 
 func verifyDir(v *ostree.Verifier, path, dir string, each func(*os.File, error) error) error {

@@ -3,7 +3,6 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -22,6 +21,9 @@ const (
 
 // beatEvery is how often a stream says that it is alive, if nothing changes.
 const beatEvery = 3 * time.Second
+
+// judgeEvery is how often it is looked whether the token is still good.
+const judgeEvery = time.Second
 
 // giveUp is how long a browser may take for an event.
 const giveUp = 30 * time.Second
@@ -77,27 +79,37 @@ func (r *request) stream(w http.ResponseWriter, make func(*request) (*view, erro
 	w.Header().Set("X-Accel-Buffering", "no") // nginx holds nothing back then
 	for {
 		v, err := make(r)
-		if refused(err, http.StatusUnauthorized) {
-			_ = e.send("signed-out", update{At: time.Now()}) // one that is gone has left anyway
-			return
+		if refused(err, http.StatusUnauthorized) || e.changed(r, v, err) != nil || !e.rest(r, v) {
+			break
 		}
-		if e.changed(r, v, err) != nil || !pause(r.Context(), v) {
-			return
-		}
+	}
+	if r.Context().Err() == nil {
+		_ = e.send("signed-out", update{At: time.Now()}) // one that is gone has left anyway
 	}
 }
 
-// pause waits until it is time to look again; not ok if the stream is to end.
-func pause(ctx context.Context, v *view) (ok bool) {
+// rest waits until it is time to look again. Meanwhile the token is judged each second, as
+// a page may be looked at more seldom. It is not ok if the stream is to end.
+func (e *events) rest(r *request, v *view) (ok bool) {
 	wait := beatEvery
 	if v != nil && v.Every > 0 {
 		wait = v.Every
 	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(wait):
-		return true
+	for until := time.Now().Add(wait); ; {
+		select {
+		case <-r.Context().Done():
+			return false
+		case <-time.After(min(time.Until(until), judgeEvery)):
+		}
+		if r.console.signIns.find(r.Request) == nil {
+			return false
+		}
+		if !time.Now().Before(until) {
+			return true
+		}
+		if _, err := r.askWho(); refused(err, http.StatusUnauthorized) || e.beat() != nil {
+			return false
+		}
 	}
 }
 
@@ -126,10 +138,18 @@ func (e *events) changed(r *request, v *view, err error) error {
 			u.Sections[p.ID], e.seen[p.ID] = string(p.HTML), string(p.HTML)
 		}
 	}
-	if len(u.Sections) == 0 && now.Sub(e.last) < beatEvery {
-		return nil
+	if len(u.Sections) == 0 {
+		return e.beat()
 	}
 	return e.send("update", u)
+}
+
+// beat says that the stream is alive, if nothing else did lately.
+func (e *events) beat() error {
+	if time.Since(e.last) < beatEvery {
+		return nil
+	}
+	return e.send("update", update{At: time.Now().UTC()})
 }
 
 func (e *events) send(name string, u update) error {

@@ -200,3 +200,16 @@ func TestHostileText(t *testing.T) {
 	}
 	b.want(200, "GET", "/page/sessions/"+session.ID, nil, "&lt;script src=//evil.example&gt;")
 }
+
+// A page that is looked at seldom is also left within seconds when its sign-in ends, be it
+// in another window of the browser.
+func TestSignedOutElsewhere(t *testing.T) {
+	s := start(t)
+	b := newBrowser(t, s.URL)
+	b.signIn(s.Admin)
+	events := b.open("/page/tokens?as=events")
+	events.until(has("tokens", "boss"))
+	events.until(func(e event) bool { return e.name == "update" && len(e.Sections) == 0 }) // a beat
+	b.want(http.StatusSeeOther, "POST", "/page/sign-out", url.Values{})
+	events.until(func(e event) bool { return e.name == "signed-out" })
+}

@@ -15,7 +15,7 @@ import (
 // templates are all pages and their parts.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"amount": units.Amount, "number": units.Thousands, "clock": clock, "stamp": stamp, "short": short,
-	"left": left, "outcome": outcome, "query": template.URLQueryEscaper, "join": strings.Join,
+	"left": left, "soon": soon, "outcome": outcome, "query": template.URLQueryEscaper, "join": strings.Join,
 }).ParseFS(web, "web/*.html"))
 
 // clock is a time as people read it, in UTC.
@@ -49,6 +49,12 @@ func left(d time.Duration) string {
 	}
 	return strconv.Itoa(int(d/time.Hour)) + " h " + strconv.Itoa(int(d%time.Hour/time.Minute)) + " min"
 }
+
+// soonIs is when an operator should see to something that ends.
+const soonIs = 14 * 24 * time.Hour
+
+// soon tells whether something ends before long, or has ended.
+func soon(t time.Time) bool { return time.Until(t) < soonIs }
 
 // outcomes say what became of a session, by its state or the code of its error.
 var outcomes = map[string]string{

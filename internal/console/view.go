@@ -142,7 +142,11 @@ func failed(err error) (*view, int) {
 	if errors.As(err, &p) {
 		status, said = cmp.Or(p.Status, status), message{p.Error(), p.HintIs, p.Request}
 	}
-	return &view{Title: "Refused", Sections: []section{{"message", "message", said}}}, status
+	v := &view{Title: "Refused", Sections: []section{{"message", "message", said}}}
+	if status >= http.StatusInternalServerError { // it may be over soon
+		v.Every = beatEvery
+	}
+	return v, status
 }
 
 // message is what a page says that shows nothing else.

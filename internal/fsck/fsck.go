@@ -23,8 +23,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lirios/ostree-upload/internal/background"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
@@ -74,29 +72,13 @@ func (c *Check) verifyAll(ctx context.Context) error {
 	if err := c.count(); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	folders := make(chan string)
-	g.Go(func() error {
-		defer close(folders)
-		for i := range 256 {
-			select {
-			case folders <- fmt.Sprintf("%02x", i):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range max(1, runtime.GOMAXPROCS(0)/2) {
-		g.Go(func() error { return c.verifySome(ctx, folders) })
-	}
-	return g.Wait()
+	return ostree.EachFolder(ctx, max(1, runtime.GOMAXPROCS(0)/2), c.verifySome)
 }
 
 // count counts the objects that there are now.
 func (c *Check) count() error {
 	total := int64(0)
-	for i := range 256 {
+	for i := range ostree.Folders {
 		files, err := c.files(fmt.Sprintf("%02x", i))
 		if err != nil {
 			return err

@@ -40,6 +40,7 @@ type Metrics struct {
 	queued    prometheus.Histogram
 	published *prometheus.HistogramVec
 	works     *prometheus.HistogramVec
+	pruned    pruned
 	store     *prometheus.CounterVec
 }
 
@@ -111,6 +112,7 @@ func (m *Metrics) addPublishing(outcomes []string) {
 		Namespace: namespace, Name: "store_requests_total", Help: "Requests to the object store, each try of them, by S3's name of what they ask for and by what came of them.",
 	}, []string{"request", "outcome"})
 	m.register.MustRegister(m.locks, m.queued, m.published, m.works, m.store)
+	m.addPruning()
 }
 
 func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {

@@ -80,6 +80,13 @@ func processSources(opt Options) metrics.ProcessSources {
 	return sources
 }
 
+func (s *Server) seePruned(r *wire.Pruned, err error) {
+	if r == nil {
+		r = &wire.Pruned{}
+	}
+	s.metrics.Pruned(err == nil, int64(r.Commits+r.Objects), r.Bytes, time.Now())
+}
+
 func (s *Server) storeNow() metrics.Store {
 	st := s.Store.Stats()
 	return metrics.Store{

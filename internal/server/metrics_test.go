@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/config"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
@@ -112,6 +114,42 @@ func TestMetricsOfOutcomes(t *testing.T) {
 		if !strings.Contains(text, line) {
 			t.Errorf("no line %s in\n%s", line, text)
 		}
+	}
+}
+
+// Runs that remove what is not to be kept are counted, with what they removed; looks are not.
+func TestMetricsOfPruning(t *testing.T) {
+	s, build := ts.Start(t, "archive"), filepath.Join(t.TempDir(), "build")
+	one, two := ts.Commit(t, build, "x", "one", 3), ts.Commit(t, build, "x", "two", 3)
+	c, keep := s.Client(s.Token), []config.Keep{{Refs: []string{"**"}}}
+	c.Push(build, wire.Ref{Ref: "x", New: one.String()})
+	c.Push(build, wire.Ref{Ref: "x", Old: one.String(), New: two.String()})
+	wants := func(lines ...string) {
+		t.Helper()
+		text := string(s.Client(s.Admin).Want(200, "GET", "/metrics", nil).Body)
+		for _, line := range lines {
+			if !strings.Contains(text, "\nostree_upload_"+line+"\n") {
+				t.Errorf("no line %s in\n%s", line, text)
+			}
+		}
+	}
+	_, err := s.Prune(t.Context(), keep, true)
+	must.OK(t, err)
+	wants(`prune_runs_total{outcome="done"} 0`, `prune_runs_total{outcome="failed"} 0`, "prune_last_run_timestamp_seconds 0")
+
+	path := filepath.Join(s.Repo, "objects", ostree.Name{Checksum: two, Type: ostree.CommitObject}.Path())
+	must.OK(t, os.Rename(path, path+".away"))
+	if _, err = s.Prune(t.Context(), keep, false); err == nil {
+		t.Error("it prunes although it cannot tell what a ref needs")
+	}
+	must.OK(t, os.Rename(path+".away", path))
+	wants(`prune_runs_total{outcome="failed"} 1`, "prune_last_run_timestamp_seconds 0", "pruned_objects_total 0")
+
+	r, err := s.Prune(t.Context(), keep, false)
+	must.OK(t, err)
+	wants(`prune_runs_total{outcome="done"} 1`, fmt.Sprint("pruned_objects_total ", r.Commits+r.Objects), fmt.Sprint("pruned_bytes_total ", r.Bytes))
+	if r.Commits != 1 || r.Objects == 0 || r.Bytes == 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

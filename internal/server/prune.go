@@ -36,10 +36,11 @@ type pruner struct {
 	lost chan error
 	// askSummary has the summary written, which names the static deltas.
 	askSummary func() error
+	seen       func(r *wire.Pruned, err error) // is told of each run that is no dry run and was not cut off
 }
 
 func newPruner(cfg prune.Config, askSummary func() error) *pruner {
-	p := &pruner{cfg: cfg, askSummary: askSummary, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), lost: make(chan error, 1)}
+	p := &pruner{cfg: cfg, askSummary: askSummary, seen: func(*wire.Pruned, error) {}, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), lost: make(chan error, 1)}
 	p.turn <- struct{}{}
 	return p
 }
@@ -88,7 +89,16 @@ func (p *pruner) once(ctx context.Context, keep []config.Keep, dryRun bool) (*wi
 	if dryRun {
 		return p.run(ctx, keep, prune.Look)
 	}
-	return p.run(ctx, keep, func(ctx context.Context, cfg prune.Config) (*wire.Pruned, error) { return prune.Run(ctx, cfg, true) })
+	return p.remove(ctx, keep, func(ctx context.Context, cfg prune.Config) (*wire.Pruned, error) { return prune.Run(ctx, cfg, true) })
+}
+
+// remove is a run that removes something.
+func (p *pruner) remove(ctx context.Context, keep []config.Keep, do pruning) (*wire.Pruned, error) {
+	r, err := p.run(ctx, keep, do)
+	if ctx.Err() == nil {
+		p.seen(r, err)
+	}
+	return r, err
 }
 
 // Prune removes what is not to be kept or, for a dry run, tells what that is.
@@ -128,7 +138,7 @@ func (s *Server) retain(ctx context.Context) error {
 
 // pruneByItself does one run of the server's own. What fails is tried again.
 func (s *Server) pruneByItself(ctx context.Context, keep []config.Keep, all bool) (done bool) {
-	_, err := s.pruner.run(ctx, keep, func(ctx context.Context, cfg prune.Config) (*wire.Pruned, error) {
+	_, err := s.pruner.remove(ctx, keep, func(ctx context.Context, cfg prune.Config) (*wire.Pruned, error) {
 		cfg.Spare = func(unreached []ostree.Checksum) (map[ostree.Checksum]bool, error) {
 			return spare(s.opt.State, unreached, time.Now())
 		}

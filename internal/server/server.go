@@ -199,6 +199,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Seen: publish.Seen{LockWait: s.metrics.LockWait, Published: s.published, Work: s.metrics.WorkTried},
 	})
 	s.pruner = newPruner(prune.Config{Repo: opt.Repo, Mirror: s.mirror, Journal: s.Journal, Telling: &s.telling, Log: opt.Log}, s.Publisher.AskSummary)
+	s.pruner.seen = s.seePruned
 	if err := s.Publisher.Recover(); err != nil {
 		return err
 	}

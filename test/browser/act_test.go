@@ -40,6 +40,7 @@ func abortByKeyboard(t *testing.T, b *chrome.Browser) {
 		v.awaitText("main", id)
 		v.awaitText("main", "os/to-abort")
 		if !sure {
+			v.await(`document.readyState === "complete"`) // else the script is not there yet
 			v.press(kb.Escape)
 			v.await(`location.pathname.endsWith("` + id + `") && document.querySelector("a[href$='/abort']")`)
 			if got := s.Run("sessions", "show", id, "--json").Must(t, 0).Stdout; len(s.Sessions(wire.Open)) != 1 {

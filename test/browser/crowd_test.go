@@ -51,14 +51,14 @@ func TestCrowd(t *testing.T) {
 
 	v := visit(t, browser, s.URL)
 	v.signIn(boss)
-	for _, path := range []string{"", "page/sessions", "page/refs", "page/tokens"} {
+	for _, path := range []string{"", "page/sessions?limit=1000", "page/refs", "page/tokens"} {
 		var took []float64
 		for range 21 {
 			v.open(path)
 			took = append(took, v.ask(`performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd`))
 		}
 		slices.Sort(took)
-		t.Logf("/%s can be used after %.0f ms in the middle of 21, %.0f ms at most", path, took[10], took[20])
+		t.Logf("/%s can be used after %.0f ms at best of 21, %.0f ms in the middle, %.0f ms at worst", path, took[0], took[10], took[20])
 	}
 	v.open("")
 	v.await(`document.querySelector("#state.live")`)

@@ -50,7 +50,6 @@ func Start() (*Browser, error) {
 		chromedp.UserDataDir(folder),
 		chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-gpu", true),
-		chromedp.Flag("lang", "en-GB"),
 		// Chromium has no sandbox for root, and in containers lacks the right to make
 		// one; it sees no page but those of the tests.
 		chromedp.NoSandbox,

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -330,4 +331,33 @@ func TestMonitoringFiles(t *testing.T) {
 		}
 		seen[p.ID] = true
 	}
+}
+
+// A server whose repository is in a bucket counts its requests to the store, with the
+// labels that the docs, the dashboard and the alert rules name.
+func TestStoreMetrics(t *testing.T) {
+	t.Parallel()
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.InBucket()
+	s.Configure("metrics-address: 127.0.0.1:0\nlog-format: json")
+	t.Cleanup(s.End)
+	s.Start("--init")
+	s.Push(site.Small(t, "os/a", "a"))
+	at := regexp.MustCompile(`"metrics":"([^"]+)"`).FindStringSubmatch(s.Server.Log.String())
+	if at == nil {
+		t.Fatalf("the log does not tell where the metrics are:\n%s", &s.Server.Log)
+	}
+	got := scraped(t, at[1])
+	const metric = "ostree_upload_store_requests_total"
+	if labels := got.labels(metric); !maps.Equal(labels, map[string]bool{"request": true, "outcome": true}) {
+		t.Errorf("it has the labels %v", labels)
+	}
+	if n, err := strconv.Atoi(got.value(metric + `{outcome="ok",request="PutObject"}`)); err != nil || n < 100 {
+		t.Errorf("%d objects were written, %v", n, err)
+	}
+	if n := got.value(metric + `{outcome="failed",request="PutObject"}`); n != "0" {
+		t.Errorf("before the first failure it is %q", n)
+	}
+	lint(t, got)
 }

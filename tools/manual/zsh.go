@@ -70,7 +70,7 @@ func writeZshCommands(b *strings.Builder, name string, c *command) {
 
 // zshFlag is a flag as _arguments has it.
 func zshFlag(program string, f flag) string {
-	help := "[" + strings.NewReplacer("[", "(", "]", ")", ":", "").Replace(brief(f.help)) + "]"
+	help := "[" + strings.NewReplacer("[", "(", "]", ")", ":", `\:`).Replace(brief(f.help)) + "]"
 	value := ""
 	if f.value != "" {
 		value = fmt.Sprintf(":%s:%s", f.value, zshValue(program, f.value, f.words))

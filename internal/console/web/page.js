@@ -48,7 +48,8 @@
       now.id = id;
       ages(now);
       const section = document.getElementById(id);
-      if (section) change(section, now);
+      if (!section) { location.reload(); return; } // the page has become another one
+      change(section, now);
     }
     say(polling ? "polling" : "live", polling ? "Events do not come through: asks every " + POLL / 1000 + " seconds" : "Live");
   }
