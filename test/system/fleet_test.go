@@ -20,13 +20,13 @@ import (
 	"github.com/lirios/ostree-upload/test/store"
 )
 
-// A fleet is receivers that share nothing but a bucket, behind nginx, which sends all
-// requests of a token to the same one as long as that lives.
+// A fleet is receivers that share nothing but a bucket, behind a load balancer that sends
+// all requests of a token to the same one as long as that lives.
 type fleet struct {
 	t         *testing.T
 	store     *store.Gateway
 	receivers []*member
-	url       string // nginx's
+	url       string // the load balancer's
 }
 
 // A member is one receiver: its folder, which has its state, and where it listens.
@@ -64,7 +64,6 @@ func newFleet(t *testing.T, n int, names []string) *fleet {
 		}
 		text += fmt.Sprintf("  - {name: %s, sha256: %x, refs: [os/**], scopes: [%s]}\n", name, sha256.Sum256([]byte(fleetToken(name))), scope)
 	}
-	servers := ""
 	for i := range n {
 		dir, err := os.MkdirTemp("", "fleet") // the path of a socket may have 107 bytes
 		must.OK(t, err)
@@ -72,21 +71,44 @@ func newFleet(t *testing.T, n int, names []string) *fleet {
 		m := &member{dir: dir}
 		must.OK(t, os.WriteFile(filepath.Join(m.dir, "ostree-upload.yaml"), []byte(text), 0o600))
 		f.start(m, []string{"--init"}[:max(0, 1-i)]...)
-		servers += "server unix:" + m.socket() + ";\n"
 		f.receivers = append(f.receivers, m)
 		t.Cleanup(func() { f.end(m) })
 	}
-	f.url = "http://" + site.StartNginx(t, `upstream receivers {
-    hash $http_authorization consistent;
-    `+servers+`
-  }
-  server {
-    listen LISTEN;
-    client_max_body_size 16m;
-    proxy_request_buffering off;
-    location / { proxy_pass http://receivers; }
-  }`)
 	return f
+}
+
+// nginx puts nginx before a fleet of three as the page for operators says.
+func (f *fleet) nginx() {
+	f.t.Helper()
+	text := f.onPage("nginx", "unix:")
+	f.url = "http://" + site.StartNginx(f.t, strings.Replace(text, "listen 8080", "listen LISTEN", 1))
+}
+
+// haproxy puts HAProxy before a fleet of three as the page for operators says.
+func (f *fleet) haproxy() {
+	f.t.Helper()
+	text := f.onPage("haproxy", "unix@")
+	f.url = "http://" + site.StartHAProxy(f.t, strings.Replace(text, "bind :8080", "bind fd@3", 1))
+}
+
+// onPage is a configuration of docs/operating.md, with this fleet's receivers.
+func (f *fleet) onPage(name, scheme string) string {
+	f.t.Helper()
+	page, err := os.ReadFile("../../docs/operating.md")
+	must.OK(f.t, err)
+	_, after, found := strings.Cut(string(page), "<!-- tested: "+name+" -->\n\n```text\n")
+	text, _, ends := strings.Cut(after, "```\n")
+	if !found || !ends {
+		f.t.Fatalf("docs/operating.md has no configuration of %s that is tested", name)
+	}
+	for i, m := range f.receivers {
+		address := fmt.Sprintf("10.0.0.%d:8080", i+1)
+		if strings.Count(text, address) != 1 {
+			f.t.Fatalf("%s is not there once:\n%s", address, text)
+		}
+		text = strings.Replace(text, address, scheme+m.socket(), 1)
+	}
+	return text
 }
 
 // start starts a member; ostree-upload.yaml says all but where it listens.
@@ -130,7 +152,7 @@ func (f *fleet) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// api is an admin's client of one member, past nginx.
+// api is an admin's client of one member, past the load balancer.
 func (f *fleet) api(m *member) *client.Client {
 	f.t.Helper()
 	c, err := client.New("unix:"+m.socket(), fleetToken(admin))

@@ -40,6 +40,7 @@ func TestFleet(t *testing.T) {
 	random := site.Seed(t)
 	clients, names := fleetClients(t)
 	f := newFleet(t, 3, names)
+	f.nginx()
 	heads := map[string]string{}
 	for round := range rounds {
 		f.round(round, clients, random)
@@ -65,6 +66,21 @@ func TestFleet(t *testing.T) {
 			t.Errorf("pulled %s of %s, want %s", got, ref, head)
 		}
 	}
+}
+
+// The same behind HAProxy, with fewer clients.
+func TestFleetBehindHAProxy(t *testing.T) {
+	t.Parallel()
+	random := site.Seed(t)
+	clients, names := fleetClients(t)
+	f := newFleet(t, 3, names)
+	f.haproxy()
+	few := clients[fleetAlone-3 : fleetAlone+3]
+	f.round(0, few, random)
+	for _, c := range few {
+		f.wantOneLine(c.ref)
+	}
+	f.pull(rivalsRef)
 }
 
 // A fleetClient pushes a commit in each round.
