@@ -39,7 +39,7 @@ func (b *Bucket) named(err error, doing, key string) error {
 // fail is the error of a request, in words, with what to do about it. need is the
 // permission that it takes.
 func (b *Bucket) fail(err error, doing, key, need string) error {
-	worded, next := b.explain(err, need)
+	next, worded := b.explain(err, need)
 	named := &requestError{doing, b.url(key), worded, err}
 	if next == "" {
 		return named
@@ -48,46 +48,46 @@ func (b *Bucket) fail(err error, doing, key, need string) error {
 }
 
 // explain says what an answer of the store means, and what to do.
-func (b *Bucket) explain(err error, need string) (worded error, next string) {
+func (b *Bucket) explain(err error, need string) (next string, worded error) {
 	var noCredentials *credentialsError
 	var untrusted *tls.CertificateVerificationError
 	status, code := statusOf(err), codeOf(err)
 	switch {
 	case errors.As(err, &untrusted):
-		return said("the store's certificate is not trusted", err), "set AWS_CA_BUNDLE to a file of the authority that issued it, in PEM"
+		return "set AWS_CA_BUNDLE to a file of the authority that issued it, in PEM", said("the store's certificate is not trusted", err)
 	case errors.As(err, &noCredentials):
-		return noCredentials, "give this process credentials, such as by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of its machine"
+		return "give this process credentials, such as by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of its machine", noCredentials
 	case code == "NoSuchBucket":
-		return fmt.Errorf("there is no bucket %s", b.cfg.Bucket), "make the bucket, or correct its name in repo, and the endpoint if it is in another store"
+		return "make the bucket, or correct its name in repo, and the endpoint if it is in another store", fmt.Errorf("there is no bucket %s", b.cfg.Bucket)
 	case code == "PermanentRedirect" || code == "AuthorizationHeaderMalformed" || status == http.StatusMovedPermanently:
 		return b.region(err)
 	case code == "RequestTimeTooSkewed":
-		return said("the store takes this machine's clock for wrong", err), "set the clock of this machine, as NTP does"
+		return "set the clock of this machine, as NTP does", said("the store takes this machine's clock for wrong", err)
 	case code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || code == "ExpiredToken" || code == "InvalidToken":
-		return said("the store does not take the credentials", err), "renew the credentials of this process, and see that they are for this store"
+		return "renew the credentials of this process, and see that they are for this store", said("the store does not take the credentials", err)
 	case status == http.StatusForbidden || code == "AccessDenied" || status == http.StatusUnauthorized:
-		return said("access denied", err), b.allow(need)
+		return b.allow(need), said("access denied", err)
 	case isThrottled(err):
-		return said("the store asks for fewer requests", err), "wait: it is tried again; if it lasts, raise the store's limits"
+		return "wait: it is tried again; if it lasts, raise the store's limits", said("the store asks for fewer requests", err)
 	case status == 0 && Temporary(err):
-		return said("the store does not answer", err), "wait until the store answers; if it never does, see the network, s3.endpoint, and s3.path-style where the name of its host is not known"
+		return "wait until the store answers; if it never does, see the network, s3.endpoint, and s3.path-style where the name of its host is not known", said("the store does not answer", err)
 	case Temporary(err):
-		return said("the store fails", err), "wait until the store answers again; see its own logs if it does not"
+		return "wait until the store answers again; see its own logs if it does not", said("the store fails", err)
 	}
-	return said("the store refused", err), ""
+	return "", said("the store refused", err)
 }
 
 // region words that the bucket is in another region.
-func (b *Bucket) region(err error) (worded error, next string) {
+func (b *Bucket) region(err error) (next string, worded error) {
 	var answer *smithyhttp.ResponseError
 	region := ""
 	if errors.As(err, &answer) && answer.Response != nil {
 		region = answer.Response.Header.Get("X-Amz-Bucket-Region")
 	}
 	if region == "" {
-		return said("the bucket is in another region or at another endpoint", err), "set AWS_REGION to the bucket's region"
+		return "set AWS_REGION to the bucket's region", said("the bucket is in another region or at another endpoint", err)
 	}
-	return fmt.Errorf("the bucket is in the region %s", region), "set AWS_REGION=" + region
+	return "set AWS_REGION=" + region, fmt.Errorf("the bucket is in the region %s", region)
 }
 
 // allow says which permission is lacking.

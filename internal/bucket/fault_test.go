@@ -264,7 +264,6 @@ func TestWords(t *testing.T) {
 		says(t, b.Probe(t.Context()), "access denied", "allow s3:ListBucket on arn:aws:s3:::repositories")
 	})
 	t.Run("no credentials", func(t *testing.T) {
-		b := open(t, url)
 		none := t.TempDir() + "/none"
 		for name, value := range map[string]string{
 			"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true",
