@@ -31,6 +31,10 @@ type summaryFile interface {
 	writeSummary(ctx context.Context) error
 	// wrongSummary tells whether it is the server's to sign and lacks its signature.
 	wrongSummary(ctx context.Context) (bool, error)
+	// seeSummary reads it, and tells whose it is.
+	seeSummary(ctx context.Context) (seenSummary, error)
+	// publishing tells whether another server moves refs, and writes it then.
+	publishing(ctx context.Context) (bool, error)
 }
 
 // change is the production repository while one publish changes it from the staging.

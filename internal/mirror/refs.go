@@ -112,9 +112,9 @@ func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err
 	if err != nil {
 		return "", "", err
 	}
-	c, err := ostree.ParseChecksum(strings.TrimSpace(string(b)))
+	c, err := ostree.ParseRef(name, m.Bucket.String(), b)
 	if err != nil {
-		return "", "", fmt.Errorf("ref %s of repository %s: %w", name, m.Bucket, err)
+		return "", "", err
 	}
 	return c.String(), etag, nil
 }
