@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/receive"
 )
 
 // Config is what a Console stands on.
@@ -37,13 +38,13 @@ type Console struct {
 	signIns *signIns
 	streams *streams
 	rates   *rates
-	mux     *http.ServeMux
+	pages   http.Handler
 }
 
 // New makes a Console. What it keeps in Keep is read again.
 func New(cfg Config) *Console {
 	c := &Console{cfg: cfg, signIns: openSignIns(cfg.Keep, cfg.Log), streams: newStreams(), rates: newRates()}
-	c.mux = c.routes()
+	c.pages = receive.Timed(c.routes())
 	return c
 }
 
@@ -108,7 +109,7 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, repository, path
 	if q.signIn = c.signIns.find(r); q.signIn != nil {
 		q.hash = q.signIn.Hash
 	}
-	c.mux.ServeHTTP(w, q.Request.WithContext(with(r.Context(), q)))
+	c.pages.ServeHTTP(w, q.Request.WithContext(with(r.Context(), q)))
 }
 
 // guard tells the browser to run, load and send nothing but to this server, and to show
