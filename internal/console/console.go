@@ -76,6 +76,9 @@ func (c *Console) Alone() http.Handler {
 // split tells which repository a path is about, "" for the only one or for none of them,
 // and the path below the repository's own; it is not ok unless it is one of the page.
 func (c *Console) split(settings *config.Config, path string) (repository, below string, ok bool) {
+	if path == settings.BasePath {
+		return "", "", path != ""
+	}
 	if rest, has := strings.CutPrefix(path, settings.BasePath+"/"); has {
 		path = "/" + rest
 	}
@@ -94,11 +97,17 @@ func (c *Console) split(settings *config.Config, path string) (repository, below
 
 func isOurs(path string) bool { return path == "/" || strings.HasPrefix(path, "/page/") }
 
+// on tells whether the page is to be had anywhere.
+func (c *Console) on() bool {
+	settings := c.cfg.Settings()
+	return settings.Page || settings.PageAddress != ""
+}
+
 // serve answers a request for a path of the page.
 func (c *Console) serve(w http.ResponseWriter, r *http.Request, repository, path string) {
 	guard(w.Header())
 	if path == "" { // links of the page begin behind the slash
-		redirect(w, repository+"/")
+		redirect(w, r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]+"/")
 		return
 	}
 	q := &request{

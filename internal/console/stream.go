@@ -108,7 +108,7 @@ func (e *events) rest(r *request, v *view) (ok bool) {
 			return false
 		case <-time.After(min(time.Until(until), judgeEvery)):
 		}
-		if r.console.signIns.find(r.Request) == nil {
+		if !r.console.on() || r.console.signIns.find(r.Request) == nil {
 			return false
 		}
 		if !time.Now().Before(until) {
