@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -357,4 +358,41 @@ func TestPromoteOfAnotherServers(t *testing.T) {
 	}
 	_, err = one.Bucket().Put(t.Context(), mirror.Key(lost), body) // the servers' end looks at all
 	must.OK(t, err)
+}
+
+// What another server has published is not sent again.
+func TestLearntFromOtherServer(t *testing.T) {
+	repo, c := build(t, "one", "two")
+	store.SetCredentials(t)
+	url := store.Fake(t, store.FakeOptions{})
+	one, two := ts.StartAt(t, url, store.FakeBucket), ts.StartAt(t, url, store.FakeBucket)
+	want(t, one.Client(one.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
+	client := two.Client(two.Token)
+	must.Wait(t, "the second server knows what is there", func() bool {
+		client.Want(200, "GET", "/api/v1/refs", nil)
+		session := client.Open(wire.Ref{Ref: "y", New: c[0].String()})
+		defer client.Want(200, "DELETE", "/api/v1/sessions/"+session.ID, nil)
+		return len(client.Negotiate(session.ID, ts.Objects(t, repo, c[0])...)) == 0
+	})
+	want(t, client.Push(repo, wire.Ref{Ref: "x", Old: c[0].String(), New: c[1].String()}), wire.Published, "", "")
+}
+
+// Nothing is published while the bucket is pruned: the session says so, and goes on then.
+func TestPublishWaitsForPrune(t *testing.T) {
+	repo, c := build(t, "one")
+	s := ts.Start(t, ts.InBucket)
+	client := s.Client(s.Token)
+	const lease = ".ostree-upload/prune"
+	_, err := s.Bucket().Put(t.Context(), lease, []byte(`{"until": "`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"}`))
+	must.OK(t, err)
+	session := sent(t, client, repo, wire.Ref{Ref: "x", New: c[0].String()})
+	client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
+	must.Wait(t, "the session says what it waits for", func() bool {
+		return strings.Contains(client.Session(session.ID).Detail, "waits for the end of a prune")
+	})
+	if s.Ref("x") != "" {
+		t.Error("the ref has moved")
+	}
+	must.OK(t, s.Bucket().Delete(t.Context(), lease, ""))
+	want(t, client.Settled(session.ID), wire.Published, "", "")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -72,13 +73,15 @@ func openStaged(path string) (*staged, error) {
 }
 
 // makeIn makes a folder, and those between, in one that is there: it is not made anew
-// where the repository was moved away with it.
+// where the repository was moved away with it. Any of them may be a link to a folder.
 func makeIn(dir string, mode fs.FileMode, name string) error {
-	there, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
+	for part := range strings.SplitSeq(name, "/") {
+		dir = filepath.Join(dir, part)
+		if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	return errors.Join(there.MkdirAll(name, mode), there.Close())
+	return nil
 }
 
 func (s *staged) openDir(i int) error {

@@ -117,6 +117,20 @@ func TestRevoked(t *testing.T) {
 	b.want(401, "GET", "/?as=events", nil)
 }
 
+// A page that is turned off ends the streams that are open.
+func TestTurnedOff(t *testing.T) {
+	s := start(t)
+	b := newBrowser(t, s.URL)
+	b.signIn(s.Admin)
+	events := b.open("/?as=events")
+	events.until(func(e event) bool { return e.name == "update" })
+	s.Change(func(c *config.Config) { c.Page = false })
+	events.until(func(e event) bool { return e.name == "signed-out" })
+	if e, more := events.next(); more {
+		t.Errorf("the stream goes on with %v", e)
+	}
+}
+
 // What a token may do is found out anew: one that is narrowed sees less at once.
 func TestNarrowed(t *testing.T) {
 	s := start(t)

@@ -42,6 +42,7 @@ type Mirror struct {
 	log    *slog.Logger
 	names  *names
 	cache  *cache
+	learns *learner
 
 	refs   refs
 	asking sync.Mutex // guards silent
@@ -118,6 +119,7 @@ func Open(ctx context.Context, path string, b *bucket.Bucket, log *slog.Logger) 
 	if m.names, err = openNames(filepath.Join(path, "names.db"), b.String()); err != nil {
 		return nil, err
 	}
+	m.learns = newLearner(m)
 	if err := m.begin(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -139,7 +141,10 @@ func (m *Mirror) begin(ctx context.Context) error {
 }
 
 // Close ends the use of the mirror.
-func (m *Mirror) Close() error { return m.names.close() }
+func (m *Mirror) Close() error {
+	m.learns.close()
+	return m.names.close()
+}
 
 // Path is the folder of the mirror.
 func (m *Mirror) Path() string { return m.path }

@@ -239,6 +239,7 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 		return fmt.Errorf("keep ref %s of repository %s: %w", name, m.Bucket, err)
 	}
 	m.refs.etags[name] = etag
+	m.learns.ask(commit)
 	return nil
 }
 
