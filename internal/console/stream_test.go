@@ -140,6 +140,10 @@ func TestNarrowed(t *testing.T) {
 	b.signIn(secret)
 	events := b.open("/page/sessions/" + session.ID + "?as=events")
 	events.until(has("session", "receiving"))
+	gone := s.Client(s.Token).Open(wire.Ref{Ref: "os/y", New: strings.Repeat("2", 64)})
+	s.Client(s.Token).Want(200, "DELETE", "/api/v1/sessions/"+gone.ID, nil)
+	overview := b.open("/?as=events")
+	overview.until(has("ended", gone.ID))
 	s.Change(func(c *config.Config) {
 		for i := range c.Tokens {
 			if c.Tokens[i].Name == "guest" {
@@ -147,6 +151,7 @@ func TestNarrowed(t *testing.T) {
 			}
 		}
 	})
+	overview.until(has("ended", "No session has ended yet"))
 	events.until(func(e event) bool { return e.name == "problem" && strings.Contains(e.Problem, "there is no session") })
 	b.want(404, "GET", "/page/sessions/"+session.ID, nil)
 }
