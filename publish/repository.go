@@ -14,6 +14,9 @@ import (
 type production interface {
 	// read opens it to be read, with its configuration as it is now.
 	read() (*ostree.Repo, error)
+	// readAll opens it for a session that relies on what it did not bring, before look:
+	// also what another server has brought.
+	readAll() (*ostree.Repo, error)
 	// change opens it to be changed by the publish of a session, which reads v. The
 	// caller closes it.
 	change(s *journal.Session, v *view) (change, error)
