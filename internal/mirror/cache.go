@@ -58,10 +58,20 @@ func (c *cache) put(n ostree.Name, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
+	before := c.sizeOf(n)
 	if err := durable.Write(path, b); err != nil {
 		return err
 	}
-	return c.grown(int64(len(b)))
+	return c.grown(int64(len(b)) - before)
+}
+
+// sizeOf is how many bytes the file of an object has, 0 if there is none.
+func (c *cache) sizeOf(n ostree.Name) int64 {
+	info, err := os.Stat(c.file(n))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // link keeps an object that is in a file already.
@@ -85,10 +95,15 @@ func (c *cache) link(n ostree.Name, from string) error {
 }
 
 func (c *cache) drop(n ostree.Name) error {
-	if err := os.Remove(c.file(n)); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	size := c.sizeOf(n)
+	err := os.Remove(c.file(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	if err == nil {
+		c.size.Add(-size)
+	}
+	return err
 }
 
 // grown counts more bytes, and makes room if they are too many: folders of objects go, any
