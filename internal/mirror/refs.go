@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
@@ -110,11 +111,11 @@ func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err
 		return "", "", nil
 	}
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("ref %s: %w", name, err)
 	}
 	c, err := ostree.ParseChecksum(strings.TrimSpace(string(b)))
 	if err != nil {
-		return "", "", fmt.Errorf("ref %s of repository %s: %w", name, m.Bucket, err)
+		return "", "", hint.Add(fmt.Errorf("ref %s of repository %s: %w", name, m.Bucket, err), "write the checksum of a commit into %s, or remove this object", RefKey(name))
 	}
 	return c.String(), etag, nil
 }
@@ -230,6 +231,11 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 		temp := filepath.Join(m.path, "tmp", "ref")
 		if err = os.WriteFile(temp, []byte(commit+"\n"), 0o600); err == nil {
 			err = os.Rename(temp, path)
+			if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EISDIR) {
+				if removeEmpty(path) == nil {
+					err = os.Rename(temp, path)
+				}
+			}
 		}
 	}
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrExist) {
@@ -241,6 +247,23 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 	m.refs.etags[name] = etag
 	m.learns.ask(commit)
 	return nil
+}
+
+// removeEmpty removes a folder in which there are but folders, as a kill leaves it.
+func removeEmpty(folder string) error {
+	inner, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, f := range inner {
+		if !f.IsDir() {
+			return fs.ErrExist
+		}
+		if err := removeEmpty(filepath.Join(folder, f.Name())); err != nil {
+			return err
+		}
+	}
+	return os.Remove(folder)
 }
 
 // dropRef removes a ref and the folders that are empty without it.
