@@ -13,6 +13,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/test/must"
+	ts "github.com/lirios/ostree-upload/test/server"
 )
 
 // openEnv has the test's binary open a set of names, and do nothing else: some damage ends
@@ -162,8 +163,8 @@ func TestListingBreaksOff(t *testing.T) {
 	}
 	state := t.TempDir()
 	p.breakListings(2)
-	must.OK(t, mirror.ReadConfig(t.Context(), mirror.Folder(state), p.bucket, logger(t)))
-	if _, err := mirror.Open(t.Context(), mirror.Folder(state), p.bucket, logger(t)); err == nil {
+	must.OK(t, mirror.ReadConfig(t.Context(), mirror.Folder(state), p.bucket, ts.Logger(t)))
+	if _, err := mirror.Open(t.Context(), mirror.Folder(state), p.bucket, ts.Logger(t)); err == nil {
 		t.Fatal("it says nothing")
 	}
 	p.proxy.Play(nil)

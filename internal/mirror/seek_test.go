@@ -4,20 +4,14 @@ package mirror_test
 
 import (
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/test/must"
-	"github.com/lirios/ostree-upload/test/objects"
-	ts "github.com/lirios/ostree-upload/test/server"
 	"github.com/lirios/ostree-upload/test/store"
 )
-
-var logger = ts.Logger
 
 // breakListings refuses the n-th listing from now on, and all behind it.
 func (p *place) breakListings(n int) {
@@ -177,41 +171,4 @@ func TestCompare(t *testing.T) {
 	if !has(t, m, list[0]) || has(t, m, list[2]) {
 		t.Error("it was not put right")
 	}
-}
-
-// What another server publishes becomes known when its ref is seen: commit, trees, files.
-func TestLearn(t *testing.T) {
-	p := newPlace(t)
-	m := p.open(t.TempDir())
-	file := objects.SoundFile("of another server").Object()
-	commit, others := objects.CommitOf(file, "another")
-	others = append(others, file)
-	for _, o := range others {
-		p.put(o)
-	}
-	p.setRef("x", ostree.Checksum(commit).String())
-	p.wantRefs(m, "x")
-	must.Wait(t, "the file is known", func() bool { return has(t, m, nameOf(t, file)) })
-	if !has(t, m, ostree.Name{Checksum: commit, Type: ostree.CommitObject}) {
-		t.Error("the commit is not known")
-	}
-}
-
-// A server that ends does not wait for a store that does not answer.
-func TestCloseWhileLearning(t *testing.T) {
-	p := newPlace(t)
-	m := p.open(t.TempDir())
-	p.setRef("x", sum("1"))
-	asked := make(chan struct{})
-	told := sync.OnceFunc(func() { close(asked) })
-	p.proxy.Play(func(r store.Request) *store.Fault {
-		if !strings.HasSuffix(r.Key, ".commit") {
-			return nil
-		}
-		told()
-		return store.HangsAfter
-	})
-	p.wantRefs(m, "x")
-	<-asked
-	must.OK(t, m.Close())
 }
