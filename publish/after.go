@@ -374,11 +374,14 @@ func (p *Publisher) summaryWork(ctx context.Context, _ Due) error {
 	return p.production.writeSummary(ctx)
 }
 
-// finishSummary writes the summary if that is due.
+// finishSummary writes the summary if that is due, or if it does not fit.
 func (p *Publisher) finishSummary(ctx context.Context) error {
 	w, due, err := p.cfg.Journal.Work(workSummary)
-	if err != nil || !due {
+	if err != nil {
 		return err
+	}
+	if !due {
+		return p.mendSummary(ctx)
 	}
 	if err := p.production.writeSummary(ctx); err != nil {
 		return err

@@ -309,10 +309,8 @@ func (a *apply) closure(ctx context.Context) (*closure, error) {
 	if err := c.walk(ctx, a.plan.commits...); err != nil {
 		return nil, err
 	}
-	if a.target != nil {
-		if err := a.target.look(ctx, c, a.plan.commits); err != nil {
-			return nil, err
-		}
+	if err := a.look(ctx, c, a.plan.commits); err != nil {
+		return nil, err
 	}
 	if err := a.lackingMeta(c); err != nil {
 		return nil, err
@@ -330,6 +328,14 @@ func (a *apply) closure(ctx context.Context) (*closure, error) {
 	return nil, withProblems(a.cfg.Journal, o, a.plan, c.missing)
 }
 
+// look asks the repository where a closure's objects are, unless nothing is changed.
+func (a *apply) look(ctx context.Context, c *closure, commits []ostree.Checksum) error {
+	if a.target == nil {
+		return nil
+	}
+	return a.target.look(ctx, c, commits)
+}
+
 // notWhole is the outcome of a session that brings nothing, and of which a commit is not
 // whole in the repository: it names the first.
 func (a *apply) notWhole(ctx context.Context) error {
@@ -340,6 +346,9 @@ func (a *apply) notWhole(ctx context.Context) error {
 		}
 		c := newClosure(a.view, nil)
 		if err := c.walk(ctx, commit); err != nil {
+			return err
+		}
+		if err := a.look(ctx, c, []ostree.Checksum{commit}); err != nil {
 			return err
 		}
 		if len(c.missing) > 0 {

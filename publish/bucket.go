@@ -31,6 +31,8 @@ type inBucket struct {
 
 func (b *inBucket) read() (*ostree.Repo, error) { return b.Strict() }
 
+func (b *inBucket) readAll() (*ostree.Repo, error) { return b.Asking() }
+
 func (b *inBucket) later(err error) (is bool, say string) {
 	switch {
 	case errors.Is(err, mirror.ErrPruning):

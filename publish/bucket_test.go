@@ -14,6 +14,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
@@ -262,13 +263,27 @@ func TestSeveralRefsMoveTogether(t *testing.T) {
 	want(t, client.Push(repo, wire.Ref{Ref: "other", New: c[2].String()}), wire.Published, "", "")
 	session := sent(t, client, repo, wire.Ref{Ref: "a", Old: c[0].String(), New: c[1].String()},
 		wire.Ref{Ref: "b", Old: c[0].String(), New: c[1].String()}, wire.Ref{Ref: "new", New: c[1].String()})
-	moved := false
+	var once sync.Once
+	// The move of a has its effect, and its answer is lost when that of b has failed.
+	moved, answered, effect, failed := false, false, make(chan struct{}), make(chan struct{})
 	p.Play(func(r store.Request) *store.Fault {
-		if moved || r.Kind != "PutObject" || !strings.HasSuffix(r.Key, mirror.RefKey("b")) {
+		isB := strings.HasSuffix(r.Key, mirror.RefKey("b"))
+		switch {
+		case r.Kind == "PutObject" && strings.HasSuffix(r.Key, mirror.RefKey("a")) && !answered:
+			answered = true
+			return store.After(func() {
+				close(effect)
+				<-failed
+			})
+		case r.Kind == "GetObject" && isB && moved:
+			once.Do(func() { close(failed) })
+			return nil
+		case r.Kind != "PutObject" || !isB || moved:
 			return nil
 		}
 		moved = true
 		return store.Before(func() {
+			<-effect
 			if _, err := s.Bucket().Put(t.Context(), mirror.RefKey("b"), []byte(c[2].String()+"\n")); err != nil {
 				t.Error(err)
 			}
@@ -304,6 +319,45 @@ func TestPullFromBucket(t *testing.T) {
 		t.Errorf("pulled %s", got)
 	}
 	must.OSTree(t, "fsck", "--repo="+to)
+}
+
+// An object of the bucket that is not as long as it should be counts for nothing: it is
+// overwritten before a ref names it.
+func TestCutOffInBucket(t *testing.T) {
+	repo, c := build(t, "one", "two")
+	s := ts.Start(t, ts.InBucket)
+	for i, n := range ts.Objects(t, repo, c...) {
+		_, err := s.Bucket().Put(t.Context(), mirror.Key(n), make([]byte, i%2*3))
+		must.OK(t, err)
+	}
+	for i, name := range []string{"x", "y"} {
+		want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: name, New: c[i].String()}), wire.Published, "", "")
+	}
+	must.Run(t, "ostree", "fsck", "--repo="+s.Local())
+}
+
+// A session that brings nothing may be for what another server has brought, of which this
+// one knows nothing. What is gone is noticed there, too.
+func TestPromoteOfAnotherServers(t *testing.T) {
+	repo, c := build(t, "one", "two")
+	store.SetCredentials(t)
+	url := store.Fake(t, store.FakeOptions{})
+	one, two := ts.StartAt(t, url, store.FakeBucket), ts.StartAt(t, url, store.FakeBucket)
+	want(t, one.Client(one.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
+	release := two.Client(two.AddToken(token.Options{Name: "release", Scopes: []string{token.Promote}}))
+	want(t, release.Promote(false, wire.Ref{Ref: "y", New: c[0].String()}), wire.Published, "", "")
+	want(t, one.Client(one.Token).Push(repo, wire.Ref{Ref: "x", Old: c[0].String(), New: c[1].String()}), wire.Published, "", "")
+	lost := object(t, repo, c[0], ostree.File, c[1])
+	body, _, err := one.Bucket().Get(t.Context(), mirror.Key(lost), 1<<20)
+	must.OK(t, err)
+	one.Lose(lost)
+	got := release.Promote(false, wire.Ref{Ref: "y", Old: c[0].String(), New: c[1].String()})
+	want(t, got, wire.Failed, wire.MissingObjects, "one of them "+lost.String())
+	if two.Ref("y") != c[0].String() {
+		t.Errorf("y is at %s", two.Ref("y"))
+	}
+	_, err = one.Bucket().Put(t.Context(), mirror.Key(lost), body) // the servers' end looks at all
+	must.OK(t, err)
 }
 
 // What another server has published is not sent again.

@@ -54,9 +54,10 @@ func (m *bucketMoves) apply(ctx context.Context) error {
 	return nil
 }
 
-// each does something with some refs, several at a time.
+// each does something with some refs, several at a time. If that fails with one of them,
+// the others are still done: a write that was cut off may have had its effect.
 func (m *bucketMoves) each(ctx context.Context, refs []int, do func(context.Context, int) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(mirror.Parallel)
 	for _, i := range refs {
 		g.Go(func() error { return do(ctx, i) })

@@ -35,6 +35,8 @@ func (d *disk) later(err error) (is bool, say string) { return errors.Is(err, li
 
 func (d *disk) read() (*ostree.Repo, error) { return ostree.OpenRepo(d.path) }
 
+func (d *disk) readAll() (*ostree.Repo, error) { return d.read() }
+
 // diskChange is a change of a repository on the disk.
 type diskChange struct {
 	*view

@@ -3,58 +3,93 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
 )
 
 // Inspect compares the repository with what the journal says was published last:
 // that each ref is still there, or gone, is not where it was before, and names a commit of
-// which every object is in the repository. Findings need an operator; notes do
-// not.
+// which every object is in the repository; that no ref is damaged, and that the summary
+// fits. Findings need an operator; notes do not.
 func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
-	repo, err := productionOf(cfg).read()
+	cfg.fill()
+	p := productionOf(cfg)
+	repo, err := p.read()
 	if err != nil {
 		return nil, nil, err
 	}
-	live, err := cfg.Journal.Live(inState(journal.Verifying, journal.Publishing))
-	if err != nil {
+	// What is only staged does not count.
+	i := &inspection{cfg: cfg, view: &view{repo: repo}, moving: make(map[string]bool), seen: make(map[string]bool), wrong: make(map[string]bool)}
+	if err := i.sessions(); err != nil {
 		return nil, nil, err
-	}
-	i := &inspection{view: &view{repo: repo}, moving: make(map[string]bool)} // what is only staged does not count
-	for _, s := range live {
-		whole, err := cfg.Journal.Session(s.ID)
-		if err != nil {
-			return nil, nil, err
-		}
-		for ref := range whole.RefNames() {
-			i.moving[ref] = s.State == journal.Publishing || i.moving[ref]
-		}
-		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
 	}
 	if err := cfg.Journal.Moved(func(m journal.RefMove) error { return i.ref(ctx, m) }); err != nil {
 		return nil, nil, err
 	}
-	due, err := cfg.Journal.Works()
-	for _, w := range due {
-		i.notes = append(i.notes, fmt.Sprintf("%s is to follow a publish since %s; the server does it", w.Name, w.Since.Format(time.RFC3339)))
+	if err := errors.Join(i.others(), i.works()); err != nil {
+		return nil, nil, err
+	}
+	if !i.writes {
+		err = i.summary(ctx, cfg, p)
 	}
 	return i.findings, i.notes, err
 }
 
+// sessions notes those that the next start goes on with.
+func (i *inspection) sessions() error {
+	live, err := i.cfg.Journal.Live(inState(journal.Verifying, journal.Publishing))
+	if err != nil {
+		return err
+	}
+	for _, s := range live {
+		whole, err := i.cfg.Journal.Session(s.ID)
+		if err != nil {
+			return err
+		}
+		for ref := range whole.RefNames() {
+			i.moving[ref] = s.State == journal.Publishing || i.moving[ref]
+		}
+		i.writes = i.writes || s.State == journal.Publishing
+		i.notes = append(i.notes, fmt.Sprintf("session %s was %s at the last stop; the next start finishes this", s.ID, s.State))
+	}
+	return nil
+}
+
+// works notes those that are due.
+func (i *inspection) works() error {
+	due, err := i.cfg.Journal.Works()
+	for _, w := range due {
+		i.writes = i.writes || w.Name == workSummary || i.cfg.Summary() == Elsewhere
+		i.notes = append(i.notes, fmt.Sprintf("%s is to follow a publish since %s; the server does it", w.Name, w.Since.Format(time.RFC3339)))
+	}
+	return err
+}
+
 type inspection struct {
+	cfg             Config
 	view            *view
+	seen            map[string]bool // refs by their last moves
 	moving          map[string]bool // refs of a session that is publishing: old or new
+	wrong           map[string]bool // refs that are not where they are to be
+	writes          bool            // something is due that writes the summary
 	findings, notes []string
 }
 
 // ref looks at a ref by its last move.
 func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
+	i.seen[m.Ref] = true
 	is, err := i.view.ref(m.Ref)
+	if bad := new(ostree.BadRefError); errors.As(err, &bad) {
+		return i.damaged(bad, m.New)
+	}
 	if err != nil {
 		return err
 	}
@@ -63,10 +98,10 @@ func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
 		return nil
 	case i.moving[m.Ref]: // it is where that session found it, or brings it
 	case is == "":
-		i.findings = append(i.findings, fmt.Sprintf("ref %s, which session %s published, is gone", m.Ref, m.Session))
+		i.misplaced(m.Ref, "ref %s, which session %s published, is gone", m.Ref, m.Session)
 		return nil
 	case m.New == "" && is == m.Old:
-		i.findings = append(i.findings, fmt.Sprintf("ref %s is at %s, where it was before session %s deleted it", m.Ref, is, m.Session))
+		i.misplaced(m.Ref, "ref %s is at %s, where it was before session %s deleted it", m.Ref, is, m.Session)
 	case m.New == "":
 		i.notes = append(i.notes, fmt.Sprintf("ref %s, which session %s deleted, is there again, at %s", m.Ref, m.Session, is))
 	}
@@ -87,11 +122,58 @@ func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
 	return nil
 }
 
+func (i *inspection) misplaced(ref, format string, args ...any) {
+	i.wrong[ref] = true
+	i.findings = append(i.findings, fmt.Sprintf(format, args...))
+}
+
+// others looks for damaged refs that no session has published.
+func (i *inspection) others() error {
+	names, err := i.view.repo.RefNames()
+	if bad := new(ostree.BadRefError); errors.As(err, &bad) && !i.seen[bad.Ref] {
+		return i.damaged(bad, "")
+	} else if err != nil && bad.Ref == "" {
+		return err
+	}
+	for _, name := range names {
+		if i.seen[name] {
+			continue
+		}
+		_, err := i.view.ref(name)
+		if bad := new(ostree.BadRefError); errors.As(err, &bad) {
+			err = i.damaged(bad, "")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// damaged names a ref of which the file is damaged, with what puts it back where its last
+// session brought it.
+func (i *inspection) damaged(bad *ostree.BadRefError, last string) error {
+	_, alias, err := i.view.repo.Alias(bad.Ref)
+	if err != nil || alias {
+		return err // it stands for a ref that is named itself
+	}
+	commit := cmp.Or(last, "COMMIT")
+	next := fmt.Sprintf("echo %s > %s", commit, filepath.Join(i.cfg.Repo, "refs/heads", bad.Ref))
+	if i.cfg.Mirror != nil {
+		next = fmt.Sprintf("put %s as its object %s", commit, mirror.RefKey(bad.Ref))
+	}
+	if last == "" {
+		next += ", with the commit that it is to name; the server does not know it"
+	}
+	i.findings = append(i.findings, fmt.Sprintf("%v; write it again: %s", bad, next))
+	return nil
+}
+
 // moved compares where a ref is with where its session brought it. Others may
 // have moved it on, or replaced it; at the commit before, the move may be lost.
 func (i *inspection) moved(m journal.RefMove, is ostree.Checksum) {
 	if is.String() == m.Old {
-		i.findings = append(i.findings, fmt.Sprintf("ref %s is at %s, where it was before session %s published %s", m.Ref, is, m.Session, m.New))
+		i.misplaced(m.Ref, "ref %s is at %s, where it was before session %s published %s", m.Ref, is, m.Session, m.New)
 		return
 	}
 	for at := is; at.String() != m.New; {

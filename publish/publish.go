@@ -74,6 +74,16 @@ type Config struct {
 	Log  *slog.Logger
 }
 
+// fill has what is read of a configuration that is not given say what none says.
+func (cfg *Config) fill() {
+	if cfg.Keys == nil {
+		cfg.Keys = func() *sign.Keys { return nil }
+	}
+	if cfg.Summary == nil {
+		cfg.Summary = func() Summary { return Auto }
+	}
+}
+
 // Publisher publishes sessions one after the other.
 type Publisher struct {
 	cfg        Config
@@ -103,9 +113,7 @@ type Publisher struct {
 // New makes a Publisher; Run makes it work.
 func New(cfg Config) *Publisher {
 	cfg.Seen.fill()
-	if cfg.Keys == nil {
-		cfg.Keys = func() *sign.Keys { return nil }
-	}
+	cfg.fill()
 	if cfg.After == nil {
 		cfg.After = func() []Follower { return nil }
 	}

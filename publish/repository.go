@@ -14,6 +14,9 @@ import (
 type production interface {
 	// read opens it to be read, with its configuration as it is now.
 	read() (*ostree.Repo, error)
+	// readAll opens it for a session that relies on what it did not bring, before look:
+	// also what another server has brought.
+	readAll() (*ostree.Repo, error)
 	// change opens it to be changed by the publish of a session, which reads v. The
 	// caller closes it.
 	change(s *journal.Session, v *view) (change, error)
@@ -31,6 +34,10 @@ type summaryFile interface {
 	writeSummary(ctx context.Context) error
 	// wrongSummary tells whether it is the server's to sign and lacks its signature.
 	wrongSummary(ctx context.Context) (bool, error)
+	// seeSummary reads it, and tells whose it is.
+	seeSummary(ctx context.Context) (seenSummary, error)
+	// publishing tells whether another server moves refs, and writes it then.
+	publishing(ctx context.Context) (bool, error)
 }
 
 // change is the production repository while one publish changes it from the staging.

@@ -23,9 +23,13 @@ type view struct {
 // openView opens what counts for a session. One that brings nothing is for commits that
 // are in the repository: what others have staged is not published yet, and may never be.
 func (p *Publisher) openView(s *journal.Session) (*view, error) {
-	repo, err := p.production.read()
-	if err != nil || s.Promote {
+	if s.Promote {
+		repo, err := p.production.readAll()
 		return &view{repo: repo}, err
+	}
+	repo, err := p.production.read()
+	if err != nil {
+		return nil, err
 	}
 	staged, err := ostree.OpenRepo(p.cfg.Staged)
 	return &view{staged: staged, repo: repo, repair: s.Repair}, err

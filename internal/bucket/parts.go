@@ -17,11 +17,11 @@ import (
 // mostParts is how many an object may have.
 const mostParts = 10_000
 
-// createInParts writes an object in parts. S3's documentation says to send all of them
+// createInParts writes an object in parts, unless ifNone forbids it. S3's documentation says to send all of them
 // again if another write of the key was under way at the end.
-func (b *Bucket) createInParts(ctx context.Context, key string, from Source) (err error) {
+func (b *Bucket) createInParts(ctx context.Context, key string, from Source, ifNone *string) (err error) {
 	for range b.cfg.Tries {
-		if err = b.createOnce(ctx, key, from); !isConflict(err) {
+		if err = b.createOnce(ctx, key, from, ifNone); !isConflict(err) {
 			break
 		}
 	}
@@ -29,7 +29,7 @@ func (b *Bucket) createInParts(ctx context.Context, key string, from Source) (er
 }
 
 // createOnce sends the parts and makes an object of them, or leaves none.
-func (b *Bucket) createOnce(ctx context.Context, key string, from Source) error {
+func (b *Bucket) createOnce(ctx context.Context, key string, from Source, ifNone *string) error {
 	cache := immutable
 	begun, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &b.cfg.Bucket, Key: b.key(key), CacheControl: &cache, ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
@@ -39,7 +39,7 @@ func (b *Bucket) createOnce(ctx context.Context, key string, from Source) error 
 	}
 	parts, err := b.sendParts(ctx, key, begun.UploadId, from)
 	if err == nil {
-		err = b.complete(ctx, key, begun.UploadId, parts, from)
+		err = b.complete(ctx, key, begun.UploadId, parts, from, ifNone)
 	}
 	if err != nil {
 		b.abandon(ctx, key, *begun.UploadId)
@@ -78,12 +78,12 @@ func (b *Bucket) sendPart(ctx context.Context, key string, id *string, number in
 	return types.CompletedPart{ETag: out.ETag, PartNumber: &number, ChecksumSHA256: sum}, nil
 }
 
-// complete makes an object of the parts if there is none of its key.
-func (b *Bucket) complete(ctx context.Context, key string, id *string, parts []types.CompletedPart, from Source) error {
+// complete makes an object of the parts, unless ifNone forbids it.
+func (b *Bucket) complete(ctx context.Context, key string, id *string, parts []types.CompletedPart, from Source, ifNone *string) error {
 	tries := b.tries()
 	tries.conflicts = false
 	_, err := b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &b.cfg.Bucket, Key: b.key(key), UploadId: id, IfNoneMatch: aws.String("*"),
+		Bucket: &b.cfg.Bucket, Key: b.key(key), UploadId: id, IfNoneMatch: ifNone,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	}, tries.use)
 	switch {

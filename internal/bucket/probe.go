@@ -76,7 +76,7 @@ func (b *Bucket) probe(ctx context.Context, key string) error {
 		return err
 	}
 	if err := b.refuses(ctx, "ignores If-None-Match when it completes an upload of parts", func() error {
-		return b.createInParts(ctx, key, bytesOf([]byte("parts")))
+		return b.createInParts(ctx, key, bytesOf([]byte("parts")), anyETag)
 	}); err != nil {
 		return err
 	}

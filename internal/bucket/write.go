@@ -29,17 +29,30 @@ const (
 // call wrote, the error is an fs.ErrExist, and nothing was written. Objects that are larger
 // than one request may be are written in parts.
 func (b *Bucket) Create(ctx context.Context, key string, from Source) error {
-	var err error
-	if from.SHA256 == nil && from.Size <= b.cfg.PartsAbove {
+	return b.create(ctx, key, from, anyETag)
+}
+
+// anyETag is what no object may have that Create writes.
+var anyETag = aws.String("*")
+
+// Overwrite writes an object that never changes over one that is not what it should be,
+// which is there until then.
+func (b *Bucket) Overwrite(ctx context.Context, key string, from Source) error {
+	return b.create(ctx, key, from, nil)
+}
+
+// create writes an object, unless ifNone forbids it.
+func (b *Bucket) create(ctx context.Context, key string, from Source, ifNone *string) (err error) {
+	if from.Size > b.cfg.PartsAbove {
+		return b.createInParts(ctx, key, from, ifNone)
+	}
+	if from.SHA256 == nil {
 		if from.SHA256, err = sumOf(from); err != nil {
 			return b.named(err, "read what to write as", key)
 		}
 	}
-	if from.Size > b.cfg.PartsAbove {
-		return b.createInParts(ctx, key, from)
-	}
 	tries := b.tries()
-	_, err = b.put(ctx, key, from, immutable, &s3.PutObjectInput{IfNoneMatch: aws.String("*")}, tries)
+	_, err = b.put(ctx, key, from, immutable, &s3.PutObjectInput{IfNoneMatch: ifNone}, tries)
 	if isUnmet(err) {
 		return b.exists(ctx, key, from, tries)
 	}

@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/config"
+	"github.com/lirios/ostree-upload/internal/receive"
 )
 
 // Config is what a Console stands on.
@@ -37,13 +38,13 @@ type Console struct {
 	signIns *signIns
 	streams *streams
 	rates   *rates
-	mux     *http.ServeMux
+	pages   http.Handler
 }
 
 // New makes a Console. What it keeps in Keep is read again.
 func New(cfg Config) *Console {
 	c := &Console{cfg: cfg, signIns: openSignIns(cfg.Keep, cfg.Log), streams: newStreams(), rates: newRates()}
-	c.mux = c.routes()
+	c.pages = receive.Timed(c.routes())
 	return c
 }
 
@@ -75,6 +76,9 @@ func (c *Console) Alone() http.Handler {
 // split tells which repository a path is about, "" for the only one or for none of them,
 // and the path below the repository's own; it is not ok unless it is one of the page.
 func (c *Console) split(settings *config.Config, path string) (repository, below string, ok bool) {
+	if path == settings.BasePath {
+		return "", "", path != ""
+	}
 	if rest, has := strings.CutPrefix(path, settings.BasePath+"/"); has {
 		path = "/" + rest
 	}
@@ -93,11 +97,17 @@ func (c *Console) split(settings *config.Config, path string) (repository, below
 
 func isOurs(path string) bool { return path == "/" || strings.HasPrefix(path, "/page/") }
 
+// on tells whether the page is to be had anywhere.
+func (c *Console) on() bool {
+	settings := c.cfg.Settings()
+	return settings.Page || settings.PageAddress != ""
+}
+
 // serve answers a request for a path of the page.
 func (c *Console) serve(w http.ResponseWriter, r *http.Request, repository, path string) {
 	guard(w.Header())
 	if path == "" { // links of the page begin behind the slash
-		redirect(w, repository+"/")
+		redirect(w, r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]+"/")
 		return
 	}
 	q := &request{
@@ -108,7 +118,7 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, repository, path
 	if q.signIn = c.signIns.find(r); q.signIn != nil {
 		q.hash = q.signIn.Hash
 	}
-	c.mux.ServeHTTP(w, q.Request.WithContext(with(r.Context(), q)))
+	c.pages.ServeHTTP(w, q.Request.WithContext(with(r.Context(), q)))
 }
 
 // guard tells the browser to run, load and send nothing but to this server, and to show

@@ -122,9 +122,9 @@ const (
 
 // endedLately is ended, asked for only when one has ended: it is most of a look.
 func (r *request) endedLately(h *health, underWay *sessionRows) (list sessionRows, err error) {
-	when, lasts := "", endedUnseen
+	when, lasts := fmt.Sprint(h.Who.Token.Scopes), endedUnseen // by which a token sees what it sees
 	if h.Status != nil {
-		when, lasts = fmt.Sprint(h.Status.Sessions), endedFor
+		when, lasts = when+fmt.Sprint(h.Status.Sessions), endedFor
 	}
 	for _, row := range underWay.Rows {
 		when += " " + row.ID

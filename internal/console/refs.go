@@ -41,6 +41,8 @@ func refsView(r *request) (*view, error) {
 	p := refsPage{Search: r.URL.Query().Get("q")}
 	q := url.Values{"limit": {strconv.Itoa(mostRefs)}, "moved": {"1"}, "all": {"1"}}
 	switch {
+	case strings.Contains(p.Search, "*") && strings.HasSuffix(p.Search, "/"): // more of it is about to be typed
+		q.Set("glob", p.Search+"**")
 	case strings.Contains(p.Search, "*"):
 		q.Set("glob", p.Search)
 	case p.Search != "":

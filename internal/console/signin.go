@@ -131,12 +131,20 @@ func (s *signIns) drop(now time.Time, hash string) {
 func (s *signIns) end(w http.ResponseWriter, r *http.Request) {
 	name := cookieName(r)
 	if cookie, err := r.Cookie(name); err == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.all, token.Hash(cookie.Value))
-		s.keep()
+		s.forget(token.Hash(cookie.Value))
 	}
 	http.SetCookie(w, &http.Cookie{Name: name, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+}
+
+// forget ends the sign-in of a cookie's hash. Of a cookie that is none of ours, which
+// anybody may send, nothing is written.
+func (s *signIns) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, has := s.all[key]; has {
+		delete(s.all, key)
+		s.keep()
+	}
 }
 
 // keep writes the file. If the disk does not take it, people sign in again after a

@@ -25,9 +25,6 @@ const beatEvery = 3 * time.Second
 // judgeEvery is how often it is looked whether the token is still good.
 const judgeEvery = time.Second
 
-// giveUp is how long a browser may take for an event.
-const giveUp = 30 * time.Second
-
 // streams counts those that are open, by the hash of the token.
 type streams struct {
 	mu     sync.Mutex
@@ -74,7 +71,7 @@ func (r *request) stream(w http.ResponseWriter, make func(*request) (*view, erro
 	}
 	defer leave()
 	e := &events{w: w, control: http.NewResponseController(w), seen: map[string]string{}, data: map[string]any{}}
-	_ = e.control.SetReadDeadline(time.Time{}) // the request is read; a connection without deadlines needs none lifted
+	_ = e.control.SetReadDeadline(r.bodyUntil()) // a connection without deadlines needs none changed
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx holds nothing back then
 	for {
@@ -86,6 +83,16 @@ func (r *request) stream(w http.ResponseWriter, make func(*request) (*view, erro
 	if r.Context().Err() == nil {
 		_ = e.send("signed-out", update{At: time.Now()}) // one that is gone has left anyway
 	}
+}
+
+// bodyUntil is how long the body of a request for a stream is waited for: for ever by a
+// browser's, which has none, so that the connection lasts, and not at all for one that was
+// declared and may never come.
+func (r *request) bodyUntil() time.Time {
+	if r.ContentLength == 0 {
+		return time.Time{}
+	}
+	return time.Now()
 }
 
 // rest waits until it is time to look again. Meanwhile the token is judged each second, as
@@ -101,7 +108,7 @@ func (e *events) rest(r *request, v *view) (ok bool) {
 			return false
 		case <-time.After(min(time.Until(until), judgeEvery)):
 		}
-		if r.console.signIns.find(r.Request) == nil {
+		if !r.console.on() || r.console.signIns.find(r.Request) == nil {
 			return false
 		}
 		if !time.Now().Before(until) {
@@ -158,7 +165,6 @@ func (e *events) send(name string, u update) error {
 		return err
 	}
 	e.last = time.Now()
-	_ = e.control.SetWriteDeadline(e.last.Add(giveUp)) // as above
 	if _, err := fmt.Fprintf(e.w, "event: %s\ndata: %s\n\n", name, text); err != nil {
 		return err
 	}

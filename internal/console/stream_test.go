@@ -117,6 +117,20 @@ func TestRevoked(t *testing.T) {
 	b.want(401, "GET", "/?as=events", nil)
 }
 
+// A page that is turned off ends the streams that are open.
+func TestTurnedOff(t *testing.T) {
+	s := start(t)
+	b := newBrowser(t, s.URL)
+	b.signIn(s.Admin)
+	events := b.open("/?as=events")
+	events.until(func(e event) bool { return e.name == "update" })
+	s.Change(func(c *config.Config) { c.Page = false })
+	events.until(func(e event) bool { return e.name == "signed-out" })
+	if e, more := events.next(); more {
+		t.Errorf("the stream goes on with %v", e)
+	}
+}
+
 // What a token may do is found out anew: one that is narrowed sees less at once.
 func TestNarrowed(t *testing.T) {
 	s := start(t)
@@ -126,6 +140,10 @@ func TestNarrowed(t *testing.T) {
 	b.signIn(secret)
 	events := b.open("/page/sessions/" + session.ID + "?as=events")
 	events.until(has("session", "receiving"))
+	gone := s.Client(s.Token).Open(wire.Ref{Ref: "os/y", New: strings.Repeat("2", 64)})
+	s.Client(s.Token).Want(200, "DELETE", "/api/v1/sessions/"+gone.ID, nil)
+	overview := b.open("/?as=events")
+	overview.until(has("ended", gone.ID))
 	s.Change(func(c *config.Config) {
 		for i := range c.Tokens {
 			if c.Tokens[i].Name == "guest" {
@@ -133,6 +151,7 @@ func TestNarrowed(t *testing.T) {
 			}
 		}
 	})
+	overview.until(has("ended", "No session has ended yet"))
 	events.until(func(e event) bool { return e.name == "problem" && strings.Contains(e.Problem, "there is no session") })
 	b.want(404, "GET", "/page/sessions/"+session.ID, nil)
 }

@@ -70,7 +70,7 @@ func (r *request) who() (who whoIs, err error) {
 	return who, err
 }
 
-const whoFor = 10 * time.Second
+const whoFor = judgeEvery
 
 func (r *request) askWho() (whoIs, error) {
 	if r.console.cfg.Settings().Repositories == nil || r.repository != "" {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
@@ -89,7 +90,7 @@ func (c *Check) heads() (heads []place, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // deleted meanwhile
 		case err != nil:
-			c.unread = append(c.unread, fmt.Sprintf("%v; write it again: ostree refs --create=%s COMMIT --force", err, name))
+			c.unread = append(c.unread, fmt.Sprintf("%v; write it again: echo COMMIT > %s", err, filepath.Join(c.repo.Path(), "refs/heads", name)))
 		default:
 			heads = append(heads, place{ref: name, head: commit, commit: commit})
 		}

@@ -117,6 +117,15 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return l.write(ctx)
 }
 
+// leaseMargin is how long before the end of a lease nothing is removed any more: what was
+// asked for may come to the store a little later.
+const leaseMargin = time.Minute
+
+// While is a context that ends before the lease does as it was written last.
+func (l *Lease) While(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, l.until.Add(-leaseMargin))
+}
+
 // Release gives the lease back, unless another server has it.
 func (l *Lease) Release(ctx context.Context) error {
 	if l.etag == "" {

@@ -41,6 +41,17 @@ const (
 // strict reads what the bucket has now.
 type strict struct{ m *Mirror }
 
+// asking reads that, too, and does not take for missing what others may have written.
+type asking struct{ strict }
+
+// Has reports whether there may be such an object.
+func (a asking) Has(n ostree.Name) (bool, error) {
+	if n.Type == ostree.File {
+		return true, nil
+	}
+	return a.m.Has(n)
+}
+
 // lenient reads what it had, while it does not answer.
 type lenient struct{ m *Mirror }
 
@@ -60,6 +71,18 @@ func (s strict) Metadata(n ostree.Name) ([]byte, error) {
 	return s.m.metadata(n)
 }
 
+// Metadata asks the bucket for what the set lacks.
+func (a asking) Metadata(n ostree.Name) ([]byte, error) {
+	if n.Type == ostree.CommitMeta {
+		return a.m.read(context.Background(), n)
+	}
+	known, err := a.m.Has(n)
+	if err != nil {
+		return nil, err
+	}
+	return a.m.cached(n, known)
+}
+
 func (l lenient) Metadata(n ostree.Name) ([]byte, error) { return l.m.metadata(n) }
 
 // metadata reads a metadata object from the disk or else from the bucket. Commits are
@@ -72,6 +95,11 @@ func (m *Mirror) metadata(n ostree.Name) ([]byte, error) {
 	if !known && n.Type != ostree.CommitObject {
 		return nil, absent(n)
 	}
+	return m.cached(n, known)
+}
+
+// cached reads a metadata object from the disk if it is known, or else from the bucket.
+func (m *Mirror) cached(n ostree.Name, known bool) ([]byte, error) {
 	if known {
 		if b := m.cache.get(n); b != nil {
 			return b, nil
@@ -125,9 +153,37 @@ func (m *Mirror) Forget(list ...ostree.Name) error {
 // Learn adds objects to the set that are in the bucket.
 func (m *Mirror) Learn(list ...ostree.Name) error { return m.names.add(list...) }
 
-// Write writes an object from a file in archive form, for which nobody else has to be
-// there, or else has written it. The file is not changed from then on.
+// Write writes an object from a file in archive form. If there is one already, it stays if
+// it has as many bytes, and else is overwritten: an object that is empty or was cut off by
+// others is no better than none. The file is not changed from then on.
 func (m *Mirror) Write(ctx context.Context, n ostree.Name, path string) error {
+	return m.write(ctx, n, path, m.create)
+}
+
+// Replace writes an object over a damaged one, which is there until then.
+func (m *Mirror) Replace(ctx context.Context, n ostree.Name, path string) error {
+	if err := m.cache.drop(n); err != nil {
+		return err
+	}
+	return m.write(ctx, n, path, m.Bucket.Overwrite)
+}
+
+// create writes an object that no other server has written whole.
+func (m *Mirror) create(ctx context.Context, key string, from bucket.Source) error {
+	err := m.Bucket.Create(ctx, key, from)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	there, err := m.Bucket.Head(ctx, key)
+	if err == nil && there.Size == from.Size || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	m.log.Warn("an object of the bucket is not as long as it should be, and is overwritten", "object", key, "bytes", there.Size, "of", from.Size)
+	return m.Bucket.Overwrite(ctx, key, from)
+}
+
+// write writes an object from a file by do.
+func (m *Mirror) write(ctx context.Context, n ostree.Name, path string, do func(context.Context, string, bucket.Source) error) error {
 	f, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return err
@@ -141,7 +197,7 @@ func (m *Mirror) Write(ctx context.Context, n ostree.Name, path string) error {
 	if n.Type != ostree.File {
 		from.SHA256 = n.Checksum[:]
 	}
-	if err := m.Bucket.Create(ctx, Key(n), from); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := do(ctx, Key(n), from); err != nil {
 		return err
 	}
 	if n.Type == ostree.File {
@@ -151,12 +207,4 @@ func (m *Mirror) Write(ctx context.Context, n ostree.Name, path string) error {
 		m.log.Warn("cannot keep a metadata object on the disk, so it will be read from the bucket", "object", n.String(), "err", err)
 	}
 	return nil
-}
-
-// Replace writes an object over a damaged one. For a moment there is none.
-func (m *Mirror) Replace(ctx context.Context, n ostree.Name, path string) error {
-	if err := errors.Join(m.cache.drop(n), m.Bucket.Delete(ctx, Key(n), "")); err != nil {
-		return err
-	}
-	return m.Write(ctx, n, path)
 }

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
-	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
@@ -113,9 +112,9 @@ func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err
 	if err != nil {
 		return "", "", fmt.Errorf("ref %s: %w", name, err)
 	}
-	c, err := ostree.ParseChecksum(strings.TrimSpace(string(b)))
+	c, err := ostree.ParseRef(name, m.Bucket.String(), b)
 	if err != nil {
-		return "", "", hint.Add(fmt.Errorf("ref %s of repository %s: %w", name, m.Bucket, err), "write the checksum of a commit into %s, or remove this object", RefKey(name))
+		return "", "", err
 	}
 	return c.String(), etag, nil
 }

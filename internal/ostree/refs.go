@@ -190,9 +190,24 @@ func (r *Repo) readRef(ref string) (Checksum, error) {
 	if err != nil {
 		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
 	}
+	return ParseRef(ref, r.path, b)
+}
+
+// A BadRefError is about a ref whose file is damaged: it names no commit.
+type BadRefError struct {
+	Ref, Repo string
+	Reason    error
+}
+
+func (e *BadRefError) Error() string {
+	return fmt.Sprintf("ref %s of repository %s: %v", e.Ref, e.Repo, e.Reason)
+}
+
+// ParseRef reads what the file of a ref holds. The error is a *BadRefError.
+func ParseRef(ref, repo string, b []byte) (Checksum, error) {
 	c, err := ParseChecksum(strings.TrimSpace(string(b)))
 	if err != nil {
-		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
+		return Checksum{}, &BadRefError{ref, repo, err}
 	}
 	return c, nil
 }

@@ -4,6 +4,7 @@ package ostree
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,6 +34,33 @@ func (r *Repo) Summary(refs map[string]Checksum, now time.Time) ([]byte, error) 
 // EmptySummary is that of a new archive repository.
 func EmptySummary(now time.Time) ([]byte, error) {
 	return (&Repo{mode: "archive-z2"}).Summary(nil, now)
+}
+
+var (
+	summaryType = gvariant.MustParse("(a(s(taya{sv}))a{sv})")
+	entriesType = gvariant.MustParse("a(s(taya{sv}))")
+	entryType   = gvariant.MustParse("(taya{sv})")
+)
+
+// SummaryRefs are the refs that a summary shows, but for those of other collections.
+func SummaryRefs(b []byte) (map[string]Checksum, error) {
+	if !summaryType.Normal(b) {
+		return nil, errors.New("it does not have the form of a summary")
+	}
+	var m, entry, of [3][]byte
+	summaryType.Members(b, m[:2])
+	list := entriesType.Elements(m[0])
+	refs := make(map[string]Checksum, list.Len())
+	for i := range list.Len() {
+		list.Members(i, entry[:2])
+		entryType.Members(entry[1], of[:])
+		name := gvariant.String(entry[0])
+		if len(of[1]) != len(Checksum{}) {
+			return nil, fmt.Errorf("ref %q is at no commit in it", clip(name))
+		}
+		refs[name] = Checksum(of[1])
+	}
+	return refs, nil
 }
 
 // summaryEntry is (s(taya{sv})): the ref, and of its commit the size, the checksum and what

@@ -5,6 +5,7 @@ package ostree
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,8 +16,6 @@ import (
 	"github.com/lirios/ostree-upload/internal/gvariant"
 	"github.com/lirios/ostree-upload/test/must"
 )
-
-var summaryType = gvariant.MustParse("(a(s(taya{sv}))a{sv})")
 
 // A summary says what libostree's own does, and is in normal form.
 func TestSummary(t *testing.T) {
@@ -43,6 +42,16 @@ func TestSummary(t *testing.T) {
 	}
 	if got, want := readSummary(ours), readSummary(theirs); !slices.Equal(got, want) {
 		t.Errorf("summary:\n%q\nlibostree's:\n%q", got, want)
+	}
+	shown, err := SummaryRefs(theirs)
+	must.OK(t, err)
+	if !maps.Equal(shown, refs) || len(refs) == 0 {
+		t.Errorf("it shows %v, the refs are %v", shown, refs)
+	}
+	for _, cut := range []int{0, 1, len(theirs) / 2, len(theirs) - 1} {
+		if shown, err := SummaryRefs(theirs[:cut]); err == nil {
+			t.Errorf("%d bytes of it show %v", cut, shown)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ type bucketRun struct {
 
 // inBucket prunes a repository in a bucket, or for a dry run tells what that would remove.
 func inBucket(ctx context.Context, cfg Config, dryRun bool, grace time.Duration) (*wire.Pruned, error) {
-	repo, err := cfg.Mirror.Strict()
+	repo, err := cfg.Mirror.Asking() // other servers publish as well
 	if err != nil {
 		return nil, err
 	}
@@ -188,10 +188,10 @@ func (r *bucketRun) removeBehind(ctx context.Context, lease *mirror.Lease, commi
 		commit, meta := ostree.Name{Checksum: c, Type: ostree.CommitObject}, ostree.Name{Checksum: c, Type: ostree.CommitMeta}
 		err := r.mirror.Forget(commit, meta)
 		if err == nil {
-			err = r.removeOne(ctx, commit)
+			err = r.removeOne(ctx, lease, commit)
 		}
 		if err == nil {
-			err = r.removeOne(ctx, meta)
+			err = r.removeOne(ctx, lease, meta)
 		}
 		if err != nil {
 			return err
@@ -204,7 +204,10 @@ func (r *bucketRun) removeBehind(ctx context.Context, lease *mirror.Lease, commi
 	return nil
 }
 
-func (r *bucketRun) removeOne(ctx context.Context, n ostree.Name) error {
+// removeOne removes an object, if that is done while the lease lasts.
+func (r *bucketRun) removeOne(ctx context.Context, lease *mirror.Lease, n ostree.Name) error {
+	ctx, cancel := lease.While(ctx)
+	defer cancel()
 	return fault.Point("remove an object from the bucket", func() error { return r.mirror.Bucket.Delete(ctx, mirror.Key(n), "") })
 }
 
@@ -223,19 +226,19 @@ func (r *bucketRun) removeObjects(ctx context.Context, lease *mirror.Lease) erro
 		if err := r.mirror.Forget(free...); err != nil {
 			return err
 		}
-		if err := r.removeChunk(ctx, free); err != nil {
+		if err := r.removeChunk(ctx, lease, free); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *bucketRun) removeChunk(ctx context.Context, names []ostree.Name) error {
+func (r *bucketRun) removeChunk(ctx context.Context, lease *mirror.Lease, names []ostree.Name) error {
 	g, each := errgroup.WithContext(ctx)
 	g.SetLimit(mirror.Parallel)
 	for _, n := range names {
 		g.Go(func() error {
-			if err := r.removeOne(each, n); err != nil {
+			if err := r.removeOne(each, lease, n); err != nil {
 				return err
 			}
 			r.mu.Lock()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
+	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/must"
 	"github.com/lirios/ostree-upload/test/store"
@@ -145,4 +146,25 @@ func TestBucketBesidePublish(t *testing.T) {
 	}
 	s.load()
 	s.want(all...)
+}
+
+// What other servers have brought is kept and removed as well, although the server that
+// prunes knows nothing of it.
+func TestBucketOfOthers(t *testing.T) {
+	p := newPlace(t, "archive")
+	x := p.commit("os/x", 5)
+	s := p.store()
+	var names []ostree.Name
+	must.OK(t, s.mirror.List(t.Context(), func(n ostree.Name, _ bucket.Entry) error {
+		names = append(names, n)
+		return nil
+	}))
+	must.OK(t, s.mirror.Forget(names...))
+	done, err := inBucket(t.Context(), s.config(), false, 0)
+	must.OK(t, err)
+	if done.Commits != 3 || done.Objects == 0 {
+		t.Errorf("removed %+v", done)
+	}
+	s.load()
+	s.want(x[3:]...)
 }

@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/lirios/ostree-upload/test/must"
 )
 
 // crowded serves with room for few connections: /work is a request of a token that
-// lasts until release, /token one that is over at once.
-func crowded(t *testing.T, most int, trusted ...string) (address string, working, release chan struct{}) {
+// lasts until release, /token one that is over at once. settled waits until the server has
+// noted that the connections of those that were answered are idle.
+func crowded(t *testing.T, most int, trusted ...string) (address string, working, release chan struct{}, settled func()) {
 	t.Helper()
 	c := newConns(func(peer string) bool { return slices.Contains(trusted, peer) })
 	c.most = most
@@ -40,7 +43,22 @@ func crowded(t *testing.T, most int, trusted ...string) (address string, working
 	})}
 	go func() { _ = s.Serve(l) }() // ends with Close
 	t.Cleanup(func() { s.Close() })
-	return l.Addr().String(), working, release
+	return l.Addr().String(), working, release, func() {
+		t.Helper()
+		must.Wait(t, "all connections are idle", func() bool { return c.atWork() == 0 })
+	}
+}
+
+// atWork counts the connections over which a token came and that are not idle.
+func (c *conns) atWork() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.open {
+		if o.known.Load() && !o.idle {
+			n++
+		}
+	}
+	return n
 }
 
 // dial opens a connection and perhaps asks for a path over it, on behalf of the address
@@ -69,7 +87,7 @@ func answered(c net.Conn) bool {
 // However many connections without a token there are, one more that brings a token
 // is answered, and the requests of tokens under way are not cut for it.
 func TestCrowdWithoutToken(t *testing.T) {
-	address, working, release := crowded(t, 12)
+	address, working, release, _ := crowded(t, 12)
 	var busy []net.Conn
 	for range 3 {
 		busy = append(busy, dial(t, address, "/work"))
@@ -94,11 +112,12 @@ func TestCrowdWithoutToken(t *testing.T) {
 // Idle connections go before those at work, and when all are at work it is the
 // newcomer that goes; one address never has more than its part of them.
 func TestCrowdAtWork(t *testing.T) {
-	address, working, release := crowded(t, 8)
+	address, working, release, settled := crowded(t, 8)
 	idle := dial(t, address, "/token")
 	if !answered(idle) {
 		t.Fatal("no answer")
 	}
+	settled()
 	var busy []net.Conn
 	for range 6 { // three quarters
 		busy = append(busy, dial(t, address, "/work"))
@@ -121,7 +140,7 @@ func TestCrowdAtWork(t *testing.T) {
 // Connections of a trusted proxy may be all that there are; each address behind it has
 // its part of the requests under way over them.
 func TestCrowdBehindAProxy(t *testing.T) {
-	address, working, release := crowded(t, 8, "127.0.0.1")
+	address, working, release, settled := crowded(t, 8, "127.0.0.1")
 	var busy []net.Conn
 	for range 6 { // three quarters
 		busy = append(busy, dial(t, address, "/work one"))
@@ -139,6 +158,7 @@ func TestCrowdBehindAProxy(t *testing.T) {
 		}
 	}
 	for range 100 { // once those are over
+		settled()
 		if !answered(dial(t, address, "/token one")) {
 			t.Fatal("no answer")
 		}

@@ -23,6 +23,12 @@ const headerBytes = 64 << 10
 // answerPart is how much of an answer a client has to take within answerTime.
 const answerPart = 64 << 10
 
+// Timed answers by h, and gives clients as much time for its answers as for those of a
+// Server.
+func Timed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(&timedWriter{ResponseWriter: w}, r) })
+}
+
 // timedWriter gives a client time for each part of the answer. A deadline for all of
 // it would count the work before the answer, too. It keeps the status. Once there is
 // something to send, the server waits for the client.

@@ -139,7 +139,8 @@ func inspect(ctx context.Context, opt Options) (r *Report, err error) {
 		return nil, err
 	}
 	r.add(findings, notes)
-	findings, notes, err = publish.Inspect(ctx, publish.Config{Repo: opt.Repo, Mirror: m, Journal: j})
+	of := Server{opt: opt} // which is not running
+	findings, notes, err = publish.Inspect(ctx, publish.Config{Repo: opt.Repo, Mirror: m, Journal: j, Summary: of.summary, Keys: of.keys})
 	r.add(findings, notes)
 	return r, err
 }

@@ -66,6 +66,17 @@ func (l *looker) sees(path string, status int, words ...string) {
 	}
 }
 
+// leads gets a page that leads to another.
+func (l *looker) leads(path, to string) {
+	l.t.Helper()
+	res, err := l.client.Get(l.base + path)
+	must.OK(l.t, err)
+	must.OK(l.t, res.Body.Close())
+	if got := res.Header.Get("Location"); res.StatusCode != http.StatusSeeOther || got != to {
+		l.t.Errorf("%s: status %d and location %q, want 303 and %q", path, res.StatusCode, got, to)
+	}
+}
+
 // Of several repositories each has its page, for the tokens that may be used for it, and
 // the first page has the choice.
 func TestPageOfSeveral(t *testing.T) {
@@ -81,7 +92,9 @@ func TestPageOfSeveral(t *testing.T) {
 	for _, path := range []string{"/", "/os/", "/apps/page/refs", "/below/", "/below/os/page/tokens"} {
 		nobody.sees(path, 401, "Sign in")
 	}
-	nobody.sees("/os", 303)
+	nobody.leads("/os", "os/")
+	nobody.leads("/below", "below/")
+	nobody.leads("/below/os", "os/")
 	nobody.sees("/none/", 401, "no token was sent")
 	nobody.sees("/os/api/v1/refs", 401, "no token was sent")
 

@@ -157,6 +157,21 @@ func (k *Keys) All(ctx context.Context, data, there []byte) (bool, error) {
 	return true, nil
 }
 
+// Lacks tells whether one of the keys that are here made no signature in the a{sv} there,
+// over data: what a program signs with is not here.
+func (k *Keys) Lacks(ctx context.Context, data, there []byte) (bool, error) {
+	have := read(there)
+	for _, key := range k.keys {
+		if _, elsewhere := key.(command); elsewhere {
+			continue
+		}
+		if made, err := key.made(ctx, data, have); !made || err != nil {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // Any tells whether one of the keys made a signature in the a{sv} there, over data.
 func (k *Keys) Any(ctx context.Context, data, there []byte) (bool, error) {
 	have := read(there)

@@ -91,6 +91,7 @@ func publishHeld(t *testing.T, b *chrome.Browser) {
 	v.awaitText("main", "os/held")
 	v.click(".confirm button")
 	v.await(`document.querySelector("#session .state.published")`)
+	v.awaitText("#session", "published by token release")
 	if refs := must.OSTree(t, "refs", "--repo="+s.Prod); refs != "os/held" {
 		t.Errorf("refs %q", refs)
 	}

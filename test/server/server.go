@@ -79,11 +79,7 @@ func (s *Server) Run() {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
-	s.Server, err = server.Open(ctx, server.Options{
-		Repo: s.Repo, State: s.State, Bucket: s.bucket, Version: "test",
-		Settings: s.settings.Load,
-		Log:      Logger(s.t),
-	})
+	s.Server, err = server.Open(ctx, s.Options())
 	must.OK(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must.OK(s.t, err)
@@ -95,6 +91,15 @@ func (s *Server) Run() {
 		cancel()
 		err := <-ended
 		must.OK(s.t, errors.Join(err, running.Close(err == nil)))
+	}
+}
+
+// Options are those that the server runs with, also for what looks at it while it is stopped.
+func (s *Server) Options() server.Options {
+	return server.Options{
+		Repo: s.Repo, State: s.State, Bucket: s.bucket, Version: "test",
+		Settings: s.settings.Load,
+		Log:      Logger(s.t),
 	}
 }
 
