@@ -27,7 +27,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 		return nil, nil, err
 	}
 	// What is only staged does not count.
-	i := &inspection{cfg: cfg, view: &view{repo: repo}, moving: make(map[string]bool), seen: make(map[string]bool), wrong: make(map[string]bool)}
+	i := &inspection{cfg: cfg, view: &view{repo: repo}, moving: make(map[string]bool), seen: make(map[string]bool), wrong: make(map[string]bool), placed: make(map[string]bool)}
 	if err := i.sessions(); err != nil {
 		return nil, nil, err
 	}
@@ -79,6 +79,7 @@ type inspection struct {
 	seen            map[string]bool // refs by their last moves
 	moving          map[string]bool // refs of a session that is publishing: old or new
 	wrong           map[string]bool // refs that are not where they are to be
+	placed          map[string]bool // refs that are where their last sessions brought them
 	writes          bool            // something is due that writes the summary
 	findings, notes []string
 }
@@ -93,6 +94,7 @@ func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
 	if err != nil {
 		return err
 	}
+	i.placed[m.Ref] = is == m.New
 	switch {
 	case is == "" && (m.New == "" || i.moving[m.Ref]):
 		return nil

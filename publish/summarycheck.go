@@ -23,7 +23,10 @@ type seenSummary struct {
 }
 
 // unfit is what is wrong with a summary, in words; "" for nothing.
-type unfit struct{ refs, signature string }
+type unfit struct {
+	refs, signature string
+	differ          []string // the refs that it shows elsewhere; none if it is damaged
+}
 
 // lookAt compares the summary with the refs, but for some, and with the server's keys. A
 // repository with a damaged ref is not compared: libostree makes no summary of it.
@@ -40,7 +43,7 @@ func lookAt(ctx context.Context, cfg Config, p production, but map[string]bool) 
 	if seen.summary == nil {
 		return seen, is, nil
 	}
-	is.refs, err = misses(p, seen.summary, but)
+	is.refs, is.differ, err = misses(p, seen.summary, but)
 	if err != nil || is.refs == "" {
 		return seen, is, err
 	}
@@ -72,52 +75,53 @@ func unsigned(ctx context.Context, cfg Config, seen seenSummary) (string, error)
 }
 
 // misses tells in what a summary differs from the refs, but for some.
-func misses(p production, summary []byte, but map[string]bool) (string, error) {
+func misses(p production, summary []byte, but map[string]bool) (text string, differ []string, err error) {
 	shown, err := ostree.SummaryRefs(summary)
 	if err != nil {
-		return "the summary is damaged: " + err.Error(), nil
+		return "the summary is damaged: " + err.Error(), nil, nil
 	}
 	repo, err := p.read()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	refs, err := repo.Refs()
 	if errors.As(err, new(*ostree.BadRefError)) {
-		return "", nil // which is a finding of its own
+		return "", nil, nil // which is a finding of its own
 	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	for ref := range but {
 		delete(refs, ref)
 		delete(shown, ref)
 	}
-	return difference(refs, shown), nil
+	text, differ = difference(refs, shown)
+	return text, differ, nil
 }
 
 // difference names the first ref that a summary shows elsewhere, and how many there are.
-func difference(refs, shown map[string]ostree.Checksum) string {
+func difference(refs, shown map[string]ostree.Checksum) (text string, differ []string) {
 	all := maps.Clone(refs)
 	maps.Copy(all, shown)
-	var differ []string
 	for ref := range all {
 		if nameOf(refs, ref) != nameOf(shown, ref) {
 			differ = append(differ, ref)
 		}
 	}
 	if len(differ) == 0 {
-		return ""
+		return "", nil
 	}
 	first := slices.Min(differ)
-	text := fmt.Sprintf("the summary has ref %s at %s, and it is at %s", first, orNone(nameOf(shown, first)), orNone(nameOf(refs, first)))
+	text = fmt.Sprintf("the summary has ref %s at %s, and it is at %s", first, orNone(nameOf(shown, first)), orNone(nameOf(refs, first)))
 	if more := len(differ) - 1; more > 0 {
 		text += fmt.Sprintf(" (and %d more refs that differ)", more)
 	}
-	return text
+	return text, differ
 }
 
-// summary looks at the summary, but for refs that are findings themselves. That it does not fit is a finding if it is the server's, and
-// nothing is due that writes it; the signature is mended by a start.
+// summary looks at the summary, but for refs that are findings themselves. That it does
+// not show what a session published is a finding if it is the server's, and nothing is due
+// that writes it. What others moved is a note, and so is what a start signs.
 func (i *inspection) summary(ctx context.Context, cfg Config, p production) error {
 	seen, is, err := lookAt(ctx, cfg, p, i.wrong)
 	if ctx.Err() != nil {
@@ -132,6 +136,8 @@ func (i *inspection) summary(ctx context.Context, cfg Config, p production) erro
 	}
 	switch {
 	case is.refs == "":
+	case seen.mine && len(is.differ) > 0 && !slices.ContainsFunc(is.differ, func(ref string) bool { return i.placed[ref] }):
+		i.notes = append(i.notes, is.refs+", where others moved it; clients that read it do not see that: ostree-upload check --repair writes it anew, as the next publish does")
 	case seen.mine:
 		i.findings = append(i.findings, is.refs+"; clients that read it do not see that: ostree-upload check --repair writes it anew, as the next publish does")
 	default:
@@ -144,7 +150,7 @@ func (i *inspection) summary(ctx context.Context, cfg Config, p production) erro
 // being written, such as a ref to a commit that is not there, is found by Inspect.
 func (p *Publisher) mendSummary(ctx context.Context) error {
 	seen, is, err := lookAt(ctx, p.cfg, p.production, nil)
-	if err == nil && seen.mine && is != (unfit{}) {
+	if err == nil && seen.mine && (is.refs != "" || is.signature != "") {
 		err = p.production.writeSummary(ctx)
 	}
 	if ctx.Err() != nil || errors.Is(err, durable.ErrNotSynced) {

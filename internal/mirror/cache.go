@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 
 	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
@@ -23,7 +23,9 @@ const mostCached = 1 << 30
 type cache struct {
 	path string
 	most int64
-	size atomic.Int64 // of all files
+
+	mu   sync.Mutex // held by who adds or removes files
+	size int64      // of all files
 }
 
 func openCache(path string, most int64) (*cache, error) {
@@ -34,7 +36,7 @@ func openCache(path string, most int64) (*cache, error) {
 		}
 		info, err := f.Info()
 		if err == nil {
-			c.size.Add(info.Size())
+			c.size += info.Size()
 		}
 		return err
 	})
@@ -54,28 +56,25 @@ func (c *cache) get(n ostree.Name) []byte {
 
 // put keeps an object. Whoever reads it next may have to ask the bucket if that fails.
 func (c *cache) put(n ostree.Name, b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	path := c.file(n)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	before := c.sizeOf(n)
+	if err := c.remove(path); err != nil { // it may be damaged, or older metadata of a commit
+		return err
+	}
 	if err := durable.Write(path, b); err != nil {
 		return err
 	}
-	return c.grown(int64(len(b)) - before)
-}
-
-// sizeOf is how many bytes the file of an object has, 0 if there is none.
-func (c *cache) sizeOf(n ostree.Name) int64 {
-	info, err := os.Stat(c.file(n))
-	if err != nil {
-		return 0
-	}
-	return info.Size()
+	return c.grown(int64(len(b)))
 }
 
 // link keeps an object that is in a file already.
 func (c *cache) link(n ostree.Name, from string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	path := c.file(n)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -95,13 +94,22 @@ func (c *cache) link(n ostree.Name, from string) error {
 }
 
 func (c *cache) drop(n ostree.Name) error {
-	size := c.sizeOf(n)
-	err := os.Remove(c.file(n))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.remove(c.file(n))
+}
+
+// remove removes a file, if it is there.
+func (c *cache) remove(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil {
+		err = os.Remove(path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		c.size.Add(-size)
+		c.size -= info.Size()
 	}
 	return err
 }
@@ -109,7 +117,7 @@ func (c *cache) drop(n ostree.Name) error {
 // grown counts more bytes, and makes room if they are too many: folders of objects go, any
 // of them, until a quarter is free.
 func (c *cache) grown(by int64) error {
-	if c.size.Add(by) <= c.most {
+	if c.size += by; c.size <= c.most {
 		return nil
 	}
 	folders, err := os.ReadDir(c.path)
@@ -118,7 +126,7 @@ func (c *cache) grown(by int64) error {
 	}
 	rand.Shuffle(len(folders), func(i, j int) { folders[i], folders[j] = folders[j], folders[i] })
 	for _, f := range folders {
-		if c.size.Load() <= c.most/4*3 {
+		if c.size <= c.most/4*3 {
 			break
 		}
 		if err := c.empty(filepath.Join(c.path, f.Name())); err != nil {
@@ -134,17 +142,9 @@ func (c *cache) empty(folder string) error {
 		return err
 	}
 	for _, f := range files {
-		info, err := f.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		if err := c.remove(filepath.Join(folder, f.Name())); err != nil {
 			return err
 		}
-		if err := os.Remove(filepath.Join(folder, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		c.size.Add(-info.Size())
 	}
 	return nil
 }

@@ -100,10 +100,7 @@ func (l *learner) walk(ctx context.Context, from ostree.Name) error {
 // read reads one object, notes what it names, and returns the trees among that which the
 // set lacks.
 func (l *learner) read(ctx context.Context, n ostree.Name) (trees []ostree.Name, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	b, err := l.m.read(n)
+	b, err := l.m.read(ctx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/hint"
 )
 
 // Who publishes writes a mark first and then looks for the lease; who removes objects
@@ -65,7 +66,7 @@ func (m *Mirror) lease(ctx context.Context) (etag string, err error) {
 	}
 	var l lease
 	if err := json.Unmarshal(text, &l); err != nil {
-		return "", fmt.Errorf("read the lease of a prune, %s/%s: %w", m.Bucket, leaseKey, err)
+		return "", hint.Add(fmt.Errorf("read the lease of a prune, %s/%s: %w", m.Bucket, leaseKey, err), "remove this object if no server prunes the bucket")
 	}
 	if time.Now().Before(l.Until) {
 		return "", fmt.Errorf("%w, at most until %s", ErrPruning, l.Until.Format(time.RFC3339))
@@ -85,18 +86,22 @@ func (m *Mirror) TakeLease(ctx context.Context) (*Lease, error) {
 
 func (l *Lease) write(ctx context.Context) error {
 	until := time.Now().Add(leaseTime).UTC()
+	var etag string
 	text, err := json.Marshal(lease{until})
 	if err != nil {
 		return err
 	}
 	err = fault.Point("write the lease of a prune", func() (err error) {
-		l.etag, err = l.m.Bucket.Swap(ctx, leaseKey, text, l.etag)
+		etag, err = l.m.Bucket.Swap(ctx, leaseKey, text, l.etag)
 		return err
 	})
 	if errors.Is(err, bucket.ErrChanged) {
+		l.etag, l.until = "", time.Time{} // it is another server's now
 		return fmt.Errorf("%w by another server", ErrPruning)
 	}
-	l.until = until
+	if err == nil {
+		l.etag, l.until = etag, until
+	}
 	return err
 }
 
@@ -107,7 +112,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 		return nil
 	}
 	if time.Now().After(l.until) {
-		return errors.New("the lease of the prune has ended, as it could not be renewed in time")
+		return errors.New("the lease of the prune has ended: it could not be renewed in time, or another server has it")
 	}
 	return l.write(ctx)
 }
@@ -121,8 +126,11 @@ func (l *Lease) While(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithDeadline(ctx, l.until.Add(-leaseMargin))
 }
 
-// Release gives the lease back.
+// Release gives the lease back, unless another server has it.
 func (l *Lease) Release(ctx context.Context) error {
+	if l.etag == "" {
+		return nil
+	}
 	return l.m.Bucket.Delete(ctx, leaseKey, l.etag)
 }
 

@@ -42,6 +42,7 @@ type Mirror struct {
 	log    *slog.Logger
 	names  *names
 	cache  *cache
+	few    int // objects that are listed by one request after the other
 	learns *learner
 
 	refs   refs
@@ -84,6 +85,11 @@ func Folder(state string) string { return filepath.Join(state, "mirror") }
 // made. The error wraps ostree.ErrNoRepo if there is none. If the bucket does not answer,
 // the configuration of the start before counts.
 func ReadConfig(ctx context.Context, path string, b *bucket.Bucket, log *slog.Logger) error {
+	for _, folder := range []string{"objects", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp", "extensions"} {
+		if err := os.MkdirAll(filepath.Join(path, folder), 0o700); err != nil {
+			return err
+		}
+	}
 	config, _, err := b.Get(ctx, "config", maxConfig)
 	there, readErr := os.ReadFile(filepath.Join(path, "config"))
 	switch {
@@ -97,18 +103,13 @@ func ReadConfig(ctx context.Context, path string, b *bucket.Bucket, log *slog.Lo
 	case readErr == nil && bytes.Equal(there, config):
 		return nil
 	}
-	for _, folder := range []string{"objects", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp", "extensions"} {
-		if err := os.MkdirAll(filepath.Join(path, folder), 0o700); err != nil {
-			return err
-		}
-	}
 	return durable.Write(filepath.Join(path, "config"), config)
 }
 
 // Open opens the mirror in a folder that has its configuration. The first time it lists
 // all objects of the bucket. The caller closes it.
 func Open(ctx context.Context, path string, b *bucket.Bucket, log *slog.Logger) (*Mirror, error) {
-	m := &Mirror{Bucket: b, path: path, log: log}
+	m := &Mirror{Bucket: b, path: path, log: log, few: 20_000}
 	if _, err := m.Strict(); err != nil {
 		return nil, err
 	}
@@ -116,7 +117,7 @@ func Open(ctx context.Context, path string, b *bucket.Bucket, log *slog.Logger) 
 	if m.cache, err = openCache(filepath.Join(path, "objects"), mostCached); err != nil {
 		return nil, err
 	}
-	if m.names, err = openNames(filepath.Join(path, "names.db"), b.String()); err != nil {
+	if m.names, err = openNames(filepath.Join(path, "names.db"), b.String(), log); err != nil {
 		return nil, err
 	}
 	m.learns = newLearner(m)

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/durable"
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
 
@@ -30,29 +33,86 @@ var (
 )
 
 // openNames opens the file, or makes it: also anew if it is damaged or of another
-// repository.
-func openNames(path, of string) (*names, error) {
-	n, err := tryNames(path, of)
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("another process has %s open: %w", path, err)
+// repository. Some damage ends the process while bbolt looks for free pages. A second file
+// tells the next start so, which then makes the set anew: a kill at that moment costs a
+// listing, too.
+func openNames(path, of string, log *slog.Logger) (*names, error) {
+	opening := path + ".opening"
+	err := checkNames(path, opening)
+	if err == nil {
+		err = os.WriteFile(opening, nil, 0o600)
 	}
-	if err == nil || errors.Is(err, fs.ErrPermission) {
-		return n, err
+	var n *names
+	if err == nil {
+		n, err = tryNames(path, of)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if unfit := (*unfitError)(nil); errors.As(err, &unfit) {
+		log.Warn("the set of the names of objects cannot be used, so it is made anew", "file", path, "err", err)
+		if err = durable.Remove(path); err == nil {
+			n, err = tryNames(path, of)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
-	return tryNames(path, of)
+	if err := os.Remove(opening); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, n.close())
+	}
+	return n, nil
+}
+
+// unfitError says why a file cannot be the set.
+type unfitError struct{ error }
+
+// unfit tells errors of the system, which leave the file as good as it was, from all others.
+func unfit(err error) error {
+	var system unix.Errno
+	switch {
+	case err == nil || errors.As(err, &system):
+		return err
+	case errors.Is(err, berrors.ErrTimeout):
+		return fmt.Errorf("another process has the set of names open: %w", err)
+	}
+	return &unfitError{err}
+}
+
+// checkNames looks whether bbolt may read the file, if there is one.
+func checkNames(path, opening string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, ReadOnly: true})
+	if err != nil {
+		return unfit(err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		if has := info.Size(); has < tx.Size() {
+			return &unfitError{fmt.Errorf("it has %d bytes of %d", has, tx.Size())}
+		}
+		return nil
+	})
+	if _, gone := os.Stat(opening); err == nil && gone == nil {
+		err = &unfitError{errors.New("a process ended while it opened it")}
+	}
+	return errors.Join(err, db.Close())
 }
 
 var errOfAnother = errors.New("it has the names of another repository")
 
-func tryNames(path, of string) (*names, error) {
+func tryNames(path, of string) (n *names, err error) {
+	defer func() {
+		if said := recover(); said != nil { // bbolt does so where it finds damage
+			n, err = nil, &unfitError{fmt.Errorf("it is damaged: %v", said)}
+		}
+	}()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
-		return nil, err
+		return nil, unfit(err)
 	}
-	n := &names{db}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		meta, err := tx.CreateBucketIfNotExists(metaBucket)
 		if err != nil {
@@ -65,9 +125,9 @@ func tryNames(path, of string) (*names, error) {
 		return errors.Join(err, meta.Put(ofKey, []byte(of)))
 	})
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(unfit(err), db.Close())
 	}
-	return n, nil
+	return &names{db}, nil
 }
 
 func (s *names) close() error { return s.db.Close() }
@@ -105,7 +165,7 @@ func minutes(t time.Time) []byte {
 // seen tells whether an object is in the set, and when it was seen to be there.
 func (s *names) seen(n ostree.Name) (at time.Time, is bool, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket(objectsBucket).Get(nameKey(n)); v != nil {
+		if v := tx.Bucket(objectsBucket).Get(nameKey(n)); len(v) == 4 {
 			at, is = time.Unix(60*int64(binary.BigEndian.Uint32(v)), 0), true
 		}
 		return nil
@@ -175,6 +235,9 @@ func (s *names) each(first byte, visit func(ostree.Name) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(objectsBucket).Cursor()
 		for k, _ := c.Seek([]byte{first}); len(k) > 0 && k[0] == first; k, _ = c.Next() {
+			if len(k) != len(ostree.Checksum{})+1 {
+				continue // it is damaged
+			}
 			if err := visit(nameOf(k)); err != nil {
 				return err
 			}

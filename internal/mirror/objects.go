@@ -66,7 +66,7 @@ func (m *Mirror) Has(n ostree.Name) (bool, error) {
 
 func (s strict) Metadata(n ostree.Name) ([]byte, error) {
 	if n.Type == ostree.CommitMeta {
-		return s.m.read(n)
+		return s.m.read(context.Background(), n)
 	}
 	return s.m.metadata(n)
 }
@@ -74,7 +74,7 @@ func (s strict) Metadata(n ostree.Name) ([]byte, error) {
 // Metadata asks the bucket for what the set lacks.
 func (a asking) Metadata(n ostree.Name) ([]byte, error) {
 	if n.Type == ostree.CommitMeta {
-		return a.m.read(n)
+		return a.m.read(context.Background(), n)
 	}
 	known, err := a.m.Has(n)
 	if err != nil {
@@ -105,7 +105,7 @@ func (m *Mirror) cached(n ostree.Name, known bool) ([]byte, error) {
 			return b, nil
 		}
 	}
-	return m.read(n)
+	return m.read(context.Background(), n)
 }
 
 func absent(n ostree.Name) error {
@@ -113,8 +113,8 @@ func absent(n ostree.Name) error {
 }
 
 // read reads a metadata object from the bucket, and notes whether it is there.
-func (m *Mirror) read(n ostree.Name) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+func (m *Mirror) read(ctx context.Context, n ostree.Name) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
 	b, _, err := m.Bucket.Get(ctx, Key(n), ostree.MaxMetadata)
 	if errors.Is(err, fs.ErrNotExist) {

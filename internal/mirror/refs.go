@@ -110,7 +110,7 @@ func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err
 		return "", "", nil
 	}
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("ref %s: %w", name, err)
 	}
 	c, err := ostree.ParseRef(name, m.Bucket.String(), b)
 	if err != nil {
@@ -230,6 +230,11 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 		temp := filepath.Join(m.path, "tmp", "ref")
 		if err = os.WriteFile(temp, []byte(commit+"\n"), 0o600); err == nil {
 			err = os.Rename(temp, path)
+			if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EISDIR) {
+				if removeEmpty(path) == nil {
+					err = os.Rename(temp, path)
+				}
+			}
 		}
 	}
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrExist) {
@@ -241,6 +246,23 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 	m.refs.etags[name] = etag
 	m.learns.ask(commit)
 	return nil
+}
+
+// removeEmpty removes a folder in which there are but folders, as a kill leaves it.
+func removeEmpty(folder string) error {
+	inner, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, f := range inner {
+		if !f.IsDir() {
+			return fs.ErrExist
+		}
+		if err := removeEmpty(filepath.Join(folder, f.Name())); err != nil {
+			return err
+		}
+	}
+	return os.Remove(folder)
 }
 
 // dropRef removes a ref and the folders that are empty without it.

@@ -23,7 +23,7 @@ func (m *Mirror) Seek(ctx context.Context, list []ostree.Name) (gone []ostree.Na
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	if len(list) <= requestsToList(count) {
+	if len(list) <= m.requestsToList(count) {
 		gone, err = m.seekEach(ctx, list)
 	} else {
 		gone, err = m.seekListed(ctx, list)
@@ -34,16 +34,14 @@ func (m *Mirror) Seek(ctx context.Context, list []ostree.Name) (gone []ostree.Na
 	return gone, m.Forget(gone...)
 }
 
-const (
-	perPage = 1000   // objects that one request lists
-	few     = 20_000 // objects that are listed by one request after the other
-)
+// perPage is how many objects one request lists.
+const perPage = 1000
 
 // requestsToList is how many requests list so many objects.
-func requestsToList(objects int) int {
+func (m *Mirror) requestsToList(objects int) int {
 	pages := objects/perPage + 1
-	if objects > few {
-		pages += ostree.Folders + few/perPage
+	if objects > m.few {
+		pages += ostree.Folders + m.few/perPage
 	}
 	return pages
 }
@@ -107,7 +105,7 @@ func (m *Mirror) List(ctx context.Context, visit func(ostree.Name, bucket.Entry)
 		return nil
 	}
 	err := m.Bucket.List(ctx, "objects/", func(e bucket.Entry) error {
-		if seen++; seen > few {
+		if seen++; seen > m.few {
 			return errMany
 		}
 		return one(e)

@@ -86,7 +86,7 @@ func (c *conditional) unmet(r *http.Request) (status int, code string) {
 	if match == "" && none == "" {
 		return 0, ""
 	}
-	etag, is := c.etag(r.URL.Path)
+	etag, is := c.etag(r.URL.EscapedPath())
 	switch {
 	case none == "*" && is:
 		return http.StatusPreconditionFailed, "PreconditionFailed"
