@@ -27,7 +27,7 @@ func TestLackingFolders(t *testing.T) {
 	for _, name := range folders {
 		must.OK(t, os.RemoveAll(filepath.Join(s.Repo, name)))
 	}
-	report, err := server.Check(t.Context(), server.Options{Repo: s.Repo, State: s.State}, false)
+	report, err := server.Check(t.Context(), s.Options(), false)
 	must.OK(t, err)
 	notes := strings.Join(report.Notes, "\n")
 	for _, name := range folders {
