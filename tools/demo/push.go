@@ -21,30 +21,42 @@ import (
 // killAt is how much of the repository has arrived when the push is killed.
 const killAt = 0.35
 
-// killedPush starts a push, watches the server until a third of the bytes is
-// there, and kills the client as a power cut would.
-func (d *demo) killedPush(ctx context.Context) (string, error) {
+// A thirdPush is a push of which a third has arrived.
+type thirdPush struct {
+	cmd           *exec.Cmd
+	ended         chan error
+	complaints    *strings.Builder // its stderr; complete once it has ended
+	arrived, size int64
+}
+
+// startPush starts a push and watches the server until a third of the bytes is there.
+func (d *demo) startPush(ctx context.Context) (*thirdPush, error) {
 	_, size, err := measure(d.path("build/objects"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	// One connection and small requests, as otherwise this machine may well be
 	// done before it can be interrupted.
-	cmd := d.command(ctx, d.binary, d.pushing("--jobs=1", "--chunk-size=256KiB")...)
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	if err := cmd.Start(); err != nil {
+	p := &thirdPush{cmd: d.command(ctx, d.binary, d.pushing("--jobs=1", "--chunk-size=256KiB")...), ended: make(chan error, 1), complaints: new(strings.Builder), size: size}
+	p.cmd.Stderr = p.complaints
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.ended <- p.cmd.Wait() }()
+	if p.arrived, err = d.watch(ctx, p.ended, int64(killAt*float64(size))); err != nil {
+		p.cmd.Process.Kill()
+		return nil, fmt.Errorf("%w\n%s", err, p.complaints.String())
+	}
+	return p, nil
+}
+
+// killedPush kills the client of a push as a power cut would.
+func (d *demo) killedPush(ctx context.Context) (string, error) {
+	p, err := d.startPush(ctx)
+	if err != nil {
 		return "", err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-
-	arrived, err := d.watch(ctx, ended, int64(killAt*float64(size)))
-	if err != nil {
-		cmd.Process.Kill()
-		return "", fmt.Errorf("%w\n%s", err, complaints.String())
-	}
-	if err := kill(cmd, ended); err != nil {
+	if err := kill(p.cmd, p.ended); err != nil {
 		return "", err
 	}
 	s, err := d.server.client.Session(ctx, d.session, 0)
@@ -54,7 +66,7 @@ func (d *demo) killedPush(ctx context.Context) (string, error) {
 	if s.State != wire.Open {
 		return "", fmt.Errorf("session %s is %s, it was killed too late", s.ID, s.State)
 	}
-	return fmt.Sprintf("kill -9 after %s of %s; session %s is %s", megabytes(arrived), megabytes(size), s.ID, s.State), nil
+	return fmt.Sprintf("kill -9 after %s of %s; session %s is %s", megabytes(p.arrived), megabytes(p.size), s.ID, s.State), nil
 }
 
 // pushing is the command line of a push of the demo's ref.

@@ -130,30 +130,17 @@ func (d *demo) startReceiver(ctx context.Context, name, token string) (*server, 
 
 // killedServer starts a push, and kills the server that has a third of it.
 func (d *demo) killedServer(ctx context.Context) (string, error) {
-	_, size, err := measure(d.path("build/objects"))
+	p, err := d.startPush(ctx)
 	if err != nil {
 		return "", err
-	}
-	cmd := d.command(ctx, d.binary, d.pushing("--jobs=1", "--chunk-size=256KiB")...)
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	arrived, err := d.watch(ctx, ended, int64(killAt*float64(size)))
-	if err != nil {
-		cmd.Process.Kill()
-		return "", fmt.Errorf("%w\n%s", err, complaints.String())
 	}
 	if err := d.killWhoHasIt(ctx); err != nil {
 		return "", err
 	}
-	if err := <-ended; err == nil {
+	if err := <-p.ended; err == nil {
 		return "", errors.New("the push ended well, it was not cut")
 	}
-	return fmt.Sprintf("kill -9 of the one that had %s of %s; the push ends: %s", megabytes(arrived), megabytes(size), fault(complaints.String())), nil
+	return fmt.Sprintf("kill -9 of the one that had %s of %s; the push ends: %s", megabytes(p.arrived), megabytes(p.size), fault(p.complaints.String())), nil
 }
 
 // fault is the line of a command that says what went wrong.
