@@ -3,7 +3,7 @@
 GO          ?= go
 PREFIX      ?= /usr/local
 DESTDIR     ?=
-FUZZTIME    ?= 20s
+FUZZRUNS    ?= 200000
 BENCHFLAGS  ?=
 PAGEFLAGS   ?=
 PICTURES    ?= bin/pictures
@@ -91,8 +91,8 @@ race-quick: deps     ## the tests of `make check`, watched for data races
 crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
 	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|BusyRepository|Fleet|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
 
-fuzz: deps           ## each fuzz target for FUZZTIME
-	FUZZTIME=$(FUZZTIME) hack/fuzz.sh
+fuzz: deps           ## each fuzz target with FUZZRUNS inputs
+	FUZZRUNS=$(FUZZRUNS) hack/fuzz.sh
 
 lint: deps           ## gofmt, go vet with and without libostree, staticcheck, the form of changelog files
 	@hack/changelog.sh check
