@@ -24,7 +24,7 @@ type Entry struct {
 }
 
 // Get reads a whole object, which may have max bytes. If there is none, the error is an
-// fs.ErrNotExist.
+// fs.ErrNotExist; if it has more, the error is an ErrLarge, and body has its beginning.
 func (b *Bucket) Get(ctx context.Context, key string, max int64) (body []byte, etag string, err error) {
 	var broken *brokenBody
 	for range b.cfg.Tries { // the SDK does not see bodies that break off
@@ -47,7 +47,7 @@ func (b *Bucket) get(ctx context.Context, key string, max int64) ([]byte, string
 	case err != nil:
 		return nil, "", err
 	case int64(len(body)) > max:
-		return nil, "", b.named(fmt.Errorf("it has more than %d bytes", max), "read", key)
+		return body[:max], aws.ToString(out.ETag), b.named(fmt.Errorf("%w than %d bytes", ErrLarge, max), "read", key)
 	}
 	return body, aws.ToString(out.ETag), nil
 }
