@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
@@ -402,7 +401,7 @@ func TestPublishWaitsForPrune(t *testing.T) {
 	s := ts.Start(t, ts.InBucket)
 	client := s.Client(s.Token)
 	const lease = ".ostree-upload/prune"
-	_, err := s.Bucket().Put(t.Context(), lease, []byte(`{"until": "`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"}`))
+	_, err := s.Bucket().Put(t.Context(), lease, []byte(`{"seconds": 3600}`))
 	must.OK(t, err)
 	session := sent(t, client, repo, wire.Ref{Ref: "x", New: c[0].String()})
 	client.Want(202, "POST", "/api/v1/sessions/"+session.ID+"/finalize", nil)
