@@ -43,7 +43,7 @@ const oldProbe = 24 * time.Hour
 // dropProbes removes what probes have left that were killed.
 func (b *Bucket) dropProbes(ctx context.Context) error {
 	return b.List(ctx, probes, func(e Entry) error {
-		if time.Since(e.Written) < oldProbe {
+		if e.Age < oldProbe {
 			return nil
 		}
 		return b.Delete(ctx, e.Key, "")

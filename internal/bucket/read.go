@@ -12,44 +12,69 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // An Entry is an object that is there. The ETag differs after each write of other bytes.
 type Entry struct {
-	Key     string
-	Size    int64
-	ETag    string
-	Written time.Time
+	Key  string
+	Size int64
+	ETag string
+	// Age is how long before the answer it was written. Both times are the store's, to a
+	// second: this machine's clock counts only if the store does not tell the time.
+	Age time.Duration
 }
 
 // Get reads a whole object, which may have max bytes. If there is none, the error is an
 // fs.ErrNotExist; if it has more, the error is an ErrLarge, and body has its beginning.
 func (b *Bucket) Get(ctx context.Context, key string, max int64) (body []byte, etag string, err error) {
+	body, e, err := b.Read(ctx, key, max)
+	return body, e.ETag, err
+}
+
+// Read is Get for those who have to know more of the object.
+func (b *Bucket) Read(ctx context.Context, key string, max int64) (body []byte, e Entry, err error) {
 	var broken *brokenBody
 	for range b.cfg.Tries { // the SDK does not see bodies that break off
-		body, etag, err = b.get(ctx, key, max)
+		body, e, err = b.readOnce(ctx, key, max)
 		if !errors.As(err, &broken) || ctx.Err() != nil {
 			break
 		}
 	}
-	return body, etag, err
+	return body, e, err
 }
 
-func (b *Bucket) get(ctx context.Context, key string, max int64) ([]byte, string, error) {
+func (b *Bucket) readOnce(ctx context.Context, key string, max int64) ([]byte, Entry, error) {
 	out, err := b.open(ctx, key)
 	if err != nil {
-		return nil, "", err
+		return nil, Entry{}, err
 	}
 	defer func() { _ = out.Body.Close() }() // all that is wanted of it was read
 	body, err := io.ReadAll(io.LimitReader(out.Body, max+1))
-	switch {
-	case err != nil:
-		return nil, "", err
-	case int64(len(body)) > max:
-		return body[:max], aws.ToString(out.ETag), b.named(fmt.Errorf("%w than %d bytes", ErrLarge, max), "read", key)
+	if err != nil {
+		return nil, Entry{}, err
 	}
-	return body, aws.ToString(out.ETag), nil
+	e := Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata)}
+	if e.Size > max {
+		e.Size = aws.ToInt64(out.ContentLength)
+		return body[:max], e, b.named(fmt.Errorf("%w than %d bytes", ErrLarge, max), "read", key)
+	}
+	return body, e, nil
+}
+
+// age is how long before an answer an object was written. It is 0 if the store does not
+// say when that was: nothing is removed for an age that nobody knows.
+func age(written *time.Time, answer middleware.Metadata) time.Duration {
+	if written == nil {
+		return 0
+	}
+	now, told := awsmiddleware.GetServerTime(answer)
+	if !told {
+		now = time.Now()
+	}
+	return max(0, now.Sub(*written))
 }
 
 // Reader reads an object from its start. Whoever reads it to its end has all of it, or
@@ -108,7 +133,7 @@ func (b *Bucket) Head(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return Entry{key, aws.ToInt64(out.ContentLength), aws.ToString(out.ETag), aws.ToTime(out.LastModified)}, nil
+	return Entry{key, aws.ToInt64(out.ContentLength), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata)}, nil
 }
 
 func (b *Bucket) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
@@ -142,7 +167,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, visit func(Entry) erro
 			if strings.HasSuffix(*o.Key, "/") {
 				continue // consoles make such to show a folder
 			}
-			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), aws.ToTime(o.LastModified)}); err != nil {
+			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), age(o.LastModified, page.ResultMetadata)}); err != nil {
 				return err
 			}
 		}

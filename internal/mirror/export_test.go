@@ -13,8 +13,8 @@ func (m *Mirror) SetMostCached(bytes int64) { m.cache.most = bytes }
 // SetFew is of how many objects on a list is made in parts.
 func (m *Mirror) SetFew(objects int) { m.few = objects }
 
-// EndAt has the lease's owner believe that it lasts until then.
-func (l *Lease) EndAt(t time.Time) { l.until = t }
+// EndIn has the lease's owner believe that it lasts that long.
+func (l *Lease) EndIn(left time.Duration) { l.written = time.Now().Add(left - leaseTime) }
 
 // OpenNames opens a set of names, and tells whether all objects have been listed.
 func OpenNames(path, of string) (listed bool, err error) {

@@ -18,10 +18,10 @@ import (
 
 const leaseKey = ".ostree-upload/prune"
 
-// leaseOf writes the lease of a server that is not here.
-func (p *place) leaseOf(until time.Time) string {
+// otherLease writes the lease of a server that is not here.
+func (p *place) otherLease() string {
 	p.t.Helper()
-	text := `{"until": "` + until.Format(time.RFC3339Nano) + `"}`
+	const text = `{"seconds": 3600, "write": "another"}`
 	_, err := p.bucket.Put(p.t.Context(), leaseKey, []byte(text))
 	must.OK(p.t, err)
 	return text
@@ -60,9 +60,11 @@ func TestLeaseHasOneOwner(t *testing.T) {
 
 // Of many that find an ended lease, one gets it.
 func TestEndedLease(t *testing.T) {
-	p := newPlace(t)
+	clock := store.NewClock(time.Now())
+	p := newPlaceIn(t, store.FakeOptions{Clock: clock})
 	m := p.open(t.TempDir())
-	p.leaseOf(time.Now().Add(-time.Second))
+	p.otherLease()
+	clock.Turn(time.Hour)
 	must.OK(t, m.CheckLease(t.Context()))
 	var all sync.WaitGroup
 	var won atomic.Int32
@@ -82,6 +84,76 @@ func TestEndedLease(t *testing.T) {
 	}
 }
 
+// When a lease and a mark end, the store's clock tells, however wrong that of a server is.
+func TestClocksDiffer(t *testing.T) {
+	const off = 8 * time.Hour
+	for name, ahead := range map[string]time.Duration{"ahead": off, "behind": -off, "equal": 0} {
+		t.Run(name, func(t *testing.T) {
+			clock := store.NewClock(time.Now().Add(ahead))
+			p := newPlaceIn(t, store.FakeOptions{Clock: clock})
+			m, other := p.open(t.TempDir()), p.open(t.TempDir())
+			l, err := m.TakeLease(t.Context())
+			must.OK(t, err)
+			clock.Turn(5*time.Minute - time.Second)
+			if _, err := other.TakeLease(t.Context()); !errors.Is(err, mirror.ErrPruning) {
+				t.Errorf("another takes it: %v", err)
+			}
+			clock.Turn(time.Second)
+			must.OK(t, other.CheckLease(t.Context()))
+			_, err = other.TakeLease(t.Context())
+			must.OK(t, err)
+			l.EndIn(time.Minute)
+			if err := l.Renew(t.Context()); !errors.Is(err, mirror.ErrPruning) {
+				t.Errorf("its first owner renews it: %v", err)
+			}
+			p.marksCount(m, clock)
+		})
+	}
+}
+
+// What is removed under a lease is asked for while it lasts, and not in its last minute.
+func TestWhile(t *testing.T) {
+	l, err := newPlace(t).open(t.TempDir()).TakeLease(t.Context())
+	must.OK(t, err)
+	for left, ends := range map[time.Duration]bool{time.Hour: false, time.Minute: true} {
+		l.EndIn(left)
+		ctx, cancel := l.While(t.Context())
+		if err := ctx.Err(); (err != nil) != ends {
+			t.Errorf("%s before its end: %v", left, err)
+		}
+		cancel()
+	}
+}
+
+// marksCount checks that a mark counts for a day of the store's.
+func (p *place) marksCount(m *mirror.Mirror, clock *store.Clock) {
+	p.t.Helper()
+	_, err := p.bucket.Put(p.t.Context(), mirror.MarksPrefix+"one", []byte("{}"))
+	must.OK(p.t, err)
+	clock.Turn(mirror.MarkTime - time.Second)
+	if keys, err := m.Publishing(p.t.Context()); len(keys) != 1 || err != nil {
+		p.t.Errorf("a mark of less than a day: %q, %v", keys, err)
+	}
+	clock.Turn(time.Second)
+	if keys, err := m.Publishing(p.t.Context()); len(keys) != 0 || err != nil {
+		p.t.Errorf("a mark of a day: %q, %v", keys, err)
+	}
+}
+
+// Of a store that does not tell the time, this machine's clock counts.
+func TestStoreTellsNoTime(t *testing.T) {
+	clock := store.NewClock(time.Now())
+	p := newPlaceIn(t, store.FakeOptions{Clock: clock, NoDate: true})
+	m := p.open(t.TempDir())
+	p.otherLease()
+	if err := m.CheckLease(t.Context()); !errors.Is(err, mirror.ErrPruning) {
+		t.Errorf("a new lease: %v", err)
+	}
+	clock.Turn(-time.Hour) // as if it had been written before
+	p.otherLease()
+	must.OK(t, m.CheckLease(t.Context()))
+}
+
 // A lease is renewed long before its end, and not after it.
 func TestRenew(t *testing.T) {
 	p := newPlace(t)
@@ -92,13 +164,13 @@ func TestRenew(t *testing.T) {
 	if n := len(p.proxy.Requests()); n != 0 {
 		t.Errorf("a new one took %d requests", n)
 	}
-	l.EndAt(time.Now().Add(time.Minute))
+	l.EndIn(time.Minute)
 	must.OK(t, l.Renew(t.Context()))
 	must.OK(t, l.Renew(t.Context()))
 	if n := len(p.proxy.Requests()); n != 1 {
 		t.Errorf("one that soon ends took %d requests", n)
 	}
-	l.EndAt(time.Now().Add(-time.Second))
+	l.EndIn(-time.Second)
 	if err := l.Renew(t.Context()); err == nil || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("one that has ended: %v", err)
 	}
@@ -112,8 +184,8 @@ func TestLostLease(t *testing.T) {
 	p := newPlace(t)
 	l, err := p.open(t.TempDir()).TakeLease(t.Context())
 	must.OK(t, err)
-	other := p.leaseOf(time.Now().Add(time.Hour))
-	l.EndAt(time.Now().Add(time.Minute))
+	other := p.otherLease()
+	l.EndIn(time.Minute)
 	if err := l.Renew(t.Context()); !errors.Is(err, mirror.ErrPruning) {
 		t.Errorf("renewing it: %v", err)
 	}
@@ -136,7 +208,7 @@ func TestRenewFails(t *testing.T) {
 			p := newPlace(t)
 			l, err := p.open(t.TempDir()).TakeLease(t.Context())
 			must.OK(t, err)
-			l.EndAt(time.Now().Add(time.Minute))
+			l.EndIn(time.Minute)
 			p.proxy.Play(func(store.Request) *store.Fault { return store.Denied })
 			if err := l.Renew(t.Context()); err == nil || errors.Is(err, mirror.ErrPruning) {
 				t.Errorf("renewing it: %v", err)
@@ -144,7 +216,7 @@ func TestRenewFails(t *testing.T) {
 			p.proxy.Play(nil)
 			left := ""
 			if lost {
-				left = p.leaseOf(time.Now().Add(time.Hour))
+				left = p.otherLease()
 			}
 			if err := l.Release(t.Context()); (err != nil) != lost {
 				t.Errorf("giving it back: %v", err)
@@ -158,7 +230,8 @@ func TestRenewFails(t *testing.T) {
 func TestDamagedLease(t *testing.T) {
 	p := newPlace(t)
 	m := p.open(t.TempDir())
-	for _, text := range []string{"", "x", "[]", `{"until": "soon"}`, strings.Repeat(" ", 1<<20)} {
+	for _, text := range []string{"", "x", "[]", `{"seconds": "some"}`, `{"until": "soon"}`,
+		`{"seconds": -1}`, `{"seconds": 9000000000000000000}`, strings.Repeat(" ", 1<<20)} {
 		_, err := p.bucket.Put(t.Context(), leaseKey, []byte(text))
 		must.OK(t, err)
 		_, err = m.TakeLease(t.Context())

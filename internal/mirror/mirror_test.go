@@ -29,8 +29,13 @@ type place struct {
 // newPlace makes a repository. Its prefix has what a URL, XML or a path may mean otherwise.
 func newPlace(t *testing.T) *place {
 	t.Helper()
+	return newPlaceIn(t, store.FakeOptions{PageSize: "7"})
+}
+
+func newPlaceIn(t *testing.T, o store.FakeOptions) *place {
+	t.Helper()
 	store.SetCredentials(t)
-	p := &place{t: t, proxy: store.NewProxy(t, store.Fake(t, store.FakeOptions{PageSize: "7"}))}
+	p := &place{t: t, proxy: store.NewProxy(t, store.Fake(t, o))}
 	b, err := bucket.Open(t.Context(), bucket.Config{
 		Bucket: store.FakeBucket, Prefix: "a b/ü+%25&=<é>'(1)", Endpoint: p.proxy.URL, PathStyle: true,
 		Log: ts.Logger(t), Tries: 2, Backoff: time.Millisecond,

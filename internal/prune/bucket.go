@@ -77,7 +77,7 @@ func (r *bucketRun) look(ctx context.Context) error {
 func (r *bucketRun) note(n ostree.Name, e bucket.Entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old := r.now.Sub(e.Written) >= r.grace
+	old := e.Age >= r.grace
 	switch {
 	case n.Type == ostree.CommitMeta:
 		return nil

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
@@ -28,12 +29,14 @@ type stored struct {
 }
 
 // store copies the repository into a bucket, and opens the mirror of a server.
-func (p *place) store() *stored {
+func (p *place) store() *stored { return p.storeIn(store.FakeOptions{}) }
+
+func (p *place) storeIn(o store.FakeOptions) *stored {
 	p.t.Helper()
 	store.SetCredentials(p.t)
 	log := p.config().Log
 	b, err := bucket.Open(p.t.Context(), bucket.Config{
-		Bucket: store.FakeBucket, Prefix: "os", Endpoint: store.Fake(p.t, store.FakeOptions{}), PathStyle: true, Log: log,
+		Bucket: store.FakeBucket, Prefix: "os", Endpoint: store.Fake(p.t, o), PathStyle: true, Log: log,
 	})
 	must.OK(p.t, err)
 	must.OK(p.t, filepath.WalkDir(p.repo, func(path string, f fs.DirEntry, err error) error {
@@ -104,18 +107,28 @@ func TestBucket(t *testing.T) {
 	s.want(append(x[3:], other...)...)
 }
 
-// What is new stays: it may be of a publish that has not named it yet.
+// What is new stays for a day, by the store's clock: it may be of a publish that has not
+// named it yet.
 func TestBucketGrace(t *testing.T) {
-	p := newPlace(t, "archive")
-	all := p.commit("os/x", 3)
-	s := p.store()
-	r, err := Run(t.Context(), s.config(), true)
-	must.OK(t, err)
-	if r.Commits+r.Objects > 0 {
-		t.Errorf("removed %+v", r)
+	for name, ahead := range map[string]time.Duration{"behind": -48 * time.Hour, "ahead": 48 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t, "archive")
+			all := p.commit("os/x", 3)
+			clock := store.NewClock(time.Now().Add(ahead))
+			s := p.storeIn(store.FakeOptions{Clock: clock})
+			clock.Turn(grace - time.Second)
+			r, err := Run(t.Context(), s.config(), true)
+			must.OK(t, err)
+			if r.Commits+r.Objects > 0 {
+				t.Errorf("removed %+v", r)
+			}
+			clock.Turn(time.Second)
+			_, err = Run(t.Context(), s.config(), true)
+			must.OK(t, err)
+			s.load()
+			s.want(all[1:]...)
+		})
 	}
-	s.load()
-	s.want(all...)
 }
 
 // Nothing is removed while a publish is under way, and none begins meanwhile. What it has

@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -23,16 +25,43 @@ const FakeBucket = "repositories"
 type FakeOptions struct {
 	Ignores  []string // these conditions, by their header
 	PageSize string   // that many objects in a page of a list; "": 1000
+	Clock    *Clock   // its own; nil: it tells this machine's time
+	NoDate   bool     // its answers do not tell the time
 }
+
+// A Clock stands still until Turn.
+type Clock struct{ seconds atomic.Int64 }
+
+// NewClock shows a time.
+func NewClock(now time.Time) *Clock {
+	c := new(Clock)
+	c.seconds.Store(now.Unix())
+	return c
+}
+
+// Turn turns the clock forward.
+func (c *Clock) Turn(by time.Duration) { c.seconds.Add(int64(by.Seconds())) }
+
+// Now implements gofakes3.TimeSource.
+func (c *Clock) Now() time.Time { return time.Unix(c.seconds.Load(), 0).UTC() }
+
+// Since implements gofakes3.TimeSource.
+func (c *Clock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 // Fake runs a store in the process until the test ends, and returns its URL. Whoever
 // signs a request may do all. It keeps the conditions of writes and deletions as the
 // documentation of S3 says, which the library that it stands on does only in part.
 func Fake(t testing.TB, o FakeOptions) string {
 	t.Helper()
-	backend := s3mem.New()
+	clock := gofakes3.DefaultTimeSource()
+	if o.Clock != nil {
+		clock = o.Clock
+	}
+	backend := s3mem.New(s3mem.WithTimeSource(clock))
 	must.OK(t, backend.CreateBucket(FakeBucket))
-	s := httptest.NewServer(&conditional{FakeOptions: o, inner: gofakes3.New(backend).Server()})
+	// A store refuses whoever's clock is too far off; a test may want that it is.
+	inner := gofakes3.New(backend, gofakes3.WithTimeSource(clock), gofakes3.WithTimeSkewLimit(0)).Server()
+	s := httptest.NewServer(&conditional{FakeOptions: o, inner: inner, clock: clock})
 	t.Cleanup(s.Close)
 	return s.URL
 }
@@ -49,10 +78,15 @@ func SetCredentials(t testing.TB) {
 type conditional struct {
 	FakeOptions
 	inner http.Handler
+	clock gofakes3.TimeSource
 	keys  sync.Map // of *sync.Mutex, by path: what is written and may be looked at meanwhile
 }
 
 func (c *conditional) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Date"] = nil // that none is added
+	if !c.NoDate {
+		w.Header().Set("Date", c.clock.Now().UTC().Format(http.TimeFormat))
+	}
 	query := r.URL.Query()
 	if c.PageSize != "" && query.Has("list-type") {
 		query.Set("max-keys", c.PageSize)

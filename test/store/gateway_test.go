@@ -10,8 +10,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
@@ -31,6 +33,22 @@ func put(t *testing.T, c *s3.Client, key, body string, condition func(*s3.PutObj
 		return "", ""
 	}
 	return aws.ToString(out.ETag), ""
+}
+
+// Each answer tells the store's time, by which a server judges how old an object is.
+func TestTellsTheTime(t *testing.T) {
+	t.Parallel()
+	g := New(t)
+	g.Bucket(t, "repo")
+	c := g.Client()
+	put(t, c, "key", "body", isNew)
+	out, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("repo"), Key: aws.String("key")})
+	must.OK(t, err)
+	defer func() { must.OK(t, out.Body.Close()) }()
+	now, told := awsmiddleware.GetServerTime(out.ResultMetadata)
+	if !told || out.LastModified == nil || now.Sub(*out.LastModified).Abs() > time.Hour {
+		t.Errorf("it is %v (%v), and the object was written %v", now, told, out.LastModified)
+	}
 }
 
 func isNew(in *s3.PutObjectInput) { in.IfNoneMatch = aws.String("*") }
