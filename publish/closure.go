@@ -136,14 +136,16 @@ func (c *closure) seek(ctx context.Context) error {
 
 // read returns a metadata object, or nil if there is no good copy of it. One
 // that is damaged in the repository is replaced by a staged one: importing it
-// links it over the other.
+// links it over the other. A repair replaces it in any case: what this server remembers
+// of a bucket may be good, and what the bucket has damaged.
 func (c *closure) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 	b, err := c.repo.Metadata(n)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	there := err == nil
-	if there && damaged(n, b) == "" {
+	good := there && damaged(n, b) == ""
+	if good && !c.repair {
 		c.note(n, published)
 		return b, nil
 	}
@@ -155,6 +157,9 @@ func (c *closure) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 		c.note(n, replaceable)
 	case staged != nil:
 		c.note(n, importable)
+	case good:
+		c.note(n, published)
+		return b, nil
 	case there:
 		c.missing = append(c.missing, wire.ObjectProblem{Object: n.String(), Code: wire.BadObjects, Reason: damaged(n, b)})
 	default:

@@ -131,6 +131,9 @@ func (b *Bucket) options(o *s3.Options) {
 	// Bodies have the checksum that Create sends itself. Without this, the client would
 	// add another as a trailer, which not all stores understand.
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+	// An object that the store's disk damaged is read as it is, for its reader to see that:
+	// otherwise the client takes it for an answer that broke off, which would come whole later.
+	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.Credentials = wordedCredentials{o.Credentials}
 	if made, is := o.HTTPClient.(*awshttp.BuildableClient); is {
