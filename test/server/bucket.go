@@ -26,13 +26,16 @@ const InBucket = "bucket"
 const Prefix = "os/prod"
 
 // StartAt serves a repository in a bucket, which it makes if it is not there. Several may
-// serve one: each has its own state.
-func StartAt(t testing.TB, url, name string) *Server {
+// serve one: each has its own state. Each change is made to how the bucket is asked.
+func StartAt(t testing.TB, url, name string, change ...func(*bucket.Config)) *Server {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "state")
 	s := &Server{t: t, Repo: mirror.Folder(state), State: state, bucket: &bucket.Config{
 		Bucket: name, Prefix: Prefix, Endpoint: url, PathStyle: true, Log: Logger(t), Tries: 3, Backoff: 20 * time.Millisecond,
 	}}
+	for _, c := range change {
+		c(s.bucket)
+	}
 	must.OK(t, mirror.Init(t.Context(), s.Bucket()))
 	return start(t, s)
 }
