@@ -182,7 +182,7 @@ func (r *bucketChange) importCommits(ctx context.Context, commits []ostree.Check
 		}
 		path := filepath.Join(r.cfg.Staged, "objects", n.Path())
 		write := r.Write
-		if r.repair {
+		if r.repair { // the bucket may have a damaged one
 			write = r.Replace
 		}
 		if err := fault.Point("write a commit to the bucket", func() error { return write(ctx, n, path) }); err != nil {

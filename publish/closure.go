@@ -136,16 +136,14 @@ func (c *closure) seek(ctx context.Context) error {
 
 // read returns a metadata object, or nil if there is no good copy of it. One
 // that is damaged in the repository is replaced by a staged one: importing it
-// links it over the other. A repair replaces it in any case: what this server remembers
-// of a bucket may be good, and what the bucket has damaged.
+// links it over the other.
 func (c *closure) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 	b, err := c.repo.Metadata(n)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	there := err == nil
-	good := there && damaged(n, b) == ""
-	if good && !c.repair {
+	if there && damaged(n, b) == "" {
 		c.note(n, published)
 		return b, nil
 	}
@@ -157,9 +155,6 @@ func (c *closure) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 		c.note(n, replaceable)
 	case staged != nil:
 		c.note(n, importable)
-	case good:
-		c.note(n, published)
-		return b, nil
 	case there:
 		c.missing = append(c.missing, wire.ObjectProblem{Object: n.String(), Code: wire.BadObjects, Reason: damaged(n, b)})
 	default:

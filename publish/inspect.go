@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -162,7 +161,7 @@ func (i *inspection) damaged(bad *ostree.BadRefError, last string) error {
 	commit := cmp.Or(last, "COMMIT")
 	next := fmt.Sprintf("echo %s > %s", commit, filepath.Join(i.cfg.Repo, "refs/heads", bad.Ref))
 	if i.cfg.Mirror != nil {
-		next = fmt.Sprintf("put %s as its object %s", commit, mirror.RefKey(bad.Ref))
+		next = i.cfg.Mirror.Rewrite(bad.Ref, commit)
 	}
 	if last == "" {
 		next += ", with the commit that it is to name; the server does not know it"

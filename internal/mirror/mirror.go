@@ -157,15 +157,19 @@ func (m *Mirror) Path() string { return m.path }
 
 // Strict opens the repository for a publish: what it reads of refs and detached metadata
 // is what the bucket has at that moment, or an error.
-func (m *Mirror) Strict() (*ostree.Repo, error) { return ostree.OpenBeyond(m.path, strict{m}) }
+func (m *Mirror) Strict() (*ostree.Repo, error) { return m.beyond(strict{m}) }
 
 // Asking opens it for somebody who lists the bucket or asks it for all files that he relies
 // on, and relies on what other servers have written: each file counts as there. Metadata
 // that the set lacks is asked for.
 func (m *Mirror) Asking() (*ostree.Repo, error) {
-	return ostree.OpenBeyond(m.path, asking{strict{m}})
+	return m.beyond(asking{strict{m}})
 }
 
 // Lenient opens it for those to whom it is good enough to know what the bucket had
 // when it last answered, while it does not.
-func (m *Mirror) Lenient() (*ostree.Repo, error) { return ostree.OpenBeyond(m.path, lenient{m}) }
+func (m *Mirror) Lenient() (*ostree.Repo, error) { return m.beyond(lenient{m}) }
+
+func (m *Mirror) beyond(b ostree.Beyond) (*ostree.Repo, error) {
+	return ostree.OpenBeyond(m.path, m.Bucket.String(), b)
+}

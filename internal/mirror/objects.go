@@ -132,12 +132,35 @@ func (m *Mirror) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 	return b, m.names.add(n)
 }
 
+// Open reads what the bucket has, for somebody who verifies that: a copy on the disk, which
+// may be better, does not stand for it from then on.
 func (s strict) Open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
-	return s.m.Bucket.Reader(ctx, Key(n))
+	if n.Type != ostree.File {
+		if err := s.m.cache.drop(n); err != nil {
+			return nil, 0, err
+		}
+	}
+	from, size, err := s.m.open(ctx, n)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(err, s.m.Forget(n))
+	}
+	return from, size, err
 }
 
 func (l lenient) Open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
-	return l.m.Bucket.Reader(ctx, Key(n))
+	return l.m.open(ctx, n)
+}
+
+// open reads an object from the bucket. One that the store cannot give, while it gives
+// others, is damaged.
+func (m *Mirror) open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
+	from, size, err := m.Bucket.Reader(ctx, Key(n))
+	if bucket.Unreadable(err) {
+		if _, failed := m.Bucket.Head(ctx, "config"); failed == nil {
+			err = &ostree.BadObjectError{Object: n, Reason: "the store cannot give it: " + err.Error()}
+		}
+	}
+	return from, size, err
 }
 
 // Forget takes objects out of the set.

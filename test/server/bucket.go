@@ -99,6 +99,32 @@ func (s *Server) Lose(n ostree.Name) {
 	must.OK(s.t, s.Bucket().Delete(context.Background(), mirror.Key(n), ""))
 }
 
+// Held is what the repository has of an object, in archive form.
+func (s *Server) Held(n ostree.Name) []byte {
+	s.t.Helper()
+	if s.bucket == nil {
+		b, err := os.ReadFile(filepath.Join(s.Repo, "objects", n.Path()))
+		must.OK(s.t, err)
+		return b
+	}
+	b, _, err := s.Bucket().Get(context.Background(), mirror.Key(n), ostree.MaxMetadata)
+	must.OK(s.t, err)
+	return b
+}
+
+// Overwrite writes something else over an object.
+func (s *Server) Overwrite(n ostree.Name, b []byte) {
+	s.t.Helper()
+	if s.bucket != nil {
+		_, err := s.Bucket().Put(context.Background(), mirror.Key(n), b)
+		must.OK(s.t, err)
+		return
+	}
+	path := filepath.Join(s.Repo, "objects", n.Path())
+	must.OK(s.t, os.Remove(path)) // what is staged may share the file
+	must.OK(s.t, os.WriteFile(path, b, 0o644))
+}
+
 // SetRef moves a ref as somebody else, or deletes it if commit is "".
 func (s *Server) SetRef(name, commit string) {
 	s.t.Helper()

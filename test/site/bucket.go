@@ -16,7 +16,7 @@ import (
 // A Bucket is where the repository of a site is, if that is not on its disk.
 type Bucket struct {
 	URL    string       // of the store
-	Faults *store.Proxy // through which the server goes there
+	Faults *store.Proxy // through which the server goes there; nil: directly
 }
 
 // folderInBucket is where in the bucket the repository is.
@@ -31,14 +31,42 @@ func (s *Site) InBucket() {
 		store.Fill(s.T, url, store.FakeBucket, folderInBucket, s.Prod)
 	}
 	s.Bucket = &Bucket{url, store.NewProxy(s.T, url)}
+	s.place(s.Bucket.Faults.URL)
+}
+
+// InGateway has it be in a bucket of a real store, which keeps it in a folder: Prod is
+// that. Tests are skipped where the machine has no such store.
+func (s *Site) InGateway() {
+	s.T.Helper()
+	g := store.New(s.T)
+	g.Bucket(s.T, store.FakeBucket)
+	s.Prod = filepath.Join(g.Folder, store.FakeBucket, folderInBucket)
+	must.OK(s.T, makeFolders(s.Prod))
+	s.Bucket = &Bucket{URL: g.URL}
+	s.place(g.URL)
+}
+
+// place has the server go to a store.
+func (s *Site) place(url string) {
+	s.T.Helper()
 	s.Configure(fmt.Sprintf("repo: s3://%s/%s\nstate: %s\ns3: {endpoint: %q, path-style: true}",
-		store.FakeBucket, folderInBucket, filepath.Join(s.Dir, "state"), s.Bucket.Faults.URL))
+		store.FakeBucket, folderInBucket, filepath.Join(s.Dir, "state"), url))
+}
+
+// makeFolders makes those of a repository that no file of a bucket needs.
+func makeFolders(repo string) error {
+	for _, folder := range []string{"objects", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(repo, folder), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Look has Prod be the repository as it is in the bucket now, if it is in one.
 func (s *Site) Look() {
 	s.T.Helper()
-	if s.Bucket != nil {
+	if s.Bucket != nil && s.Bucket.Faults != nil { // else Prod is it
 		must.OK(s.T, s.Bucket.copy(s.Prod))
 	}
 }
@@ -51,12 +79,7 @@ func (b *Bucket) copy(dir string) error {
 	if Missing(filepath.Join(dir, "config")) {
 		return nil // no repository yet
 	}
-	for _, folder := range []string{"objects", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
+	return makeFolders(dir)
 }
 
 // env is the environment of the server, and of commands beside it.
@@ -67,8 +90,8 @@ func (s *Site) env() []string {
 	return append(os.Environ(), store.Env()...)
 }
 
-// place are the flags that say where the repository is.
-func (s *Site) place() []string {
+// placeFlags say where the repository is.
+func (s *Site) placeFlags() []string {
 	if s.Bucket == nil {
 		return []string{"--repo", "prod"}
 	}
