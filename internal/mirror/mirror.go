@@ -105,7 +105,7 @@ func ReadConfig(ctx context.Context, path string, b *bucket.Bucket, log *slog.Lo
 			return err
 		}
 	}
-	if _, err := ostree.OpenBeyond(path, nil); err != nil {
+	if _, err := ostree.OpenBeyond(path, b.String(), nil); err != nil {
 		return hint.Add(fmt.Errorf("the object config of %s cannot be used: %w", b, err), "put that of an archive repository there, or correct repo in the configuration")
 	}
 	return nil
