@@ -100,10 +100,15 @@ func ReadConfig(ctx context.Context, path string, b *bucket.Bucket, log *slog.Lo
 		return nil
 	case err != nil:
 		return err
-	case readErr == nil && bytes.Equal(there, config):
-		return nil
+	case readErr != nil || !bytes.Equal(there, config):
+		if err := durable.Write(filepath.Join(path, "config"), config); err != nil {
+			return err
+		}
 	}
-	return durable.Write(filepath.Join(path, "config"), config)
+	if _, err := ostree.OpenBeyond(path, b.String(), nil); err != nil {
+		return hint.Add(fmt.Errorf("the object config of %s cannot be used: %w", b, err), "put that of an archive repository there, or correct repo in the configuration")
+	}
+	return nil
 }
 
 // Open opens the mirror in a folder that has its configuration. The first time it lists
