@@ -64,9 +64,9 @@ func connect(ctx context.Context, opt Options, count func(request, outcome strin
 
 // prepareMirror probes the bucket and reads its configuration. A store that does not
 // answer is no reason not to start, if it did at an earlier start: pushes are staged
-// meanwhile.
-func prepareMirror(ctx context.Context, opt Options) error {
-	b, err := connect(ctx, opt, nil)
+// meanwhile. What the probe found is in the options from then on.
+func prepareMirror(ctx context.Context, opt *Options) error {
+	b, err := connect(ctx, *opt, nil)
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,9 @@ func prepareMirror(ctx context.Context, opt Options) error {
 		return err
 	}
 	err = b.Probe(ctx)
+	found := *opt.Bucket
+	found.DeletesByMatch = b.DeletesByMatch()
+	opt.Bucket = &found
 	if bucket.Temporary(err) {
 		opt.Log.Warn("the object store does not answer; what is pushed waits for it", "repo", b.String(), "err", err)
 		return nil

@@ -156,7 +156,7 @@ func (s *Server) pruneByItself(ctx context.Context, keep []config.Keep, all bool
 // without one this has to be the owner of the repository, or root.
 func Prune(ctx context.Context, opt Options, dryRun bool) (*wire.Pruned, error) {
 	if opt.Bucket != nil {
-		if err := prepareMirror(ctx, opt); err != nil {
+		if err := prepareMirror(ctx, &opt); err != nil {
 			return nil, err
 		}
 	}
