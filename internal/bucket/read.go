@@ -25,6 +25,7 @@ type Entry struct {
 	// Age is how long before the answer it was written. Both times are the store's, to a
 	// second: this machine's clock counts only if the store does not tell the time.
 	Age time.Duration
+	By  string // who wrote it, as SwapBy was told; of a list it is ""
 }
 
 // Get reads a whole object, which may have max bytes. If there is none, the error is an
@@ -59,7 +60,7 @@ func (b *Bucket) readOnce(ctx context.Context, key string, max int64) ([]byte, E
 	case int64(len(body)) > max:
 		return nil, Entry{}, b.named(fmt.Errorf("it has more than %d bytes", max), "read", key)
 	}
-	return body, Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata)}, nil
+	return body, Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata), out.Metadata[byMetadata]}, nil
 }
 
 // age is how long before an answer an object was written. It is 0 if the store does not
@@ -131,7 +132,7 @@ func (b *Bucket) Head(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return Entry{key, aws.ToInt64(out.ContentLength), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata)}, nil
+	return Entry{key, aws.ToInt64(out.ContentLength), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata), out.Metadata[byMetadata]}, nil
 }
 
 func (b *Bucket) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
@@ -165,7 +166,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, visit func(Entry) erro
 			if strings.HasSuffix(*o.Key, "/") {
 				continue // consoles make such to show a folder
 			}
-			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), age(o.LastModified, page.ResultMetadata)}); err != nil {
+			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), age(o.LastModified, page.ResultMetadata), ""}); err != nil {
 				return err
 			}
 		}

@@ -91,32 +91,32 @@ func (m *Mirror) refreshOne(ctx context.Context, name string) error {
 	if ostree.ValidateRef(name) != nil {
 		return nil // there is no such ref
 	}
-	commit, etag, err := m.Ref(ctx, name)
+	commit, at, err := m.Ref(ctx, name)
 	if err != nil {
 		return err
 	}
-	err = m.keepRef(name, commit, etag)
+	err = m.keepRef(name, commit, at.ETag)
 	if errors.Is(err, errInTheWay) {
 		return m.refreshAll(ctx)
 	}
 	return err
 }
 
-// Ref reads a ref from the bucket: its commit and its ETag, both "" if there is no such
-// ref.
-func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err error) {
-	b, etag, err := m.Bucket.Get(ctx, RefKey(name), maxRef)
+// Ref reads a ref from the bucket: its commit and its object. If there is no such ref, the
+// commit and the ETag are "".
+func (m *Mirror) Ref(ctx context.Context, name string) (commit string, at bucket.Entry, err error) {
+	b, at, err := m.Bucket.Read(ctx, RefKey(name), maxRef)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", "", nil
+		return "", at, nil
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("ref %s: %w", name, err)
+		return "", at, fmt.Errorf("ref %s: %w", name, err)
 	}
 	c, err := ostree.ParseRef(name, m.Bucket.String(), b)
 	if err != nil {
-		return "", "", err
+		return "", at, err
 	}
-	return c.String(), etag, nil
+	return c.String(), at, nil
 }
 
 // refreshAll lists the refs and reads those that have changed.
@@ -184,10 +184,10 @@ func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
 			continue
 		}
 		g.Go(func() error {
-			commit, etag, err := m.Ref(ctx, name)
+			commit, at, err := m.Ref(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
-			changed = append(changed, read{name, commit, etag})
+			changed = append(changed, read{name, commit, at.ETag})
 			return err
 		})
 	}
