@@ -34,8 +34,8 @@ func (p *Publisher) undo(ctx context.Context, s *journal.Session, o *Outcome) (a
 	if len(stay) > 0 {
 		o.Detail = shortened(fmt.Sprintf("%s; by then this push had moved %s, and others have built on that", o.Detail, strings.Join(stay, ", ")))
 	}
-	if err == nil {
-		return false, nil
+	if err == nil || ctx.Err() != nil { // after a stop the next start goes on
+		return err != nil, nil
 	}
 	p.log(s).Warn("refs that have moved cannot go back now, trying again", "ref", s.RefList(), "err", err)
 	return true, p.waits(s.ID, shortened(fmt.Sprintf("moves its refs back, as not all of them can move (%s); that is tried again: %v", o.Detail, err)))
