@@ -89,7 +89,7 @@ race-quick: deps     ## the tests of `make check`, watched for data races
 	$(TEST) -race -timeout 30m $(quick)
 
 crash: deps          ## crashes, power cuts, calls that fail, full disks, at full length
-	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|BusyRepository|Fleet|Janitor|FailedSync|[A-Za-z]*Points)$$' ./test/crash ./test/system
+	CRASH=full $(GO) test -timeout 3h -v -run '^Test(RandomKills|PowerCut[A-Za-z]*|FaultAtSystemCalls|StopAtAnyMoment|DiskFull|Readers|BusyRepository|Fleet|Janitor|FailedSync|RequestsOfPublishFail|StoppedAtEachRequest|[A-Za-z]*Points)$$' ./publish ./test/crash ./test/system
 
 fuzz: deps           ## each fuzz target with FUZZRUNS inputs
 	FUZZRUNS=$(FUZZRUNS) hack/fuzz.sh

@@ -186,7 +186,11 @@ func (r *bucketChange) importCommits(ctx context.Context, commits []ostree.Check
 			continue // look has seen it
 		}
 		path := filepath.Join(r.cfg.Staged, "objects", n.Path())
-		if err := fault.Point("write a commit to the bucket", func() error { return r.Write(ctx, n, path) }); err != nil {
+		write := r.Write
+		if r.repair { // the bucket may have a damaged one
+			write = r.Replace
+		}
+		if err := fault.Point("write a commit to the bucket", func() error { return write(ctx, n, path) }); err != nil {
 			return err
 		}
 		if err := r.Learn(n); err != nil {

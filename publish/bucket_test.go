@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
@@ -21,11 +23,11 @@ import (
 )
 
 // behind starts a server of a bucket, which it reaches through a proxy.
-func behind(t *testing.T) (*ts.Server, *store.Proxy) {
+func behind(t *testing.T, change ...func(*bucket.Config)) (*ts.Server, *store.Proxy) {
 	t.Helper()
 	store.SetCredentials(t)
 	p := store.NewProxy(t, store.Fake(t, store.FakeOptions{}))
-	return ts.StartAt(t, p.URL, store.FakeBucket), p
+	return ts.StartAt(t, p.URL, store.FakeBucket, change...), p
 }
 
 // sent opens a session for refs, and sends all objects of their commits that it lacks.
@@ -66,17 +68,21 @@ func TestLostInBucket(t *testing.T) {
 	want(t, client.Finalize(session.ID), wire.Published, "", "")
 }
 
-// A publish whose requests fail, or whose answers are lost, is published all the same:
-// each of its requests in turn.
+// A publish whose requests fail, or whose answers are lost or do not come, is published
+// all the same.
 func TestRequestsOfPublishFail(t *testing.T) {
 	repo, c := build(t, "one", "two")
-	for _, n := range requests(t, repo, c) {
-		fault := store.Passing[n%len(store.Passing)]
-		t.Run(fmt.Sprint(n, " ", fault), func(t *testing.T) {
-			s, p := behind(t)
+	for _, m := range mishaps(t, repo, c, slices.Concat(store.Passing, []*store.Fault{store.Conflict, store.HangsAfter})) {
+		t.Run(m.String(), func(t *testing.T) {
+			s, p := behind(t, func(b *bucket.Config) { b.Stall = time.Second })
 			s.MakeSummary()
 			session := sent(t, s.Client(s.Token), repo, two(c)...)
-			p.At(n, fault)
+			p.Play(func(r store.Request) *store.Fault {
+				if r.N != m.n || m.fault == store.Conflict && r.Kind != "PutObject" { // conditional writes are answered so
+					return nil
+				}
+				return m.fault
+			})
 			want(t, s.Client(s.Token).Finalize(session.ID), wire.Published, "", "")
 			p.Play(nil)
 			checkPublished(t, s, two(c)...)
@@ -89,25 +95,34 @@ func two(c []ostree.Checksum) []wire.Ref {
 	return []wire.Ref{{Ref: "a", New: c[0].String()}, {Ref: "b/c", New: c[1].String()}}
 }
 
-// requests are the numbers of the requests of that publish: some of them, or all if the
-// environment has CRASH=full.
-func requests(t *testing.T, repo string, c []ostree.Checksum) (numbers []int) {
+// A mishap is a request of that publish, by its number, and what becomes of it.
+type mishap struct {
+	n     int
+	fault *store.Fault
+}
+
+func (m mishap) String() string { return fmt.Sprint(m.n, " ", m.fault) }
+
+// mishaps are all requests of that publish with all of these faults, if the environment
+// has CRASH=full, else some of them, spread evenly.
+func mishaps(t *testing.T, repo string, c []ostree.Checksum, faults []*store.Fault) (chosen []mishap) {
 	t.Helper()
 	s, p := behind(t)
 	s.MakeSummary()
 	session := sent(t, s.Client(s.Token), repo, two(c)...)
 	p.Play(nil)
 	want(t, s.Client(s.Token).Finalize(session.ID), wire.Published, "", "")
-	all := len(p.Requests())
-	t.Logf("%d requests: %v", all, p.Counts())
-	step := max(1, all/12)
+	requests := len(p.Requests())
+	t.Logf("%d requests: %v", requests, p.Counts())
+	all := requests * len(faults)
+	step := max(1, float64(all)/15)
 	if os.Getenv("CRASH") == "full" {
 		step = 1
 	}
-	for n := 1; n <= all; n += step {
-		numbers = append(numbers, n)
+	for at := step / 2; int(at) < all; at += step {
+		chosen = append(chosen, mishap{int(at)/len(faults) + 1, faults[int(at)%len(faults)]})
 	}
-	return numbers
+	return chosen
 }
 
 // checkPublished checks that refs are where they were moved to, also in the summary.
@@ -129,39 +144,44 @@ func checkPublished(t *testing.T, s *ts.Server, refs ...wire.Ref) {
 // Meanwhile no ref names what is not there, and afterwards nothing is left over.
 func TestStoppedAtEachRequest(t *testing.T) {
 	repo, c := build(t, "one", "two")
-	for _, n := range requests(t, repo, c) {
-		last := []*store.Fault{store.LostBefore, store.LostAfter}[n%2]
-		t.Run(fmt.Sprint(n, " ", last), func(t *testing.T) {
+	for _, m := range mishaps(t, repo, c, []*store.Fault{store.LostBefore, store.LostAfter}) {
+		t.Run(m.String(), func(t *testing.T) {
 			s, p := behind(t)
 			s.MakeSummary()
 			session := sent(t, s.Client(s.Token), repo, two(c)...)
-			stopAt(t, s, p, n, last, session.ID)
+			stopAt(t, s, p, m, session.ID)
 			must.Run(t, "ostree", "fsck", "--repo="+s.Local())
 			s.Run()
 			client := s.Client(s.Token)
 			if client.Session(session.ID).State != wire.Published {
 				want(t, client.Finalize(session.ID), wire.Published, "", "")
 			}
+			must.Wait(t, "what follows the publish is done", func() bool {
+				session := client.Session(session.ID)
+				return len(session.Following()) == 0
+			})
+			s.Stop() // after which nothing is under way
 			checkPublished(t, s, two(c)...)
-			if left, err := filepath.Glob(filepath.Join(s.Local(), ".ostree-upload/publishing/*")); err != nil || len(left) > 0 {
+			if left, err := filepath.Glob(filepath.Join(s.Local(), ".ostree-upload/*/*")); err != nil || len(left) > 0 {
 				t.Errorf("left over: %v, %v", left, err)
 			}
+			s.Run()
 		})
 	}
 }
 
 // stopAt finalizes a session, and stops the server when it comes to a request, from which
 // on none gets through. Afterwards the store is there again.
-func stopAt(t *testing.T, s *ts.Server, p *store.Proxy, n int, last *store.Fault, id string) {
+func stopAt(t *testing.T, s *ts.Server, p *store.Proxy, m mishap, id string) {
 	t.Helper()
 	reached := make(chan struct{})
 	p.Play(func(r store.Request) *store.Fault {
 		switch {
-		case r.N < n:
+		case r.N < m.n:
 			return nil
-		case r.N == n:
+		case r.N == m.n:
 			close(reached)
-			return last
+			return m.fault
 		}
 		return store.LostBefore
 	})

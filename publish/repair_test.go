@@ -18,23 +18,20 @@ import (
 	ts "github.com/lirios/ostree-upload/test/server"
 )
 
-// damage changes a byte of an object's file in the repository, and gives its path.
-func damage(t *testing.T, s *ts.Server, n ostree.Name) (path string) {
+// damage changes a byte of an object in the repository, and returns what is there then.
+func damage(t *testing.T, s *ts.Server, n ostree.Name) (bad []byte) {
 	t.Helper()
-	path = filepath.Join(s.Repo, "objects", n.Path())
-	b, err := os.ReadFile(path)
-	must.OK(t, err)
-	b[len(b)-1] ^= 1
-	must.OK(t, os.Remove(path))
-	must.OK(t, os.WriteFile(path, b, 0o644))
-	return path
+	bad = s.Held(n)
+	bad[len(bad)-1] ^= 1
+	s.Overwrite(n, bad)
+	return bad
 }
 
 // published is a server that has published a commit, with nothing staged.
-func published(t *testing.T) (s *ts.Server, repo string, commit ostree.Checksum) {
+func published(t *testing.T, mode string) (s *ts.Server, repo string, commit ostree.Checksum) {
 	t.Helper()
 	repo, c := build(t, "one")
-	s = ts.Start(t, "archive")
+	s = ts.Start(t, mode)
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", New: c[0].String()}), wire.Published, "", "")
 	must.OK(t, os.RemoveAll(filepath.Join(s.Store.StagedPath(), "objects")))
 	must.OK(t, os.MkdirAll(filepath.Join(s.Store.StagedPath(), "objects"), 0o755))
@@ -45,15 +42,15 @@ func published(t *testing.T) (s *ts.Server, repo string, commit ostree.Checksum)
 
 // A repair replaces a damaged object by what its name says, and by nothing else: not
 // by what a client sends in its place, and not while it is not there.
-func TestRepairTakesOnlyWhatIsRight(t *testing.T) {
-	s, repo, commit := published(t)
+func TestRepairTakesOnlyWhatIsRight(t *testing.T) { onBoth(t, testRepairTakesOnlyWhatIsRight) }
+
+func testRepairTakesOnlyWhatIsRight(t *testing.T, mode string) {
+	s, repo, commit := published(t, mode)
 	client := s.Client(s.Token)
 	all := ts.Objects(t, repo, commit)
 	for _, kind := range []ostree.Type{ostree.File, ostree.DirTree, ostree.DirMeta, ostree.CommitObject} {
 		n := all[slices.IndexFunc(all, func(n ostree.Name) bool { return n.Type == kind })]
-		path := damage(t, s, n)
-		bad, err := os.ReadFile(path)
-		must.OK(t, err)
+		bad := damage(t, s, n)
 		session := client.OpenRepair(wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()})
 		if lacking := client.Negotiate(session.ID, all...); len(lacking) > 0 {
 			t.Errorf("%s: lacking before anything was read: %v", n, lacking)
@@ -66,8 +63,8 @@ func TestRepairTakesOnlyWhatIsRight(t *testing.T) {
 		frame := wire.AppendFrameHeader([]byte(wire.PackMagic), n, int64(len(bad)))
 		client.Upload(session.ID, "evil", append(frame, bad...))
 		want(t, client.Finalize(session.ID), wire.Open, wire.BadObjects, n.Checksum.String())
-		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, bad) {
-			t.Errorf("%s: it was replaced by what is bad: %v", n, err)
+		if !bytes.Equal(s.Held(n), bad) {
+			t.Errorf("%s: it was replaced by what is bad", n)
 		}
 		client.Upload(session.ID, "good", ts.Pack(t, repo, n))
 		// The server has it staged now, and is not led astray by its own copy.
@@ -75,14 +72,16 @@ func TestRepairTakesOnlyWhatIsRight(t *testing.T) {
 			t.Errorf("%s: lacking still: %v", n, lacking)
 		}
 		want(t, client.Finalize(session.ID), wire.Published, "", "")
-		must.OSTree(t, "fsck", "--repo="+s.Repo)
+		s.Fsck()
 	}
 }
 
 // What a repair has staged, and a power cut takes, is sent again: the copy that it is to
 // replace does not stand for it.
-func TestRepairLosesWhatIsStaged(t *testing.T) {
-	s, repo, commit := published(t)
+func TestRepairLosesWhatIsStaged(t *testing.T) { onBoth(t, testRepairLosesWhatIsStaged) }
+
+func testRepairLosesWhatIsStaged(t *testing.T, mode string) {
+	s, repo, commit := published(t, mode)
 	client := s.Client(s.Token)
 	all := ts.Objects(t, repo, commit)
 	file := all[slices.IndexFunc(all, func(n ostree.Name) bool { return n.Type == ostree.File })]
@@ -114,19 +113,18 @@ func TestRepairLosesWhatIsStaged(t *testing.T) {
 
 // An ordinary session does not read content, and leaves a file as it is.
 func TestNoRepair(t *testing.T) {
-	s, repo, commit := published(t)
+	s, repo, commit := published(t, "archive")
 	all := ts.Objects(t, repo, commit)
 	n := all[slices.IndexFunc(all, func(n ostree.Name) bool { return n.Type == ostree.File })]
-	path := damage(t, s, n)
+	damage(t, s, n)
 	want(t, s.Client(s.Token).Push(repo, wire.Ref{Ref: "x", Old: commit.String(), New: commit.String()}), wire.Published, "", "")
-	good := ts.Object(t, repo, n)
-	must.OK(t, os.WriteFile(path, good, 0o644))
+	s.Overwrite(n, ts.Object(t, repo, n))
 }
 
 // What a repair mends keeps neither the operator's check from looking at the session nor
 // clients from its preview, and both see what will be there.
 func TestCheckOfRepair(t *testing.T) {
-	s, repo, commit := published(t)
+	s, repo, commit := published(t, "archive")
 	h := &checkedHost{Server: s, t: t, dir: t.TempDir(), build: repo}
 	keys := gpg.New(t)
 	keys.Sign(repo, commit.String(), 0)

@@ -37,7 +37,7 @@ func (c *CheckCmd) check(ctx context.Context, app *App) error {
 	if c.Repair && list[0].Configuration == "" {
 		return hint.Add(errors.New("--repair needs the configuration file"), "name it with --config")
 	}
-	look, next := c.compare, "ostree-upload check --repair repairs what is safe to repair; for a damaged repository see ostree fsck"
+	look, next := c.compare, "ostree-upload check --repair repairs what is safe to repair; what the repository lacks, push --repair brings, and check --content finds all of it"
 	if c.Content {
 		look, next = c.read, "ostree-upload push --repair REF, from a build repository that has the commits whole, mends what belongs to a ref; with --history also in older commits"
 	}

@@ -134,6 +134,9 @@ func (b *Bucket) options(o *s3.Options) {
 	// Bodies have the checksum that Create sends itself. Without this, the client would
 	// add another as a trailer, which not all stores understand.
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+	// What is read is compared with its name, or parsed. An object that its store has damaged
+	// is to be told from an answer that was cut off.
+	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.Credentials = wordedCredentials{o.Credentials}
 	if made, is := o.HTTPClient.(*awshttp.BuildableClient); is {
@@ -151,11 +154,21 @@ func (b *Bucket) key(relative string) *string {
 }
 
 // String is the folder's URL.
-func (b *Bucket) String() string { return b.url("") }
+func (b *Bucket) String() string { return b.URL("") }
 
-// url names an object, or the folder for "".
-func (b *Bucket) url(key string) string {
+// URL names an object, or the folder for "".
+func (b *Bucket) URL(key string) string {
 	return strings.TrimSuffix("s3://"+b.cfg.Bucket+"/"+*b.key(key), "/")
+}
+
+// WriteCommand is the command line by which somebody with the credentials writes its
+// standard input as an object that changes.
+func (b *Bucket) WriteCommand(key string) string {
+	to := ""
+	if b.cfg.Endpoint != "" {
+		to = " --endpoint-url " + hint.Word(b.cfg.Endpoint)
+	}
+	return "aws s3 cp" + to + " --cache-control no-cache - " + hint.Word(b.URL(key))
 }
 
 // A Source is the body of an object. Create may read it several times.

@@ -21,6 +21,9 @@ import (
 // ErrChanged tells that an object is not any more what a write expected.
 var ErrChanged = errors.New("somebody else has written it meanwhile")
 
+// ErrLarge tells that an object has more bytes than it may have.
+var ErrLarge = errors.New("it has more")
+
 // requestError is a request that failed.
 type requestError struct {
 	doing, url string
@@ -33,14 +36,14 @@ func (e *requestError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // named says what was being done with which object when err happened.
 func (b *Bucket) named(err error, doing, key string) error {
-	return &requestError{doing, b.url(key), err, err}
+	return &requestError{doing, b.URL(key), err, err}
 }
 
 // fail is the error of a request, in words, with what to do about it. need is the
 // permission that it takes.
 func (b *Bucket) fail(err error, doing, key, need string) error {
 	next, worded := b.explain(err, need)
-	named := &requestError{doing, b.url(key), worded, err}
+	named := &requestError{doing, b.URL(key), worded, err}
 	if next == "" {
 		return named
 	}
@@ -63,7 +66,7 @@ func (b *Bucket) explain(err error, need string) (next string, worded error) {
 		return b.region(err)
 	case code == "RequestTimeTooSkewed":
 		return "set the clock of this machine, as NTP does", said("the store takes this machine's clock for wrong", err)
-	case code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || code == "ExpiredToken" || code == "InvalidToken":
+	case code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || code == "ExpiredToken" || code == "InvalidToken" || code == unknownUser:
 		return "renew the credentials of this process, and see that they are for this store", said("the store does not take the credentials", err)
 	case status == http.StatusForbidden || code == "AccessDenied" || status == http.StatusUnauthorized:
 		return b.allow(need), said("access denied", err)
@@ -156,12 +159,27 @@ func Temporary(err error) bool {
 	return errors.As(err, &sent) // and had no answer
 }
 
+// unknownUser is versitygw's code, with status 404, for an access key that it does not know.
+const unknownUser = "XAdminUserNotFound"
+
+// Unreadable tells whether the store said that it cannot give an object which it has: each
+// time, so that its disk may be at fault, or because the object is in an archive.
+func Unreadable(err error) bool {
+	return statusOf(err) >= http.StatusInternalServerError && !isThrottled(err) || codeOf(err) == "InvalidObjectState"
+}
+
 func isThrottled(err error) bool {
 	return statusOf(err) == http.StatusTooManyRequests || codeOf(err) == "SlowDown"
 }
 
+// isAbsent tells of an object, or an upload of parts, that is not there. Other answers
+// with this status are about something else, such as the bucket or who asks.
 func isAbsent(err error) bool {
-	return statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket"
+	switch codeOf(err) {
+	case "NoSuchKey", "NoSuchUpload", "NotFound": // the last where the answer has no body
+		return statusOf(err) == http.StatusNotFound
+	}
+	return false
 }
 
 func isUnmet(err error) bool { return statusOf(err) == http.StatusPreconditionFailed }

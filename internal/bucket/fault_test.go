@@ -263,6 +263,15 @@ func TestWords(t *testing.T) {
 		says(t, b.Create(t.Context(), "a", source("x")), "s3://repositories/os/a: access denied", "allow s3:PutObject on arn:aws:s3:::repositories/os/*")
 		says(t, b.Probe(t.Context()), "access denied", "allow s3:ListBucket on arn:aws:s3:::repositories")
 	})
+	t.Run("unknown user", func(t *testing.T) { // whose objects are not absent
+		proxy := store.NewProxy(t, url)
+		proxy.Play(func(store.Request) *store.Fault { return store.UnknownUser })
+		for _, op := range operations(strings.Repeat("x", 1500)) {
+			if op.name != "head" && op.name != "delete too late" { // no answer to HEAD has a code
+				says(t, op.do(t.Context(), open(t, proxy.URL), "key", ""), "the store does not take the credentials", "renew the credentials")
+			}
+		}
+	})
 	t.Run("no credentials", func(t *testing.T) {
 		none := t.TempDir() + "/none"
 		for name, value := range map[string]string{

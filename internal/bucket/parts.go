@@ -104,7 +104,7 @@ func (b *Bucket) abandon(ctx context.Context, key, id string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
 	defer cancel()
 	if err := b.abort(ctx, key, id); err != nil {
-		b.cfg.Log.Warn("the store keeps parts of an object that was not written", "object", b.url(key), "err", err)
+		b.cfg.Log.Warn("the store keeps parts of an object that was not written", "object", b.URL(key), "err", err)
 	}
 }
 

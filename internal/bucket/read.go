@@ -29,7 +29,7 @@ type Entry struct {
 }
 
 // Get reads a whole object, which may have max bytes. If there is none, the error is an
-// fs.ErrNotExist.
+// fs.ErrNotExist; if it has more, the error is an ErrLarge, and body has its beginning.
 func (b *Bucket) Get(ctx context.Context, key string, max int64) (body []byte, etag string, err error) {
 	body, e, err := b.Read(ctx, key, max)
 	return body, e.ETag, err
@@ -54,13 +54,15 @@ func (b *Bucket) readOnce(ctx context.Context, key string, max int64) ([]byte, E
 	}
 	defer func() { _ = out.Body.Close() }() // all that is wanted of it was read
 	body, err := io.ReadAll(io.LimitReader(out.Body, max+1))
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, Entry{}, err
-	case int64(len(body)) > max:
-		return nil, Entry{}, b.named(fmt.Errorf("it has more than %d bytes", max), "read", key)
 	}
-	return body, Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata), out.Metadata[byMetadata]}, nil
+	e := Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata), out.Metadata[byMetadata]}
+	if e.Size > max {
+		e.Size = aws.ToInt64(out.ContentLength)
+		return body[:max], e, b.named(fmt.Errorf("%w than %d bytes", ErrLarge, max), "read", key)
+	}
+	return body, e, nil
 }
 
 // age is how long before an answer an object was written. It is 0 if the store does not

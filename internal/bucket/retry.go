@@ -128,7 +128,7 @@ func outcome(err error) string {
 		return OutcomeThrottled
 	case status >= http.StatusInternalServerError:
 		return OutcomeFailed
-	case status == http.StatusNotFound:
+	case isAbsent(err):
 		return OutcomeAbsent
 	case status == http.StatusPreconditionFailed:
 		return OutcomeUnmet

@@ -8,17 +8,17 @@
 //     finds is looked at once more in the end, and what went meanwhile is no finding.
 //   - Memory does not grow with content or files: each folder of a tree takes some 50
 //     bytes, each finding some hundred, of which there are at most maxFound.
+//   - The repository is on the disk, or where else a Store can list it: the walk is the
+//     same, by several readers at a time where each waits for answers.
 //
 // A Check is used once; its Progress may be read by another goroutine meanwhile.
 package fsck
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -41,18 +41,19 @@ type Progress struct {
 type Check struct {
 	Progress Progress
 
-	repo *ostree.Repo
+	repo  *ostree.Repo
+	store Store
 
-	mu   sync.Mutex
+	mu   sync.Mutex             // guards what is below, and the walk
 	bad  map[ostree.Name]string // why, of objects that are damaged
 	more int                    // objects with faults that are not told
 
 	walk
 }
 
-// New is the check of a repository.
-func New(repo *ostree.Repo) *Check {
-	return &Check{repo: repo, bad: make(map[ostree.Name]string), walk: newWalk()}
+// New is the check of a repository, whose objects are in store.
+func New(repo *ostree.Repo, store Store) *Check {
+	return &Check{repo: repo, store: store, bad: make(map[ostree.Name]string), walk: newWalk()}
 }
 
 // Run checks everything. Findings are faults of what refs need, notes are not.
@@ -66,70 +67,54 @@ func (c *Check) Run(ctx context.Context) (findings, notes []string, err error) {
 	return c.tell(ctx)
 }
 
-// verifyAll reads the objects, folder by folder, on half of the cores and in the
-// background.
-func (c *Check) verifyAll(ctx context.Context) error {
-	if err := c.count(); err != nil {
-		return err
-	}
-	return ostree.EachFolder(ctx, max(1, runtime.GOMAXPROCS(0)/2), c.verifySome)
+// workers is how many objects are verified at a time: where none waits for answers, by
+// half of the cores.
+func (c *Check) workers() int {
+	return cmp.Or(c.store.Requests(), max(1, runtime.GOMAXPROCS(0)/2))
 }
 
-// count counts the objects that there are now.
-func (c *Check) count() error {
-	total := int64(0)
-	for i := range ostree.Folders {
-		files, err := c.files(fmt.Sprintf("%02x", i))
-		if err != nil {
+// verifyAll counts and then reads the objects, folder by folder, in the background.
+func (c *Check) verifyAll(ctx context.Context) error {
+	var total atomic.Int64
+	err := ostree.EachFolder(ctx, c.workers(), func(ctx context.Context, folders <-chan string) error {
+		return c.list(ctx, folders, func(ostree.Name, int64) error {
+			total.Add(1)
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	c.Progress.Total.Store(total.Load())
+	return ostree.EachFolder(ctx, c.workers(), c.verifySome)
+}
+
+// list visits the objects of some folders.
+func (c *Check) list(ctx context.Context, folders <-chan string, visit func(n ostree.Name, size int64) error) error {
+	for folder := range folders {
+		if err := c.store.List(ctx, folder, visit); err != nil {
 			return err
 		}
-		total += int64(len(files))
 	}
-	c.Progress.Total.Store(total)
 	return nil
 }
 
-// files lists the objects of one folder.
-func (c *Check) files(folder string) (names []ostree.Name, err error) {
-	entries, err := os.ReadDir(filepath.Join(c.repo.Path(), "objects", folder))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	for _, e := range entries {
-		name := folder + e.Name()
-		if filepath.Ext(name) == ".file" {
-			name += "z" // as objects are named whatever the mode
-		}
-		if n, err := ostree.ParseName(name); err == nil {
-			names = append(names, n)
-		}
-	}
-	return names, err
+// verifier is one for a goroutine of its own.
+func verifier(ctx context.Context) *ostree.Verifier {
+	v := ostree.NewVerifier(0)
+	v.LimitMetadata(ostree.MaxMetadata)
+	v.Step(ctx.Err)
+	return v
 }
 
 func (c *Check) verifySome(ctx context.Context, folders <-chan string) error {
 	background.Thread()
-	v := ostree.NewVerifier(0)
-	v.LimitMetadata(ostree.MaxMetadata)
-	v.Step(ctx.Err)
-	for folder := range folders {
-		files, err := c.files(folder)
-		if err != nil {
-			return err
-		}
-		for _, n := range files {
-			if err := c.verify(ctx, v, n); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	v := verifier(ctx)
+	return c.list(ctx, folders, func(n ostree.Name, size int64) error { return c.verify(ctx, v, n, size) })
 }
 
-func (c *Check) verify(ctx context.Context, v *ostree.Verifier, n ostree.Name) error {
-	if m, err := c.repo.Measure(n); err == nil {
-		c.Progress.Bytes.Add(m.Stored)
-	}
+func (c *Check) verify(ctx context.Context, v *ostree.Verifier, n ostree.Name, size int64) error {
+	c.Progress.Bytes.Add(size)
 	wrong, err := wrongWith(v.VerifyHeld(ctx, c.repo, n))
 	if errors.Is(err, fs.ErrNotExist) { // it has gone since the folder was listed
 		return nil

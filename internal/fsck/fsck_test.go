@@ -16,12 +16,15 @@ import (
 	"github.com/lirios/ostree-upload/test/must"
 )
 
+// inBucket is the mode of an archive that is put into a bucket before it is checked.
+const inBucket = "bucket"
+
 // made is a repository of a mode with two commits on os/x and one on os/y.
 func made(t *testing.T, mode string) (repo string) {
 	t.Helper()
 	dir := t.TempDir()
 	repo = filepath.Join(dir, "repo")
-	must.OSTree(t, "init", "--repo="+repo, "--mode="+mode)
+	must.OSTree(t, "init", "--repo="+repo, "--mode="+strings.Replace(mode, inBucket, "archive", 1))
 	for i, ref := range []string{"os/x", "os/x", "os/y"} {
 		tree := filepath.Join(dir, fmt.Sprint("tree", i))
 		for path, content := range map[string]string{
@@ -37,17 +40,26 @@ func made(t *testing.T, mode string) (repo string) {
 }
 
 // run checks a repository.
-func run(t *testing.T, path string) (findings, notes []string) {
+func run(t *testing.T, mode, path string) (findings, notes []string) {
 	t.Helper()
-	repo, err := ostree.OpenRepo(path)
-	must.OK(t, err)
-	c := New(repo)
-	findings, notes, err = c.Run(t.Context())
+	c := checkOf(t, mode, path)
+	findings, notes, err := c.Run(t.Context())
 	must.OK(t, err)
 	if p := &c.Progress; p.Objects.Load() != p.Total.Load() || p.Bytes.Load() == 0 {
 		t.Errorf("%d of %d objects verified, %d bytes", p.Objects.Load(), p.Total.Load(), p.Bytes.Load())
 	}
 	return findings, notes
+}
+
+// checkOf is the check of a repository as it is now.
+func checkOf(t *testing.T, mode, path string) *Check {
+	t.Helper()
+	if mode == inBucket {
+		return putInto(t, path).check()
+	}
+	repo, err := ostree.OpenRepo(path)
+	must.OK(t, err)
+	return New(repo, OnDisk(repo))
 }
 
 // file is the file of what a path of a commit is, in the repository.
@@ -98,7 +110,7 @@ func rot(t *testing.T, path string) {
 // Each fault is found in each mode, once, with the ref, commit and path that it belongs
 // to. What is sound is not.
 func TestFindings(t *testing.T) {
-	for _, mode := range []string{"archive", "bare", "bare-user", "bare-user-only"} {
+	for _, mode := range []string{"archive", "bare", "bare-user", "bare-user-only", inBucket} {
 		if mode == "bare" && os.Geteuid() != 0 {
 			continue
 		}
@@ -123,7 +135,7 @@ func TestFindings(t *testing.T) {
 			{"a folder's mode", ", /: object ", func(t *testing.T, repo string) { must.OK(t, os.Remove(metadata(t, repo, "os/x", "dirmeta"))) }},
 			{"a commit", "ref os/y, commit ", func(t *testing.T, repo string) { rot(t, metadata(t, repo, "os/y", "commit")) }},
 			{"a commit gone", "ref os/y, commit ", func(t *testing.T, repo string) { must.OK(t, os.Remove(metadata(t, repo, "os/y", "commit"))) }},
-			{"a ref", "os/y of repository", func(t *testing.T, repo string) {
+			{"a ref", "os/y of repository ", func(t *testing.T, repo string) {
 				must.OK(t, os.WriteFile(filepath.Join(repo, "refs/heads/os/y"), []byte("spoilt"), 0o644))
 			}},
 			{"detached metadata", ".commitmeta: it is not", func(t *testing.T, repo string) {
@@ -136,10 +148,13 @@ func TestFindings(t *testing.T) {
 				must.OK(t, os.WriteFile(filepath.Join(repo, "state", sum+".commitpartial"), nil, 0o644))
 			}},
 		} {
+			if mode == inBucket && c.name == "marked as incomplete" {
+				continue // there are no such marks
+			}
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
 				repo := made(t, mode)
 				c.do(t, repo)
-				findings, _ := run(t, repo)
+				findings, _ := run(t, mode, repo)
 				switch {
 				case c.finding == "" && len(findings) > 0, c.finding != "" && (len(findings) == 0 || !strings.Contains(findings[0], c.finding)):
 					t.Errorf("findings %q", findings)
@@ -155,7 +170,7 @@ func TestFindings(t *testing.T) {
 func TestAttributes(t *testing.T) {
 	repo := made(t, "bare-user")
 	must.OK(t, unix.Setxattr(file(t, repo, "os/x", "/etc/state"), "user.ostreemeta", make([]byte, 12), 0))
-	if findings, _ := run(t, repo); len(findings) != 1 || !strings.Contains(findings[0], "/etc/state") {
+	if findings, _ := run(t, "bare-user", repo); len(findings) != 1 || !strings.Contains(findings[0], "/etc/state") {
 		t.Errorf("findings %q", findings)
 	}
 }
@@ -166,8 +181,8 @@ func TestNotes(t *testing.T) {
 	rot(t, file(t, repo, "os/y", "/etc/state"))
 	must.OSTree(t, "refs", "--repo="+repo, "--delete", "os/y")
 	must.OK(t, os.Remove(metadata(t, repo, "os/x^", "commit")))
-	findings, notes := run(t, repo)
-	if len(findings) > 0 || len(notes) != 1 || !strings.Contains(notes[0], "no ref needs it, so that ostree prune removes it") {
+	findings, notes := run(t, "archive", repo)
+	if len(findings) > 0 || len(notes) != 1 || !strings.Contains(notes[0], "no ref needs it, so that a prune removes it") {
 		t.Errorf("findings %q, notes %q", findings, notes)
 	}
 }
@@ -180,9 +195,7 @@ func TestMeanwhile(t *testing.T) {
 	must.OK(t, err)
 	rot(t, good)
 	must.OK(t, os.Remove(file(t, path, "os/y", "/etc/state")))
-	repo, err := ostree.OpenRepo(path)
-	must.OK(t, err)
-	c := New(repo)
+	c := checkOf(t, "archive", path)
 	must.OK(t, c.verifyAll(t.Context()))
 	must.OK(t, c.refs(t.Context()))
 	if len(c.faults) != 2 {

@@ -3,12 +3,14 @@
 package fsck
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
 )
@@ -81,18 +83,18 @@ func (c *Check) refs(ctx context.Context) error {
 // heads are what the refs name, in the order of their names. A ref that cannot be read
 // is a finding.
 func (c *Check) heads() (heads []place, err error) {
-	names, err := c.repo.RefNames()
+	names, err := c.repo.ListedRefs()
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		commit, err := c.repo.Ref(name)
+	for _, n := range names {
+		commit, err := c.repo.OwnRef(n)
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // deleted meanwhile
+		case errors.Is(err, fs.ErrNotExist): // deleted meanwhile, or an alias of no ref
 		case err != nil:
-			c.unread = append(c.unread, fmt.Sprintf("%v; write it again: echo COMMIT > %s", err, filepath.Join(c.repo.Path(), "refs/heads", name)))
+			c.unread = append(c.unread, fmt.Sprintf("%v; write it again: %s", err, c.store.Rewrite(n.Name)))
 		default:
-			heads = append(heads, place{ref: name, head: commit, commit: commit})
+			heads = append(heads, place{ref: n.Name, head: commit, commit: commit})
 		}
 	}
 	pulled, err := c.repo.PulledRefs()
@@ -114,9 +116,9 @@ func (c *Check) commit(ctx context.Context, at place, head bool) (parent *place,
 	if err != nil || !there && !head && c.bad[n] == "" {
 		return nil, err
 	}
-	if !c.sound(at, n) {
+	if sound, err := c.sound(at, n); !sound || err != nil {
 		c.hidden = true
-		return nil, nil
+		return nil, err
 	}
 	c.look(at, ostree.Name{Checksum: at.commit, Type: ostree.CommitMeta})
 	b, err := c.repo.Metadata(n)
@@ -135,7 +137,9 @@ func (c *Check) commit(ctx context.Context, at place, head bool) (parent *place,
 		return parent, nil
 	}
 	at.path = "/"
-	c.sound(at, ostree.Name{Checksum: commit.Meta, Type: ostree.DirMeta})
+	if _, err := c.sound(at, ostree.Name{Checksum: commit.Meta, Type: ostree.DirMeta}); err != nil {
+		return nil, err
+	}
 	return parent, c.tree(ctx, at, commit.Tree)
 }
 
@@ -159,16 +163,16 @@ func absent(err error) error {
 }
 
 // sound notes what is wrong with an object that is needed.
-func (c *Check) sound(at place, n ostree.Name) bool {
+func (c *Check) sound(at place, n ostree.Name) (is bool, err error) {
 	if c.bad[n] != "" {
 		c.add(at, n, c.bad[n])
-		return false
+		return false, nil
 	}
-	if there, err := c.repo.Has(n); err == nil && there {
-		return true
+	there, err := c.repo.Has(n)
+	if err == nil && !there {
+		c.add(at, n, missing)
 	}
-	c.add(at, n, missing)
-	return false
+	return there, err
 }
 
 // look notes what is wrong with an object that need not be there.
@@ -179,6 +183,8 @@ func (c *Check) look(at place, n ostree.Name) {
 }
 
 func (c *Check) add(at place, n ostree.Name, wrong string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.placed[n] {
 		return
 	}
@@ -193,51 +199,91 @@ func (c *Check) add(at place, n ostree.Name, wrong string) {
 
 // tree walks the tree at a place, each folder once.
 func (c *Check) tree(ctx context.Context, at place, root ostree.Checksum) error {
-	type folder struct {
-		tree ostree.Checksum
-		path string
+	first := len(c.faults)
+	w := treeWalk{Check: c}
+	w.group, w.ctx = errgroup.WithContext(ctx)
+	w.group.SetLimit(max(1, c.store.Requests()))
+	w.group.Go(func() error { return w.folder(at, root) })
+	err := w.group.Wait()
+	// Whichever reader came first.
+	slices.SortStableFunc(c.faults[first:], func(a, b fault) int { return strings.Compare(a.path, b.path) })
+	return err
+}
+
+// A treeWalk walks one tree, by as many readers as the store answers at a time.
+type treeWalk struct {
+	*Check
+	ctx   context.Context
+	group *errgroup.Group
+}
+
+// folder walks a folder and those below it, unless that was done.
+func (w *treeWalk) folder(at place, tree ostree.Checksum) error {
+	if w.walked(tree) {
+		return nil
 	}
-	for todo := []folder{{root, ""}}; len(todo) > 0; {
-		f := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if _, seen := c.seen[f.tree]; seen {
+	below, err := w.entries(at, tree)
+	if err != nil {
+		return err
+	}
+	for _, f := range below {
+		walk := func() error { return w.folder(f.place, f.tree) }
+		if w.group.TryGo(walk) {
 			continue
 		}
-		c.seen[f.tree] = struct{}{}
-		at.path = cmp.Or(f.path, "/")
-		err := c.entries(ctx, at, f.tree, func(name []byte, n ostree.Name) {
-			below := at
-			below.path = f.path + "/" + string(name)
-			if n.Type == ostree.DirTree {
-				todo = append(todo, folder{n.Checksum, below.path})
-			} else {
-				c.sound(below, n)
-			}
-		})
-		if err != nil {
+		if err := walk(); err != nil { // all readers are at work
 			return err
 		}
 	}
 	return nil
 }
 
-// entries visits what a folder holds, if it can be read.
-func (c *Check) entries(ctx context.Context, at place, tree ostree.Checksum, visit func(name []byte, n ostree.Name)) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// walked tells whether a folder was seen, which it is from now on.
+func (c *Check) walked(tree ostree.Checksum) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, seen := c.seen[tree]
+	c.seen[tree] = struct{}{}
+	return seen
+}
+
+// A folder is one that the walk comes to.
+type folder struct {
+	place
+	tree ostree.Checksum
+}
+
+// entries looks at what a folder holds, if it can be read, and returns the folders in it.
+func (w *treeWalk) entries(at place, tree ostree.Checksum) (below []folder, err error) {
+	if err := w.ctx.Err(); err != nil {
+		return nil, err
 	}
 	n := ostree.Name{Checksum: tree, Type: ostree.DirTree}
-	if !c.sound(at, n) {
-		c.hidden = true
-		return nil
+	if sound, err := w.sound(at, n); !sound || err != nil {
+		w.hide()
+		return nil, err
 	}
-	b, err := c.repo.Metadata(n)
+	b, err := w.repo.Metadata(n)
 	if err != nil {
-		return absent(err)
+		return nil, absent(err)
 	}
+	var failed error
 	_ = ostree.Entries(n, b, func(name []byte, child ostree.Name) error { // what was verified has the right form
-		visit(name, child)
-		return nil
+		in := at
+		in.path = strings.TrimSuffix(at.path, "/") + "/" + string(name)
+		if child.Type == ostree.DirTree {
+			below = append(below, folder{in, child.Checksum})
+			return nil
+		}
+		_, failed = w.sound(in, child)
+		return failed
 	})
-	return nil
+	return below, failed
+}
+
+// hide notes that there are trees that cannot be read.
+func (c *Check) hide() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden = true
 }

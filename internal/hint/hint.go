@@ -7,6 +7,7 @@ package hint
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Error is an error with a next step.
@@ -36,4 +37,12 @@ func Of(err error) string {
 		return h.Hint()
 	}
 	return ""
+}
+
+// Word is s as a shell takes it for one word.
+func Word(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-:=+@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -49,11 +50,12 @@ func (l *learner) close() {
 	l.runs.Wait()
 }
 
-// ask has a commit learnt that a ref names and the set may lack.
-func (l *learner) ask(commit string) {
-	c, err := ostree.ParseChecksum(commit)
-	if err != nil {
-		return // the ref is gone
+// ask has the commit learnt that a ref names and that the set may lack. A nil learner
+// learns nothing.
+func (l *learner) ask(ref string) {
+	c, err := ostree.ParseChecksum(strings.TrimSpace(ref))
+	if err != nil || l == nil {
+		return
 	}
 	if known, err := l.m.Has(ostree.Name{Checksum: c, Type: ostree.CommitObject}); known || err != nil {
 		return

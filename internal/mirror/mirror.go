@@ -100,10 +100,15 @@ func ReadConfig(ctx context.Context, path string, b *bucket.Bucket, log *slog.Lo
 		return nil
 	case err != nil:
 		return err
-	case readErr == nil && bytes.Equal(there, config):
-		return nil
+	case readErr != nil || !bytes.Equal(there, config):
+		if err := durable.Write(filepath.Join(path, "config"), config); err != nil {
+			return err
+		}
 	}
-	return durable.Write(filepath.Join(path, "config"), config)
+	if _, err := ostree.OpenBeyond(path, b.String(), nil); err != nil {
+		return hint.Add(fmt.Errorf("the object config of %s cannot be used: %w", b, err), "put that of an archive repository there, or correct repo in the configuration")
+	}
+	return nil
 }
 
 // Open opens the mirror in a folder that has its configuration. The first time it lists
@@ -152,15 +157,23 @@ func (m *Mirror) Path() string { return m.path }
 
 // Strict opens the repository for a publish: what it reads of refs and detached metadata
 // is what the bucket has at that moment, or an error.
-func (m *Mirror) Strict() (*ostree.Repo, error) { return ostree.OpenBeyond(m.path, strict{m}) }
+func (m *Mirror) Strict() (*ostree.Repo, error) { return m.beyond(strict{m}) }
 
 // Asking opens it for somebody who lists the bucket or asks it for all files that he relies
 // on, and relies on what other servers have written: each file counts as there. Metadata
 // that the set lacks is asked for.
 func (m *Mirror) Asking() (*ostree.Repo, error) {
-	return ostree.OpenBeyond(m.path, asking{strict{m}})
+	return m.beyond(asking{strict{m}})
 }
+
+// Certain opens it for somebody who reports what is missing, while other servers write: what
+// the set lacks is asked for.
+func (m *Mirror) Certain() (*ostree.Repo, error) { return m.beyond(certain{asking{strict{m}}}) }
 
 // Lenient opens it for those to whom it is good enough to know what the bucket had
 // when it last answered, while it does not.
-func (m *Mirror) Lenient() (*ostree.Repo, error) { return ostree.OpenBeyond(m.path, lenient{m}) }
+func (m *Mirror) Lenient() (*ostree.Repo, error) { return m.beyond(lenient{m}) }
+
+func (m *Mirror) beyond(b ostree.Beyond) (*ostree.Repo, error) {
+	return ostree.OpenBeyond(m.path, m.Bucket.String(), b)
+}

@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/test/must"
@@ -146,5 +148,23 @@ func TestNoRepo(t *testing.T) {
 	err := mirror.ReadConfig(t.Context(), mirror.Folder(t.TempDir()), p.bucket, ts.Logger(t))
 	if !errors.Is(err, ostree.ErrNoRepo) {
 		t.Errorf("it says %v", err)
+	}
+}
+
+// What cannot be a repository in a bucket is refused by its name there, each time.
+func TestUnfitConfig(t *testing.T) {
+	p := newPlace(t)
+	folder := mirror.Folder(t.TempDir())
+	for config, words := range map[string]string{
+		"": "only an archive", "[core]\nrepo_version=1\nmode=bare-user\n": "only an archive", "\x00\x01": "config line 1",
+	} {
+		_, err := p.bucket.Put(t.Context(), "config", []byte(config))
+		must.OK(t, err)
+		for range 2 {
+			err := mirror.ReadConfig(t.Context(), folder, p.bucket, ts.Logger(t))
+			if err == nil || !strings.Contains(err.Error(), p.bucket.String()) || !strings.Contains(err.Error(), words) || hint.Of(err) == "" {
+				t.Errorf("of %q it says %v, hint %q", config, err, hint.Of(err))
+			}
+		}
 	}
 }

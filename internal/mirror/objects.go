@@ -52,6 +52,16 @@ func (a asking) Has(n ostree.Name) (bool, error) {
 	return a.m.Has(n)
 }
 
+// certain is asking, for somebody who reports what is missing.
+type certain struct{ asking }
+
+// Has reports whether there is such an object.
+func (c certain) Has(n ostree.Name) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	return c.m.ask(ctx, n)
+}
+
 // lenient reads what it had, while it does not answer.
 type lenient struct{ m *Mirror }
 
@@ -62,6 +72,21 @@ func (l lenient) Has(n ostree.Name) (bool, error) { return l.m.Has(n) }
 func (m *Mirror) Has(n ostree.Name) (bool, error) {
 	_, is, err := m.names.seen(n)
 	return is, err
+}
+
+// ask is Has, but for what the set lacks it asks the bucket.
+func (m *Mirror) ask(ctx context.Context, n ostree.Name) (bool, error) {
+	if known, err := m.Has(n); known || err != nil {
+		return known, err
+	}
+	e, err := m.Bucket.Head(ctx, Key(n))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && torn(n, e) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, m.names.add(n)
 }
 
 func (s strict) Metadata(n ostree.Name) ([]byte, error) {
@@ -132,12 +157,35 @@ func (m *Mirror) read(ctx context.Context, n ostree.Name) ([]byte, error) {
 	return b, m.names.add(n)
 }
 
+// Open reads what the bucket has, for somebody who verifies that: a copy on the disk, which
+// may be better, does not stand for it from then on.
 func (s strict) Open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
-	return s.m.Bucket.Reader(ctx, Key(n))
+	if n.Type != ostree.File {
+		if err := s.m.cache.drop(n); err != nil {
+			return nil, 0, err
+		}
+	}
+	from, size, err := s.m.open(ctx, n)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(err, s.m.Forget(n))
+	}
+	return from, size, err
 }
 
 func (l lenient) Open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
-	return l.m.Bucket.Reader(ctx, Key(n))
+	return l.m.open(ctx, n)
+}
+
+// open reads an object from the bucket. One that the store cannot give, while it gives
+// others, is damaged.
+func (m *Mirror) open(ctx context.Context, n ostree.Name) (io.ReadCloser, int64, error) {
+	from, size, err := m.Bucket.Reader(ctx, Key(n))
+	if bucket.Unreadable(err) {
+		if _, failed := m.Bucket.Head(ctx, "config"); failed == nil {
+			err = &ostree.BadObjectError{Object: n, Reason: "the store cannot give it: " + err.Error()}
+		}
+	}
+	return from, size, err
 }
 
 // Forget takes objects out of the set.

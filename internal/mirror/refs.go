@@ -91,11 +91,11 @@ func (m *Mirror) refreshOne(ctx context.Context, name string) error {
 	if ostree.ValidateRef(name) != nil {
 		return nil // there is no such ref
 	}
-	commit, at, err := m.Ref(ctx, name)
+	text, at, err := m.readRef(ctx, name)
 	if err != nil {
 		return err
 	}
-	err = m.keepRef(name, commit, at.ETag)
+	err = m.keepRef(name, text, at.ETag)
 	if errors.Is(err, errInTheWay) {
 		return m.refreshAll(ctx)
 	}
@@ -105,18 +105,28 @@ func (m *Mirror) refreshOne(ctx context.Context, name string) error {
 // Ref reads a ref from the bucket: its commit and its object. If there is no such ref, the
 // commit and the ETag are "".
 func (m *Mirror) Ref(ctx context.Context, name string) (commit string, at bucket.Entry, err error) {
-	b, at, err := m.Bucket.Read(ctx, RefKey(name), maxRef)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", at, nil
+	text, at, err := m.readRef(ctx, name)
+	if err != nil || at.ETag == "" {
+		return "", at, err
 	}
-	if err != nil {
-		return "", at, fmt.Errorf("ref %s: %w", name, err)
-	}
-	c, err := ostree.ParseRef(name, m.Bucket.String(), b)
+	c, err := ostree.ParseRef(name, m.Bucket.String(), []byte(text))
 	if err != nil {
 		return "", at, err
 	}
 	return c.String(), at, nil
+}
+
+// readRef reads what the object of a ref holds, which may be damaged. Its ETag is "" if
+// there is no such ref.
+func (m *Mirror) readRef(ctx context.Context, name string) (text string, at bucket.Entry, err error) {
+	b, at, err := m.Bucket.Read(ctx, RefKey(name), maxRef)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", at, nil
+	case err != nil && !errors.Is(err, bucket.ErrLarge):
+		return "", at, fmt.Errorf("ref %s: %w", name, err)
+	}
+	return string(b), at, nil
 }
 
 // refreshAll lists the refs and reads those that have changed.
@@ -174,7 +184,7 @@ func (m *Mirror) forgetRefs(now map[string]string) error {
 
 // readRefs reads the refs whose ETag is another one than the folder has.
 func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
-	type read struct{ name, commit, etag string }
+	type read struct{ name, text, etag string }
 	var mu sync.Mutex
 	var changed []read
 	g, ctx := errgroup.WithContext(ctx)
@@ -184,10 +194,10 @@ func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
 			continue
 		}
 		g.Go(func() error {
-			commit, at, err := m.Ref(ctx, name)
+			text, at, err := m.readRef(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
-			changed = append(changed, read{name, commit, at.ETag})
+			changed = append(changed, read{name, text, at.ETag})
 			return err
 		})
 	}
@@ -195,7 +205,7 @@ func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
 		return err
 	}
 	for _, c := range changed {
-		err := m.keepRef(c.name, c.commit, c.etag)
+		err := m.keepRef(c.name, c.text, c.etag)
 		if errors.Is(err, errInTheWay) {
 			m.log.Warn("one of two refs has the name of the other's folder, and is not told", "ref", c.name)
 			continue
@@ -212,13 +222,14 @@ func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
 // other one is gone and the folder has it still.
 var errInTheWay = errors.New("another ref is in the way")
 
-// keepRef writes a ref into the folder, or takes it away if commit is "".
-func (m *Mirror) keepRef(name, commit, etag string) error {
+// keepRef writes a ref into the folder as the bucket has it, or takes it away if etag is
+// "". A damaged one is written, too, so that whoever reads it finds out.
+func (m *Mirror) keepRef(name, text, etag string) error {
 	path := filepath.Join(m.path, "refs", "heads", filepath.FromSlash(name))
 	if m.refs.etags == nil {
 		m.refs.etags = map[string]string{}
 	}
-	if commit == "" {
+	if etag == "" {
 		delete(m.refs.etags, name)
 		return m.dropRef(path)
 	}
@@ -228,7 +239,7 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
 		temp := filepath.Join(m.path, "tmp", "ref")
-		if err = os.WriteFile(temp, []byte(commit+"\n"), 0o600); err == nil {
+		if err = os.WriteFile(temp, []byte(text), 0o600); err == nil {
 			err = os.Rename(temp, path)
 			if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EISDIR) {
 				if removeEmpty(path) == nil {
@@ -244,7 +255,7 @@ func (m *Mirror) keepRef(name, commit, etag string) error {
 		return fmt.Errorf("keep ref %s of repository %s: %w", name, m.Bucket, err)
 	}
 	m.refs.etags[name] = etag
-	m.learns.ask(commit)
+	m.learns.ask(text)
 	return nil
 }
 

@@ -141,6 +141,7 @@ func TestDamagedRef(t *testing.T) {
 			if got := commitOf(t, m, "good"); got != sum("1") {
 				t.Errorf("another one is at %q", got)
 			}
+			p.wantRefs(m, slices.Sorted(slices.Values([]string{"good", name}))...)
 			p.setRef(name, "")
 			p.wantRefs(m, "good")
 		})

@@ -25,8 +25,8 @@ type Beyond interface {
 	Refresh(refs ...string) error
 }
 
-// OpenBeyond opens a repository whose objects are elsewhere.
-func OpenBeyond(path string, b Beyond) (*Repo, error) {
+// OpenBeyond opens a repository whose objects are elsewhere, at a URL.
+func OpenBeyond(path, url string, b Beyond) (*Repo, error) {
 	r, err := OpenRepo(path)
 	if err != nil {
 		return nil, err
@@ -34,14 +34,14 @@ func OpenBeyond(path string, b Beyond) (*Repo, error) {
 	if r.mode != ModeArchive || r.parent != nil {
 		return nil, fmt.Errorf("repository %s: only an archive without a parent can be in an object store", path)
 	}
-	r.beyond = b
+	r.where, r.beyond = url, b
 	return r, nil
 }
 
 // Reopen opens the repository anew, with its configuration as it is now.
 func (r *Repo) Reopen() (*Repo, error) {
 	if r.beyond != nil {
-		return OpenBeyond(r.path, r.beyond)
+		return OpenBeyond(r.path, r.where, r.beyond)
 	}
 	return OpenRepo(r.path)
 }
@@ -87,8 +87,21 @@ func (r *Repo) objectBeyond(ctx context.Context, n Name) (*Object, error) {
 	return &Object{Name: n, Size: size, Open: open}, nil
 }
 
+// readings is how often an object that is not on the disk is read whose bytes break off.
+const readings = 4
+
 // verifyBeyond is VerifyHeld for what is not on the disk.
 func (v *Verifier) verifyBeyond(ctx context.Context, r *Repo, n Name) (err error) {
+	for range readings {
+		err = v.verifyOpened(ctx, r, n)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return &BadObjectError{Object: n, Reason: "its bytes break off whenever it is read"}
+}
+
+func (v *Verifier) verifyOpened(ctx context.Context, r *Repo, n Name) (err error) {
 	from, _, err := r.beyond.Open(ctx, n)
 	if err != nil {
 		return err

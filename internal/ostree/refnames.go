@@ -24,7 +24,7 @@ func (r *Repo) ListedRefs() ([]RefName, error) {
 	}
 	names, err := r.listed.list(r.refPath(""))
 	if err != nil {
-		return nil, fmt.Errorf("listing refs of repository %s: %w", r.path, err)
+		return nil, fmt.Errorf("listing refs of repository %s: %w", r.where, err)
 	}
 	return names, nil
 }

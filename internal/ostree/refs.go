@@ -53,7 +53,7 @@ func (r *Repo) listRefs(folder string, visit func(ref string) error) error {
 		return nil // a folder that goes while we read, or a repository without refs
 	}
 	if err != nil {
-		return fmt.Errorf("listing refs of repository %s: %w", r.path, err)
+		return fmt.Errorf("listing refs of repository %s: %w", r.where, err)
 	}
 	for _, e := range entries {
 		if !localRefPart.MatchString(e.Name()) {
@@ -121,7 +121,7 @@ func (r *Repo) Ref(name string) (Checksum, error) {
 		}
 		return at.readRef(name)
 	}
-	return Checksum{}, fmt.Errorf("ref %s is not in repository %s: %w", name, r.path, fs.ErrNotExist)
+	return Checksum{}, fmt.Errorf("ref %s is not in repository %s: %w", name, r.where, fs.ErrNotExist)
 }
 
 // InParent tells whether a parent of the repository has a ref of this name.
@@ -188,9 +188,9 @@ func isMissing(err error) bool {
 func (r *Repo) readRef(ref string) (Checksum, error) {
 	b, err := readRefFile(r.refPath(ref))
 	if err != nil {
-		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.path, err)
+		return Checksum{}, fmt.Errorf("ref %s of repository %s: %w", ref, r.where, err)
 	}
-	return ParseRef(ref, r.path, b)
+	return ParseRef(ref, r.where, b)
 }
 
 // A BadRefError is about a ref whose file is damaged: it names no commit.

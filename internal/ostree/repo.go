@@ -31,6 +31,7 @@ const maxParents = 16
 // holds no file open.
 type Repo struct {
 	path          string
+	where         string // what errors about refs call it: path, or the URL of an object store
 	mode          string
 	collectionID  string
 	config        config // as it was when the repository was opened
@@ -67,7 +68,7 @@ func openRepo(path string, depth int) (*Repo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", path, err)
 	}
-	r := &Repo{path: path}
+	r := &Repo{path: path, where: path}
 	return r, r.configure(c, depth)
 }
 

@@ -75,14 +75,14 @@ func (r *Repo) CheckWhole(c Checksum) error {
 		return err
 	}
 	if dead {
-		return fmt.Errorf("commit %s was deleted from repository %s (it has a tombstone)", c, r.path)
+		return fmt.Errorf("commit %s was deleted from repository %s (it has a tombstone)", c, r.where)
 	}
 	partial, err := r.isPartial(c)
 	if err != nil {
 		return err
 	}
 	if partial {
-		return fmt.Errorf("commit %s is only partly in repository %s (it is marked commitpartial)", c, r.path)
+		return fmt.Errorf("commit %s is only partly in repository %s (it is marked commitpartial)", c, r.where)
 	}
 	return nil
 }

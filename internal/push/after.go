@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/client"
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/wire"
 )
 
@@ -146,7 +147,7 @@ func (r *run) tellFailed(left []wire.After, told map[string]string) (failed *wir
 // worksHint is how to see what becomes of works that are not waited for any more.
 func (r *run) worksHint(id string) string {
 	return fmt.Sprintf("the server goes on with it; see how it stands: %s sessions show %s --address %s",
-		cmp.Or(r.opt.Program, "ostree-upload"), id, quoted(r.client.AddressToType()))
+		cmp.Or(r.opt.Program, "ostree-upload"), id, hint.Word(r.client.AddressToType()))
 }
 
 // waitsFor notes the works that are waited for.

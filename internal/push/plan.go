@@ -178,7 +178,7 @@ func (r *run) bindHint(ref string, l local) string {
 		branch, tree = ref, l.commit.String()
 	}
 	return fmt.Sprintf("make a commit that is bound to it as well: ostree commit --repo=%s --branch=%s --tree=ref=%s --bind-ref=%s; or leave it out: name the refs to push with --branch",
-		quoted(r.opt.Repo), quoted(branch), quoted(tree), quoted(ref))
+		hint.Word(r.opt.Repo), hint.Word(branch), hint.Word(tree), hint.Word(ref))
 }
 
 // policyError is the error of a ref that the server would not take.

@@ -341,15 +341,7 @@ func (r *run) resumeCommand() string {
 		words = append(words, r.opt.Refs...)
 	}
 	for i, w := range words {
-		words[i] = quoted(w)
+		words[i] = hint.Word(w)
 	}
 	return strings.Join(words, " ")
-}
-
-// quoted is s as a shell takes it for one word.
-func quoted(s string) string {
-	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-:=+@%") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -149,7 +149,7 @@ func (r *run) noRefsError() error {
 	}
 	if len(pulled) == 0 {
 		return hint.Add(fmt.Errorf("repository %s has no refs", r.opt.Repo),
-			"commit something first: ostree commit --repo=%s --branch=REF FOLDER", quoted(r.opt.Repo))
+			"commit something first: ostree commit --repo=%s --branch=REF FOLDER", hint.Word(r.opt.Repo))
 	}
 	err = fmt.Errorf("repository %s has no refs of its own, only refs that were pulled, and those are pushed if they are named: %s", r.opt.Repo, names(pulled))
 	return hint.Add(err, "%s", r.nameHint(pulled[0]))
@@ -170,14 +170,14 @@ func (r *run) noRefError(spec string) error {
 	if before, last, found := cutLast(spec); found {
 		err = fmt.Errorf("repository %s has no ref %s, and none that was pulled as %s:%s", r.opt.Repo, before, before, last)
 	}
-	return hint.Add(err, "see which there are: ostree refs --repo=%s", quoted(r.opt.Repo))
+	return hint.Add(err, "see which there are: ostree refs --repo=%s", hint.Word(r.opt.Repo))
 }
 
 // nameHint is how a pulled ref is pushed.
 func (r *run) nameHint(p ostree.PulledRef) string {
 	words := []string{cmp.Or(r.opt.Program, "ostree-upload"), "push", "--repo", r.opt.Repo, p.String()}
 	for i, w := range words {
-		words[i] = quoted(w)
+		words[i] = hint.Word(w)
 	}
 	return "name it: " + strings.Join(words, " ")
 }

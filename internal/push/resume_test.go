@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/test/fake"
 )
@@ -145,7 +146,7 @@ func TestResumeCommandSurvivesAShell(t *testing.T) {
 	for in, want := range map[string]string{
 		"repo": "repo", "/srv/a b": "'/srv/a b'", "it's": `'it'\''s'`, "": "''", "$HOME": "'$HOME'",
 	} {
-		if got := quoted(in); got != want {
+		if got := hint.Word(in); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
 		}
 	}

@@ -123,7 +123,7 @@ func (r *run) resume(ctx context.Context, id string) error {
 		if client.Status(err) == http.StatusNotFound {
 			return &Error{
 				Exit: ExitFailed, Code: wire.NotFound, Err: fmt.Errorf("%s knows no session %s of this token", r.client.Address(), id),
-				HintText: "see which there are: ostree-upload sessions --address " + quoted(r.client.AddressToType()) +
+				HintText: "see which there are: ostree-upload sessions --address " + hint.Word(r.client.AddressToType()) +
 					"; a token that replaces another needs its name (gentoken --replace)",
 			}
 		}

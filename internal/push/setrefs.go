@@ -174,7 +174,7 @@ func (r *run) target(ctx context.Context, opt *SetOptions, ref, to string) (stri
 func (r *run) unknownRef(ref string) *Error {
 	return &Error{
 		Exit: ExitRefused, Code: wire.NotFound, Err: fmt.Errorf("the server has no ref %s that this token sees", ref),
-		HintText: "see which there are: ostree-upload refs list --address " + quoted(r.client.AddressToType()),
+		HintText: "see which there are: ostree-upload refs list --address " + hint.Word(r.client.AddressToType()),
 	}
 }
 
@@ -243,7 +243,7 @@ func (r *run) explainSet(err error) error {
 	case wire.NotFastForward:
 		failed.HintText = "this would take away what the ref has; if that is what you want, add --force, or use refs rollback"
 	case wire.MissingObjects, wire.BadObjects:
-		failed.Exit, failed.HintText = ExitRefused, "push the commit, from a repository that has it whole; ostree fsck on the server tells what else is lacking"
+		failed.Exit, failed.HintText = ExitRefused, "push --repair the commit, from a repository that has it whole; ostree-upload check --content on the server tells what else is lacking"
 	}
 	return failed
 }

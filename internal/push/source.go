@@ -118,7 +118,7 @@ const unreadableHint = "push as a user who can read the whole build repository, 
 
 // fsckHint is the next step when the build repository is at fault.
 func (r *run) fsckHint() string {
-	return "check it with: ostree fsck --repo=" + quoted(r.opt.Repo)
+	return "check it with: ostree fsck --repo=" + hint.Word(r.opt.Repo)
 }
 
 // firstFew names the first few objects.

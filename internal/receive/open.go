@@ -174,7 +174,7 @@ func (s *Server) checkCommit(ref string, c ostree.Checksum) error {
 	commit, err := ostree.ParseCommit(b)
 	if err != nil {
 		return wire.Errorf(wire.BadObjects, "ref %s: commit %s in the repository: %v", ref, c, err).
-			WithHint("ostree fsck on the server tells what else is damaged")
+			WithHint("push --repair it, from a repository that has it whole; ostree-upload check --content on the server tells what else is damaged")
 	}
 	if err := commit.CheckBindings(ref, s.cfg.Repo.CollectionID()); err != nil {
 		return wire.Errorf(wire.Policy, "ref %s: %v", ref, err).

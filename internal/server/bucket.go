@@ -116,22 +116,19 @@ func readRepo(ctx context.Context, opt Options) (*ostree.Repo, *mirror.Mirror, e
 	return s.repo, s.mirror, err
 }
 
-// mostNamed is how many objects check names that a bucket lacks.
-const mostNamed = 20
-
 // compareNames compares what the server knows of the bucket with what that has, which it
-// knows then: whether a ref lacks something is looked at next.
+// knows then. That others have written and pruned there is no fault; whether a ref lacks
+// what is gone is looked at next.
 func (r *Report) compareNames(ctx context.Context, m *mirror.Mirror) error {
 	gone, unknown, err := m.Compare(ctx)
-	for i, n := range gone {
-		if i == mostNamed {
-			r.Notes = append(r.Notes, fmt.Sprintf("%d more objects that were in the bucket are gone", len(gone)-i))
-			break
-		}
-		r.Notes = append(r.Notes, fmt.Sprintf("object %s was in the bucket and is gone; a push that needs it sends it again", n))
+	switch {
+	case len(gone) == 1:
+		r.Notes = append(r.Notes, fmt.Sprintf("object %s is gone from the bucket, as others prune there; if a ref needed it, that would be a finding", gone[0]))
+	case len(gone) > 1:
+		r.Notes = append(r.Notes, fmt.Sprintf("%d objects are gone from the bucket, such as %s, as others prune there; if a ref needed one of them, that would be a finding", len(gone), gone[0]))
 	}
 	if unknown > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d objects of the bucket were not known here, as others have written them", unknown))
+		r.Notes = append(r.Notes, fmt.Sprintf("objects of the bucket that were not known here, as others have written them: %d", unknown))
 	}
 	return err
 }

@@ -172,7 +172,7 @@ func TestCheckDamagedRefInBucket(t *testing.T) {
 	_, err := s.Bucket().Put(t.Context(), "refs/heads/x", []byte("spoilt"))
 	must.OK(t, err)
 	findings, _ := checked(t, s, false)
-	if strings.Count(findings, "\n") > 0 || !strings.HasSuffix(findings, "write it again: put "+commit.String()+" as its object refs/heads/x") {
+	if strings.Count(findings, "\n") > 0 || !strings.Contains(findings, "write it again: echo "+commit.String()+" | aws s3 cp --endpoint-url ") || !strings.HasSuffix(findings, " - s3://repositories/os/prod/refs/heads/x") {
 		t.Errorf("findings %q", findings)
 	}
 	s.SetRef("x", commit.String())

@@ -46,3 +46,6 @@ func RunSeveral(ctx context.Context, opt Options, l net.Listener, opened func(*S
 		return func() {}
 	})
 }
+
+// NoteChanges is what says in the log that a change takes a restart.
+var NoteChanges = noteChanges

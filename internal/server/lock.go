@@ -28,7 +28,7 @@ func lockRepo(ctx context.Context, opt Options) (*os.File, error) {
 	lock, err := awaitLock(ctx, opt, durable.Lock)
 	switch {
 	case errors.Is(err, durable.ErrLocked):
-		return nil, otherServer(opt.Repo, err)
+		return nil, otherServer(opt, err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, hint.Add(fmt.Errorf("cannot write to the repository %s: %w", opt.Repo, err),
 			"give its owner the right to write to all of its folders: chmod -R u+rwX %s", opt.Repo)
@@ -42,7 +42,7 @@ func lockEarly(ctx context.Context, opt Options) (*os.File, error) {
 	lock, err := awaitLock(ctx, opt, durable.LockThere)
 	switch {
 	case errors.Is(err, durable.ErrLocked):
-		return nil, otherServer(opt.Repo, err)
+		return nil, otherServer(opt, err)
 	case err != nil && ctx.Err() != nil:
 		return nil, err
 	case err != nil:
@@ -51,8 +51,12 @@ func lockEarly(ctx context.Context, opt Options) (*os.File, error) {
 	return lock, nil
 }
 
-func otherServer(repo string, err error) error {
-	return hint.Add(fmt.Errorf("another ostree-upload serves %s: %w", repo, err),
+func otherServer(opt Options, err error) error {
+	if opt.Bucket != nil {
+		return hint.Add(fmt.Errorf("another ostree-upload serves %s with the state folder %s: %w", opt.where(), opt.State, err),
+			"each server of a bucket needs a state folder of its own; stop the other one first, or have this one wait for its end by --wait-lock")
+	}
+	return hint.Add(fmt.Errorf("another ostree-upload serves %s: %w", opt.Repo, err),
 		"one server serves a repository; stop the other one first, or have this one wait for its end by --wait-lock")
 }
 
@@ -67,7 +71,7 @@ func awaitLock(ctx context.Context, opt Options, take func(path string) (*os.Fil
 			return lock, err
 		}
 		if !waits {
-			opt.Log.Warn("another ostree-upload serves the repository, waiting for its end", "repo", opt.Repo, "wait", opt.WaitLock)
+			opt.Log.Warn("another ostree-upload serves the repository, waiting for its end", "repo", opt.where(), "wait", opt.WaitLock)
 			manager{opt.Log}.tell("STATUS=waiting for the end of the server before this one")
 		}
 		select {

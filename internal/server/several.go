@@ -307,7 +307,7 @@ func noteChanges(now func() *config.Config, log *slog.Logger) func() *config.Con
 		last = c
 		if configured := foldersOf(c); !maps.Equal(configured, served) {
 			log.Warn("other repositories are configured than are served, which takes a restart",
-				"configured", slices.Sorted(maps.Keys(configured)), "served", slices.Sorted(maps.Keys(served)))
+				"configured", placesOf(configured), "served", placesOf(served))
 		}
 		return c
 	}
@@ -318,6 +318,22 @@ func foldersOf(c *config.Config) map[string][3]string {
 	all := map[string][3]string{}
 	for _, r := range c.Served() {
 		all[r.Name] = [3]string{r.Repo, r.StateFolder(), fmt.Sprint(r.S3)}
+	}
+	return all
+}
+
+// placesOf tells where repositories are, in the order of their names.
+func placesOf(folders map[string][3]string) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(folders)) {
+		at := folders[name]
+		place := at[0] + ", state " + at[1]
+		if name != "" {
+			place = name + ": " + place
+		}
+		if at[2] != fmt.Sprint(config.S3{}) {
+			place += ", s3 " + at[2]
+		}
+		all = append(all, place)
 	}
 	return all
 }

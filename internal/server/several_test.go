@@ -3,8 +3,10 @@
 package server_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -270,5 +272,24 @@ func TestSeveralOwners(t *testing.T) {
 	err = server.Serve(t.Context(), server.Options{Address: "127.0.0.1:0", Settings: func() *config.Config { return c }, Log: ts.Logger(t)})
 	if err == nil || err.Error() != "the repositories os and apps belong to users 1000 and 1001, and one process cannot serve both" {
 		t.Errorf("it ends with %v", err)
+	}
+}
+
+// Where a repository is that is configured and not served, the log says also if it is the
+// only one and has no name.
+func TestOtherPlace(t *testing.T) {
+	var log bytes.Buffer
+	text := "repo: /srv/one\n"
+	now := server.NoteChanges(func() *config.Config {
+		c, err := config.Parse([]byte(text))
+		must.OK(t, err)
+		return c
+	}, slog.New(slog.NewTextHandler(&log, nil)))
+	text = "repo: s3://releases/os\nstate: /srv/state\ns3: {endpoint: https://s3.example.org}\n"
+	now()
+	for _, place := range []string{`configured="[s3://releases/os, state /srv/state, s3 {https://s3.example.org false}]"`, `served="[/srv/one, state /srv/one/.ostree-upload]"`} {
+		if !strings.Contains(log.String(), place) {
+			t.Errorf("it does not say %s: %s", place, &log)
+		}
 	}
 }

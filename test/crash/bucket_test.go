@@ -15,7 +15,8 @@ import (
 	"github.com/lirios/ostree-upload/test/site"
 )
 
-// The same as TestServerPoints, with the repository in a bucket.
+// The same as TestServerPoints, with the repository in a bucket. Here and in what follows
+// no ref moves before all that it is to name is there.
 func TestBucketPoints(t *testing.T) {
 	t.Parallel()
 	c := site.NewInBucket(t)
@@ -43,13 +44,16 @@ func TestKilledRequestPoints(t *testing.T) {
 func TestFailedRequestPoints(t *testing.T) {
 	t.Parallel()
 	c := site.NewInBucket(t)
-	site.EveryMishap(t, c.Requests(t), site.Faults(), 6, func(t *testing.T, f *site.Mishap) {
+	play := func(t *testing.T, f *site.Mishap) {
 		p := c.Play(t, f)
 		p.StartFailing()
 		e := <-p.Client()
 		e.Must(t, 0)
 		p.Finish()
-	})
+	}
+	requests := c.Requests(t)
+	site.EveryMishap(t, requests, site.Faults(), 5, play)
+	site.EveryMishap(t, site.Writes(requests), []string{site.Conflict}, 1, play)
 }
 
 // A store that nobody reaches: pushes are staged until the disk has no room, and their

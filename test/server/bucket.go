@@ -26,13 +26,16 @@ const InBucket = "bucket"
 const Prefix = "os/prod"
 
 // StartAt serves a repository in a bucket, which it makes if it is not there. Several may
-// serve one: each has its own state.
-func StartAt(t testing.TB, url, name string) *Server {
+// serve one: each has its own state. Each change is made to how the bucket is asked.
+func StartAt(t testing.TB, url, name string, change ...func(*bucket.Config)) *Server {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "state")
 	s := &Server{t: t, Repo: mirror.Folder(state), State: state, bucket: &bucket.Config{
 		Bucket: name, Prefix: Prefix, Endpoint: url, PathStyle: true, Log: Logger(t), Tries: 3, Backoff: 20 * time.Millisecond,
 	}}
+	for _, c := range change {
+		c(s.bucket)
+	}
 	must.OK(t, mirror.Init(t.Context(), s.Bucket()))
 	return start(t, s)
 }
@@ -94,6 +97,32 @@ func (s *Server) Lose(n ostree.Name) {
 		return
 	}
 	must.OK(s.t, s.Bucket().Delete(context.Background(), mirror.Key(n), ""))
+}
+
+// Held is what the repository has of an object, in archive form.
+func (s *Server) Held(n ostree.Name) []byte {
+	s.t.Helper()
+	if s.bucket == nil {
+		b, err := os.ReadFile(filepath.Join(s.Repo, "objects", n.Path()))
+		must.OK(s.t, err)
+		return b
+	}
+	b, _, err := s.Bucket().Get(context.Background(), mirror.Key(n), ostree.MaxMetadata)
+	must.OK(s.t, err)
+	return b
+}
+
+// Overwrite writes something else over an object.
+func (s *Server) Overwrite(n ostree.Name, b []byte) {
+	s.t.Helper()
+	if s.bucket != nil {
+		_, err := s.Bucket().Put(context.Background(), mirror.Key(n), b)
+		must.OK(s.t, err)
+		return
+	}
+	path := filepath.Join(s.Repo, "objects", n.Path())
+	must.OK(s.t, os.Remove(path)) // what is staged may share the file
+	must.OK(s.t, os.WriteFile(path, b, 0o644))
 }
 
 // SetRef moves a ref as somebody else, or deletes it if commit is "".

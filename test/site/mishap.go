@@ -5,8 +5,11 @@ package site
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lirios/ostree-upload/test/must"
@@ -61,47 +64,77 @@ func (f *Mishap) Hit(t *testing.T) bool {
 const attempts = 3
 
 // EveryMishap runs a test for each point and each effect, or for some of them,
-// spread evenly, unless at full length. A case that skips itself could not be run:
-// it says so, is run again, and fails in the end.
+// spread evenly, unless at full length: then as many at a time as there are
+// processors. A case that skips itself could not be run: it says so, is run again, and
+// fails in the end.
 func EveryMishap(t *testing.T, points, effects []string, some int, run func(*testing.T, *Mishap)) {
 	t.Helper()
-	var all []Mishap
+	all := choose(points, effects, some)
+	atOnce := 1
+	if Full() {
+		atOnce = runtime.GOMAXPROCS(0)
+	}
+	var cases, hits atomic.Int64
+	next := make(chan *Mishap, len(all))
+	for _, f := range all {
+		next <- f
+	}
+	close(next)
+	var workers sync.WaitGroup
+	for range atOnce {
+		workers.Go(func() {
+			for f := range next {
+				runAgain(t, f, func(t *testing.T) {
+					run(t, f)
+					cases.Add(1)
+					if f.Hit(t) {
+						hits.Add(1)
+					}
+				})
+			}
+		})
+	}
+	workers.Wait()
+	t.Logf("%d points: %s", len(points), strings.Join(points, ", "))
+	t.Logf("%d points, %d cases of %v, %d came to their point", len(points), cases.Load(), effects, hits.Load())
+	// How many requests and commits there are depends on the scheduler, a little.
+	if hits.Load() < cases.Load()*9/10 {
+		t.Errorf("only %d of %d cases came to their point", hits.Load(), cases.Load())
+	}
+}
+
+// choose returns the cases of EveryMishap.
+func choose(points, effects []string, some int) (chosen []*Mishap) {
+	var all []*Mishap
 	for _, point := range points {
 		for _, effect := range effects {
-			all = append(all, Mishap{Point: point, Effect: effect})
+			all = append(all, &Mishap{Point: point, Effect: effect})
 		}
 	}
 	step := 1.0
 	if !Full() {
 		step = max(1, float64(len(all))/float64(some))
 	}
-	cases, hits := 0, 0
 	for at := step / 2; int(at) < len(all); at += step {
-		f := all[int(at)]
-		skipped := true
-		for attempt := 1; skipped && attempt <= attempts; attempt++ {
-			skipped = false // and stays so if -run leaves it out
-			t.Run(f.String(), func(t *testing.T) {
-				defer func() { skipped = t.Skipped() }()
-				f.Record = filepath.Join(t.TempDir(), "points")
-				run(t, &f)
-				cases++
-				if f.Hit(t) {
-					hits++
-				}
-			})
-			if skipped {
-				t.Logf("%s could not be run, attempt %d of %d", &f, attempt, attempts)
-			}
-		}
-		if skipped {
-			t.Errorf("%s could not be run", &f)
-		}
+		chosen = append(chosen, all[int(at)])
 	}
-	t.Logf("%d points: %s", len(points), strings.Join(points, ", "))
-	t.Logf("%d points, %d cases of %v, %d came to their point", len(points), cases, effects, hits)
-	// How many requests and commits there are depends on the scheduler, a little.
-	if hits < cases*9/10 {
-		t.Errorf("only %d of %d cases came to their point", hits, cases)
+	return chosen
+}
+
+// runAgain runs a case until it does not skip itself.
+func runAgain(t *testing.T, f *Mishap, run func(*testing.T)) {
+	t.Helper()
+	for attempt := 1; attempt <= attempts; attempt++ {
+		skipped := false // and stays so if -run leaves it out
+		t.Run(f.String(), func(t *testing.T) {
+			defer func() { skipped = t.Skipped() }()
+			f.Record = filepath.Join(t.TempDir(), "points")
+			run(t)
+		})
+		if !skipped {
+			return
+		}
+		t.Logf("%s could not be run, attempt %d of %d", f, attempt, attempts)
 	}
+	t.Errorf("%s could not be run", f)
 }

@@ -26,6 +26,9 @@ type Play struct {
 // listens, one without follows.
 func (p *Play) StartFaulty() {
 	p.T.Helper()
+	if p.Bucket != nil {
+		p.failRequests(nil) // none of them has the mishap
+	}
 	var err error
 	p.Server, err = StartProgram(FaultyProgram(p.T), p.Dir, append(p.env(), p.Mishap.Env(p.Dir)...), p.scenario.Args...)
 	if err == nil {
@@ -150,7 +153,10 @@ func (p *Play) Finish() {
 	if p.scenario.deltas {
 		p.checkDeltas()
 	}
-	p.checkMarks()
+	if p.Bucket != nil {
+		p.checkMarks()
+		p.checkBeforeMove()
+	}
 	summary := must.OSTree(p.T, "summary", "--view", "--repo="+p.Prod)
 	for _, commit := range p.Twin.Heads[p.Twin.N-1] {
 		if !strings.Contains(summary, commit) {

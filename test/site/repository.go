@@ -33,7 +33,11 @@ func (s *Site) AtHead(ref, commit string) {
 
 // Staged is where the server keeps what it verified.
 func (s *Site) Staged() string {
-	return filepath.Join(s.Prod, ".ostree-upload", "staged", "objects")
+	state := filepath.Join(s.Prod, ".ostree-upload")
+	if s.Bucket != nil {
+		state = filepath.Join(s.Dir, "state")
+	}
+	return filepath.Join(state, "staged", "objects")
 }
 
 // EmptyStaging takes away the objects of sessions that have ended, as the server

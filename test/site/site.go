@@ -97,7 +97,7 @@ func (s *Site) Config() string { return filepath.Join(s.Dir, "ostree-upload.yaml
 func (s *Site) Start(args ...string) {
 	s.T.Helper()
 	s.checkRaces()
-	r, err := StartReceiver(s.Dir, s.env(), append(s.place(), args...)...)
+	r, err := StartReceiver(s.Dir, s.env(), append(s.placeFlags(), args...)...)
 	if err != nil {
 		s.T.Fatal(err)
 	}

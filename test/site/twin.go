@@ -92,7 +92,7 @@ func (w *Twin) Arrived(s *Site) {
 // nothing, and the repository is whole.
 func (w *Twin) Sound(s *Site, when string) (notes string) {
 	w.T.Helper()
-	checked := s.Run(append([]string{"check"}, s.place()...)...)
+	checked := s.Run(append([]string{"check"}, s.placeFlags()...)...)
 	if checked.Exit != 0 {
 		w.T.Fatalf("%s: check exits %d:\n%s%s", when, checked.Exit, checked.Stdout, checked.Stderr)
 	}

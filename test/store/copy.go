@@ -5,6 +5,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -18,25 +19,36 @@ import (
 )
 
 // Copy has a folder be what a bucket has below a prefix that ends with a slash.
-func Copy(t testing.TB, url, bucket, prefix, dir string) {
-	t.Helper()
-	must.OK(t, os.RemoveAll(dir))
+func Copy(url, bucket, prefix, dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
 	c := clientOf(url)
 	pages := s3.NewListObjectsV2Paginator(c, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &prefix})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(context.Background())
-		must.OK(t, err)
+		if err != nil {
+			return err
+		}
 		for _, o := range page.Contents {
-			got, err := c.GetObject(context.Background(), &s3.GetObjectInput{Bucket: &bucket, Key: o.Key})
-			must.OK(t, err)
-			body, err := io.ReadAll(got.Body)
-			must.OK(t, err)
-			must.OK(t, got.Body.Close())
-			file := filepath.Join(dir, strings.TrimPrefix(*o.Key, prefix))
-			must.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
-			must.OK(t, os.WriteFile(file, body, 0o644))
+			if err := copyObject(c, bucket, *o.Key, filepath.Join(dir, strings.TrimPrefix(*o.Key, prefix))); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+func copyObject(c *s3.Client, bucket, key, file string) error {
+	got, err := c.GetObject(context.Background(), &s3.GetObjectInput{Bucket: &bucket, Key: &key})
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(got.Body)
+	if err := errors.Join(err, got.Body.Close(), os.MkdirAll(filepath.Dir(file), 0o755)); err != nil {
+		return err
+	}
+	return os.WriteFile(file, body, 0o644)
 }
 
 // Fill puts the files of a folder into a bucket, below a prefix that ends with a slash.

@@ -170,6 +170,7 @@ var (
 	Conflict      = answering(http.StatusConflict, "ConditionalRequestConflict")
 	Denied        = answering(http.StatusForbidden, "AccessDenied")
 	Skewed        = answering(http.StatusForbidden, "RequestTimeTooSkewed")
+	UnknownUser   = answering(http.StatusNotFound, "XAdminUserNotFound") // as versitygw says
 
 	FailedAfter = &Fault{"500 after", func(w http.ResponseWriter, _ *http.Request, forward func() *http.Response) {
 		forward()

@@ -114,12 +114,17 @@ func (f *fleet) onPage(name, scheme string) string {
 // start starts a member; ostree-upload.yaml says all but where it listens.
 func (f *fleet) start(m *member, args ...string) {
 	f.t.Helper()
-	cmd := exec.Command("ostree-upload", append([]string{"receive", "--address", "unix:" + m.socket()}, args...)...)
-	cmd.Dir, cmd.Env = m.dir, append(os.Environ(), store.Env()...)
-	r, err := site.Launch(cmd)
+	r, err := site.Launch(f.receive(m, args...))
 	must.OK(f.t, err)
 	m.Receiver = r
 	must.OK(f.t, r.Await())
+}
+
+// receive is the command that start runs.
+func (f *fleet) receive(m *member, args ...string) *exec.Cmd {
+	cmd := exec.Command("ostree-upload", append([]string{"receive", "--address", "unix:" + m.socket()}, args...)...)
+	cmd.Dir, cmd.Env = m.dir, append(os.Environ(), store.Env()...)
+	return cmd
 }
 
 // end ends a member for good.

@@ -104,6 +104,21 @@ func ruin(t *testing.T, repo string, deleteCommit bool) (bytes int64) {
 	return bytes
 }
 
+// ruinFiles deletes 20 objects of files and damages 20, in a repository in which no folder
+// suffers.
+func ruinFiles(t *testing.T, repo string) (paths []string) {
+	t.Helper()
+	files, _ := objectsOf(t, repo)
+	for i, path := range files[:40] {
+		if i < 20 {
+			must.OK(t, os.Remove(path))
+		} else {
+			damage(t, path, i)
+		}
+	}
+	return files[:40]
+}
+
 // A repair takes again what is damaged or gone, and about that alone, in each mode of
 // repository; whoever has a damaged file open or linked keeps that.
 func TestPushRepair(t *testing.T) {
@@ -141,6 +156,50 @@ func TestPushRepair(t *testing.T) {
 				t.Errorf("a repair of what is whole: %+v, %d objects sent", nothing.Repair, nothing.ObjectsSent)
 			}
 		})
+	}
+}
+
+// In a bucket, which this store keeps as a folder, the same is found and mended while the
+// server runs; readers pull all of it afterwards.
+func TestRepairInBucket(t *testing.T) {
+	t.Parallel()
+	s := site.At(t, t.TempDir())
+	s.MakeToken()
+	s.InGateway()
+	t.Cleanup(s.End)
+	s.Start("--init")
+	b := &site.Build{Repo: filepath.Join(s.Dir, "build"), Ref: "os/x"}
+	tree := filepath.Join(s.Dir, "tree")
+	must.OK(t, site.SmallTree(tree, 200, "archive"))
+	b.Commit = site.Commit(t, b.Repo, "archive", b.Ref, tree, site.Canonical...)
+	s.Push(b)
+	s.EmptyStaging()
+	s.Run("check", "--content").Must(t, 0)
+	for i := range 3 {
+		ruined := ruinFiles(t, s.Prod)
+		if i > 0 { // folders and the commit, too, below which not all is found at once
+			for _, path := range ruined {
+				must.Run(t, "cp", b.Repo+strings.TrimPrefix(path, s.Prod), path)
+			}
+			ruin(t, s.Prod, i == 1)
+			ruined = nil
+		}
+		e := s.Run("check", "--content").Must(t, 1)
+		if !strings.Contains(e.Stdout, "finding: ref os/x, commit "+b.Commit) || !strings.Contains(e.Stderr, "\nhint: ostree-upload push --repair REF") {
+			t.Errorf("check --content says\n%s%s", e.Stdout, e.Stderr)
+		}
+		for _, path := range ruined {
+			if object := filepath.Base(filepath.Dir(path)) + filepath.Base(path); strings.Count(e.Stdout, ": object "+object+": ") != 1 {
+				t.Errorf("%s is not found once:\n%s", object, e.Stdout)
+			}
+		}
+		r := s.Push(b, "--repair")
+		if r.Session.State != wire.Published || r.Repair == nil || r.Repair.Absent != 40 || r.ObjectsSent != 40 {
+			t.Errorf("repair %+v: %d objects sent, session %+v", r.Repair, r.ObjectsSent, r.Session)
+		}
+		s.EmptyStaging()
+		must.OSTree(t, "fsck", "--repo="+s.Prod)
+		s.Run("check", "--content").Must(t, 0)
 	}
 }
 
