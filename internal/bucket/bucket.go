@@ -17,7 +17,6 @@ package bucket
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -76,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	}
 	if loaded.Region == "" {
 		if cfg.Endpoint == "" {
-			return nil, hint.Add(b.named(errors.New("its region is not known"), "use", ""), "set AWS_REGION to the bucket's region, or s3.endpoint to the URL of another store")
+			return nil, hint.Add(b.named(errNoRegion, "use", ""), "set AWS_REGION to the bucket's region, or s3.endpoint to the URL of another store")
 		}
 		loaded.Region = "us-east-1" // what stores take that have no regions
 	}

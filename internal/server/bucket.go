@@ -104,6 +104,27 @@ func (s *Server) openMirror(ctx context.Context) (err error) {
 	return err
 }
 
+// there has the folder of the mirror be there, which the server makes at its first start.
+func there(ctx context.Context, opt Options) error {
+	if _, err := ostree.OpenRepo(opt.Repo); err == nil {
+		return nil
+	}
+	b, err := connect(ctx, opt, nil)
+	if err != nil {
+		return err
+	}
+	return mirror.ReadConfig(ctx, opt.Repo, b, opt.Log)
+}
+
+// ownCredentials says to the operator of a command that it needs what the server was given.
+func ownCredentials(err error) error {
+	if !bucket.Unset(err) {
+		return err
+	}
+	return hint.Add(err, "this command asks the store itself, so give it the credentials that the server has: "+
+		"those of a systemd unit are in the file that `systemctl show -p EnvironmentFiles ostree-upload` names, and for a shell: set -a; . /etc/ostree-upload/environment; set +a")
+}
+
 // readRepo opens the repository for somebody who changes nothing. The mirror is nil if it
 // is on the disk; else the caller closes it.
 func readRepo(ctx context.Context, opt Options) (*ostree.Repo, *mirror.Mirror, error) {
