@@ -36,7 +36,9 @@ func sent(t *testing.T, client *ts.Client, repo string, refs ...wire.Ref) wire.S
 	session := client.Open(refs...)
 	var commits []ostree.Checksum
 	for _, r := range refs {
-		commits = append(commits, parse(t, r.New))
+		if r.New != "" {
+			commits = append(commits, parse(t, r.New))
+		}
 	}
 	if lacking := client.Negotiate(session.ID, ts.Objects(t, repo, commits...)...); len(lacking) > 0 {
 		client.Upload(session.ID, "all", ts.Pack(t, repo, lacking...))

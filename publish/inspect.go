@@ -21,7 +21,11 @@ import (
 func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err error) {
 	cfg.fill()
 	p := productionOf(cfg)
-	repo, err := p.read()
+	read := p.read
+	if cfg.Mirror != nil {
+		read = cfg.Mirror.Certain
+	}
+	repo, err := read()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -33,7 +37,7 @@ func Inspect(ctx context.Context, cfg Config) (findings, notes []string, err err
 	if err := cfg.Journal.Moved(func(m journal.RefMove) error { return i.ref(ctx, m) }); err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(i.others(), i.works()); err != nil {
+	if err := errors.Join(i.others(ctx), i.works()); err != nil {
 		return nil, nil, err
 	}
 	if !i.writes {
@@ -113,12 +117,21 @@ func (i *inspection) ref(ctx context.Context, m journal.RefMove) error {
 	if m.New != "" && !i.moving[m.Ref] {
 		i.moved(m, commit)
 	}
+	return i.whole(ctx, m.Ref, commit)
+}
+
+// whole looks for what a ref needs.
+func (i *inspection) whole(ctx context.Context, ref string, commit ostree.Checksum) error {
 	c := newClosure(i.view, nil)
-	if err := c.walk(ctx, commit); err != nil {
+	if err := c.walk(ctx, commit); err != nil || len(c.missing) == 0 {
+		return err
+	}
+	// Another server may have moved the ref, and pruned what it needed before.
+	if now, err := i.view.ref(ref); err != nil || now != commit.String() {
 		return err
 	}
 	for _, lacks := range c.missing {
-		i.findings = append(i.findings, fmt.Sprintf("ref %s, commit %s: object %s: %s", m.Ref, is, lacks.Object, lacks.Reason))
+		i.findings = append(i.findings, fmt.Sprintf("ref %s, commit %s: object %s: %s", ref, commit, lacks.Object, lacks.Reason))
 	}
 	return nil
 }
@@ -128,8 +141,9 @@ func (i *inspection) misplaced(ref, format string, args ...any) {
 	i.findings = append(i.findings, fmt.Sprintf(format, args...))
 }
 
-// others looks for damaged refs that no session has published.
-func (i *inspection) others() error {
+// others looks for damaged refs that no session has published. In a bucket other servers
+// have, and the objects that those refs need are looked for, too.
+func (i *inspection) others(ctx context.Context) error {
 	names, err := i.view.repo.RefNames()
 	if bad := new(ostree.BadRefError); errors.As(err, &bad) && !i.seen[bad.Ref] {
 		return i.damaged(bad, "")
@@ -140,15 +154,26 @@ func (i *inspection) others() error {
 		if i.seen[name] {
 			continue
 		}
-		_, err := i.view.ref(name)
-		if bad := new(ostree.BadRefError); errors.As(err, &bad) {
-			err = i.damaged(bad, "")
-		}
-		if err != nil {
+		if err := i.other(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (i *inspection) other(ctx context.Context, ref string) error {
+	is, err := i.view.ref(ref)
+	if bad := new(ostree.BadRefError); errors.As(err, &bad) {
+		return i.damaged(bad, "")
+	}
+	if err != nil || is == "" || i.cfg.Mirror == nil {
+		return err
+	}
+	commit, err := ostree.ParseChecksum(is)
+	if err != nil {
+		return err
+	}
+	return i.whole(ctx, ref, commit)
 }
 
 // damaged names a ref of which the file is damaged, with what puts it back where its last

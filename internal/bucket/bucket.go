@@ -17,7 +17,6 @@ package bucket
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -53,6 +52,8 @@ type Config struct {
 	Stall       time.Duration // without a byte on a connection ends it; 0: 2 min
 	PartsAbove  int64         // larger objects are written in parts; 0: 1 GiB
 	PartSize    int64         // at least; 0: 128 MiB
+	// DeletesByMatch is what a Probe of another Bucket has found.
+	DeletesByMatch bool
 }
 
 // Bucket is one folder of one bucket.
@@ -67,13 +68,14 @@ type Bucket struct {
 func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	cfg.fill()
 	b := &Bucket{cfg: cfg}
+	b.deletesByMatch.Store(cfg.DeletesByMatch)
 	loaded, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, hint.Add(b.named(err, "read the settings for", ""), "correct the files and variables of AWS (AWS_PROFILE, AWS_REGION, ~/.aws/config) of the user as which this runs")
 	}
 	if loaded.Region == "" {
 		if cfg.Endpoint == "" {
-			return nil, hint.Add(b.named(errors.New("its region is not known"), "use", ""), "set AWS_REGION to the bucket's region, or s3.endpoint to the URL of another store")
+			return nil, hint.Add(b.named(errNoRegion, "use", ""), "set AWS_REGION to the bucket's region, or s3.endpoint to the URL of another store")
 		}
 		loaded.Region = "us-east-1" // what stores take that have no regions
 	}

@@ -3,6 +3,7 @@
 package bucket
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,9 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
@@ -23,6 +27,16 @@ var ErrChanged = errors.New("somebody else has written it meanwhile")
 
 // ErrLarge tells that an object has more bytes than it may have.
 var ErrLarge = errors.New("it has more")
+
+// errNoRegion tells that nothing says where a bucket of AWS is.
+var errNoRegion = errors.New("its region is not known: the environment lacks AWS_REGION")
+
+// Unset tells whether what failed is that this process was told nothing of credentials, or
+// of the region, which another one may have been.
+func Unset(err error) bool {
+	var none *credentialsError
+	return errors.As(err, &none) || errors.Is(err, errNoRegion)
+}
 
 // requestError is a request that failed.
 type requestError struct {
@@ -205,7 +219,21 @@ func codeOf(err error) string {
 // credentialsError tells that no credentials could be had.
 type credentialsError struct{ err error }
 
-func (e *credentialsError) Error() string { return fmt.Sprintf("there are no credentials (%v)", e.err) }
+// Error says where they were looked for, since it is often another shell that has them.
+func (e *credentialsError) Error() string {
+	var unset []string
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"} {
+		if os.Getenv(name) == "" {
+			unset = append(unset, name)
+		}
+	}
+	environment := "the environment"
+	if len(unset) > 0 {
+		environment += " (it lacks " + strings.Join(unset, ", ") + ")"
+	}
+	file := cmp.Or(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), filepath.Join(os.Getenv("HOME"), ".aws", "credentials"))
+	return fmt.Sprintf("there are no credentials: not in %s, in %s or by a role of the machine (%v)", environment, file, innermost(e.err))
+}
 func (e *credentialsError) Unwrap() error { return e.err }
 
 // wordedCredentials marks the errors of another source.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -79,19 +78,7 @@ func (m *Mirror) Rewrite(ref, commit string) string {
 }
 
 // Has asks the bucket for what was not listed: it may have come since then.
-func (d *Direct) Has(n ostree.Name) (bool, error) {
-	if known, err := d.m.Has(n); known || err != nil {
-		return known, err
-	}
-	e, err := d.m.Bucket.Head(d.ctx, Key(n))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && torn(n, e) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, d.m.names.add(n)
-}
+func (d *Direct) Has(n ostree.Name) (bool, error) { return d.m.ask(d.ctx, n) }
 
 // Metadata reads a metadata object, one after the other if they are large.
 func (d *Direct) Metadata(n ostree.Name) ([]byte, error) {

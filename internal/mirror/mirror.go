@@ -166,6 +166,10 @@ func (m *Mirror) Asking() (*ostree.Repo, error) {
 	return m.beyond(asking{strict{m}})
 }
 
+// Certain opens it for somebody who reports what is missing, while other servers write: what
+// the set lacks is asked for.
+func (m *Mirror) Certain() (*ostree.Repo, error) { return m.beyond(certain{asking{strict{m}}}) }
+
 // Lenient opens it for those to whom it is good enough to know what the bucket had
 // when it last answered, while it does not.
 func (m *Mirror) Lenient() (*ostree.Repo, error) { return m.beyond(lenient{m}) }

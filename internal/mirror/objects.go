@@ -52,6 +52,16 @@ func (a asking) Has(n ostree.Name) (bool, error) {
 	return a.m.Has(n)
 }
 
+// certain is asking, for somebody who reports what is missing.
+type certain struct{ asking }
+
+// Has reports whether there is such an object.
+func (c certain) Has(n ostree.Name) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	return c.m.ask(ctx, n)
+}
+
 // lenient reads what it had, while it does not answer.
 type lenient struct{ m *Mirror }
 
@@ -62,6 +72,21 @@ func (l lenient) Has(n ostree.Name) (bool, error) { return l.m.Has(n) }
 func (m *Mirror) Has(n ostree.Name) (bool, error) {
 	_, is, err := m.names.seen(n)
 	return is, err
+}
+
+// ask is Has, but for what the set lacks it asks the bucket.
+func (m *Mirror) ask(ctx context.Context, n ostree.Name) (bool, error) {
+	if known, err := m.Has(n); known || err != nil {
+		return known, err
+	}
+	e, err := m.Bucket.Head(ctx, Key(n))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && torn(n, e) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, m.names.add(n)
 }
 
 func (s strict) Metadata(n ostree.Name) ([]byte, error) {

@@ -64,9 +64,9 @@ func connect(ctx context.Context, opt Options, count func(request, outcome strin
 
 // prepareMirror probes the bucket and reads its configuration. A store that does not
 // answer is no reason not to start, if it did at an earlier start: pushes are staged
-// meanwhile.
-func prepareMirror(ctx context.Context, opt Options) error {
-	b, err := connect(ctx, opt, nil)
+// meanwhile. What the probe found is in the options from then on.
+func prepareMirror(ctx context.Context, opt *Options) error {
+	b, err := connect(ctx, *opt, nil)
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,9 @@ func prepareMirror(ctx context.Context, opt Options) error {
 		return err
 	}
 	err = b.Probe(ctx)
+	found := *opt.Bucket
+	found.DeletesByMatch = b.DeletesByMatch()
+	opt.Bucket = &found
 	if bucket.Temporary(err) {
 		opt.Log.Warn("the object store does not answer; what is pushed waits for it", "repo", b.String(), "err", err)
 		return nil
@@ -101,6 +104,27 @@ func (s *Server) openMirror(ctx context.Context) (err error) {
 	return err
 }
 
+// there has the folder of the mirror be there, which the server makes at its first start.
+func there(ctx context.Context, opt Options) error {
+	if _, err := ostree.OpenRepo(opt.Repo); err == nil {
+		return nil
+	}
+	b, err := connect(ctx, opt, nil)
+	if err != nil {
+		return err
+	}
+	return mirror.ReadConfig(ctx, opt.Repo, b, opt.Log)
+}
+
+// ownCredentials says to the operator of a command that it needs what the server was given.
+func ownCredentials(err error) error {
+	if !bucket.Unset(err) {
+		return err
+	}
+	return hint.Add(err, "this command asks the store itself, so give it the credentials that the server has: "+
+		"those of a systemd unit are in the file that `systemctl show -p EnvironmentFiles ostree-upload` names, and for a shell: set -a; . /etc/ostree-upload/environment; set +a")
+}
+
 // readRepo opens the repository for somebody who changes nothing. The mirror is nil if it
 // is on the disk; else the caller closes it.
 func readRepo(ctx context.Context, opt Options) (*ostree.Repo, *mirror.Mirror, error) {
@@ -113,22 +137,19 @@ func readRepo(ctx context.Context, opt Options) (*ostree.Repo, *mirror.Mirror, e
 	return s.repo, s.mirror, err
 }
 
-// mostNamed is how many objects check names that a bucket lacks.
-const mostNamed = 20
-
 // compareNames compares what the server knows of the bucket with what that has, which it
-// knows then: whether a ref lacks something is looked at next.
+// knows then. That others have written and pruned there is no fault; whether a ref lacks
+// what is gone is looked at next.
 func (r *Report) compareNames(ctx context.Context, m *mirror.Mirror) error {
 	gone, unknown, err := m.Compare(ctx)
-	for i, n := range gone {
-		if i == mostNamed {
-			r.Notes = append(r.Notes, fmt.Sprintf("%d more objects that were in the bucket are gone", len(gone)-i))
-			break
-		}
-		r.Notes = append(r.Notes, fmt.Sprintf("object %s was in the bucket and is gone; a push that needs it sends it again", n))
+	switch {
+	case len(gone) == 1:
+		r.Notes = append(r.Notes, fmt.Sprintf("object %s is gone from the bucket, as others prune there; if a ref needed it, that would be a finding", gone[0]))
+	case len(gone) > 1:
+		r.Notes = append(r.Notes, fmt.Sprintf("%d objects are gone from the bucket, such as %s, as others prune there; if a ref needed one of them, that would be a finding", len(gone), gone[0]))
 	}
 	if unknown > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d objects of the bucket were not known here, as others have written them", unknown))
+		r.Notes = append(r.Notes, fmt.Sprintf("objects of the bucket that were not known here, as others have written them: %d", unknown))
 	}
 	return err
 }

@@ -31,16 +31,34 @@ type Report struct {
 // to repair: then it first does what a start of the server does, verifying every
 // staged object, and deletes what no session needs.
 func Check(ctx context.Context, opt Options, repair bool) (*Report, error) {
+	if opt.Bucket != nil {
+		r, err := checkUsed(ctx, opt, repair)
+		return r, ownCredentials(err)
+	}
 	if _, err := ostree.OpenRepo(opt.Repo); err != nil && opt.Name != "" {
 		return nil, hint.Add(err, "mount it, or put its right path under repositories in the configuration")
 	} else if err != nil {
 		return nil, hint.Add(err, "name the repository with --repo")
 	}
+	return checkUsed(ctx, opt, repair)
+}
+
+// checkUsed is Check of a repository that is there, or in a bucket.
+func checkUsed(ctx context.Context, opt Options, repair bool) (*Report, error) {
 	takeUmask(opt.Repo)
 	if err := becomeOwner(opt); err != nil {
 		return nil, err
 	}
-	if missing(databasePath(opt.State)) {
+	unused := missing(databasePath(opt.State))
+	if opt.Bucket != nil {
+		if unused {
+			return &Report{}, nil
+		}
+		if err := there(ctx, opt); err != nil {
+			return nil, err
+		}
+	}
+	if unused {
 		r := &Report{}
 		return r, r.addFolders(opt.Repo)
 	}

@@ -36,6 +36,7 @@ func checkStore(ctx context.Context, c *fsck.Check, watch func(*fsck.Progress)) 
 // checkBucket is CheckContent for a repository in a bucket. What a running server knows of
 // that is left alone: a folder of its own has the names of what is there.
 func checkBucket(ctx context.Context, opt Options, watch func(*fsck.Progress)) (r *Report, err error) {
+	defer func() { err = ownCredentials(err) }()
 	if os.Geteuid() == 0 { // others use what credentials they have
 		if err := becomeOwner(opt); err != nil {
 			return nil, err

@@ -155,12 +155,7 @@ func (s *Server) pruneByItself(ctx context.Context, keep []config.Keep, all bool
 // Prune prunes the repository of a server: by that server, if one runs. As for Check,
 // without one this has to be the owner of the repository, or root.
 func Prune(ctx context.Context, opt Options, dryRun bool) (*wire.Pruned, error) {
-	if opt.Bucket != nil {
-		if err := prepareMirror(ctx, opt); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := ostree.OpenRepo(opt.Repo); err != nil {
+	if _, err := ostree.OpenRepo(opt.Repo); err != nil && opt.Bucket == nil {
 		return nil, hint.Add(err, "name the repository with --repo")
 	}
 	lock, err := lockEarly(ctx, opt)
@@ -177,7 +172,14 @@ func Prune(ctx context.Context, opt Options, dryRun bool) (*wire.Pruned, error) 
 	if err := becomeOwner(opt); err != nil {
 		return nil, err
 	}
-	return pruneStopped(ctx, opt, dryRun)
+	if opt.Bucket == nil {
+		return pruneStopped(ctx, opt, dryRun)
+	}
+	if err := prepareMirror(ctx, &opt); err != nil {
+		return nil, ownCredentials(err)
+	}
+	r, err := pruneStopped(ctx, opt, dryRun)
+	return r, ownCredentials(err)
 }
 
 // pruneStopped prunes where no server runs.

@@ -128,7 +128,7 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 // openRepo opens the repository to read it.
 func (s *Server) openRepo(ctx context.Context) (err error) {
 	if s.opt.Bucket != nil {
-		if err := prepareMirror(ctx, s.opt); err != nil {
+		if err := prepareMirror(ctx, &s.opt); err != nil {
 			return err
 		}
 	}
