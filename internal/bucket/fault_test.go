@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -268,6 +269,15 @@ func TestWords(t *testing.T) {
 				says(t, op.do(t.Context(), open(t, proxy.URL), "key", ""), "the store does not take the credentials", "renew the credentials")
 			}
 		}
+	})
+	t.Run("no store", func(t *testing.T) {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `<html><head><meta charset="utf-8"></head></html>`)
+		}))
+		defer s.Close()
+		_, _, err := open(t, s.URL).Get(t.Context(), "config", 100)
+		says(t, err, "no answer of an S3 store", "s3.endpoint")
 	})
 	t.Run("no credentials", func(t *testing.T) {
 		none := t.TempDir() + "/none"
