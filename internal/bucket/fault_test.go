@@ -140,7 +140,7 @@ func testFaults(t *testing.T, url string, part int) {
 	for _, op := range operations(large) {
 		for n := 1; ; n++ {
 			played := 0
-			for _, fault := range append(store.Passing, store.Conflict, store.Emptied) {
+			for _, fault := range append(store.Passing, store.Emptied) {
 				if !answers(fault, op.name) {
 					continue
 				}
@@ -152,7 +152,7 @@ func testFaults(t *testing.T, url string, part int) {
 					must.OK(t, err)
 				}
 				proxy.Play(func(r store.Request) *store.Fault {
-					if r.N == n && (fault != store.Conflict || r.Kind == "PutObject" || r.Kind == "CompleteMultipartUpload") {
+					if r.N == n {
 						return fault
 					}
 					return nil
@@ -181,10 +181,7 @@ func testFaults(t *testing.T, url string, part int) {
 
 // answers tells which requests a store may answer so.
 func answers(fault *store.Fault, operation string) bool {
-	switch fault {
-	case store.Conflict: // conditional writes
-		return strings.HasPrefix(operation, "create") || strings.HasPrefix(operation, "swap")
-	case store.Emptied: // what has a body of more than an object
+	if fault == store.Emptied { // what has a body of more than an object
 		return operation == "list" || operation == "create in parts"
 	}
 	return true
