@@ -4,14 +4,17 @@ package publish_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
+	"github.com/lirios/ostree-upload/publish"
 	"github.com/lirios/ostree-upload/test/must"
 	ts "github.com/lirios/ostree-upload/test/server"
 	"github.com/lirios/ostree-upload/test/store"
@@ -30,6 +33,9 @@ type contest struct {
 	mu     sync.Mutex
 	faults map[string]func(write int, writes bool) *store.Fault // of requests for refs
 	writes map[string]int                                       // how many there were
+	stop   int                                                  // the request from which on none is answered; 0: none
+	last   *store.Fault                                         // what happens to that one
+	moving [2]int                                               // the first and the last request while refs moved
 }
 
 // newContest has the refs os and apps at the first of four commits.
@@ -78,15 +84,22 @@ func (x *contest) meet(r store.Request) *store.Fault {
 	_, ref, _ := strings.Cut(r.Key, "/refs/heads/")
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	fault := x.faults[ref]
-	if fault == nil {
+	writes := r.Kind == "PutObject" || r.Kind == "DeleteObject"
+	if x.moving[1] = r.N; x.moving[0] == 0 && writes && ref != "" {
+		x.moving[0] = r.N
+	}
+	switch {
+	case x.stop > 0 && r.N == x.stop:
+		return x.last
+	case x.stop > 0 && r.N > x.stop:
+		return store.LostBefore
+	case x.faults[ref] == nil:
 		return nil
 	}
-	writes := r.Kind == "PutObject" || r.Kind == "DeleteObject"
 	if writes {
 		x.writes[ref]++
 	}
-	return fault(x.writes[ref], writes)
+	return x.faults[ref](x.writes[ref], writes)
 }
 
 // mute has the first move of a ref have its effect or not, and nothing be answered about
@@ -301,6 +314,55 @@ func testMovedOnBeforeAnswer(t *testing.T, restart bool) {
 	x.answers(restart)
 	want(t, x.settled(), wire.Published, "", "")
 	x.isAt("os 3")
+}
+
+// Wherever a server is stopped that moves several refs, and moves them back as another one
+// has moved one of them, all of them have moved in the end or none has.
+func TestAllOrNone(t *testing.T) {
+	x := newContest(t)
+	x.rival()
+	want(t, x.settled(), wire.Failed, wire.RefMoved, "ref apps is at "+x.at(2))
+	first, last := x.moving[0], x.moving[1]
+	t.Logf("requests %d to %d", first, last)
+	step := max(1, (last-first)/4)
+	if os.Getenv("CRASH") == "full" {
+		step = 1
+	}
+	for n := first; n <= last; n += step {
+		fault := []*store.Fault{store.LostBefore, store.LostAfter}[n%2]
+		t.Run(fmt.Sprint(n, " ", fault), func(t *testing.T) { testAllOrNone(newContest(t), n, fault) })
+	}
+}
+
+func testAllOrNone(x *contest, n int, fault *store.Fault) {
+	x.stop, x.last = n, fault
+	x.rival()
+	must.Wait(x.t, "the session comes to the request, or to its end", func() bool {
+		return len(x.proxy.Requests()) >= n || x.client().Session(x.session.ID).State == wire.Failed
+	})
+	x.answers(true)
+	if s := x.settled(); s.State == wire.Published {
+		x.isAt("os 1", "apps 1", "new 1")
+	} else {
+		want(x.t, s, wire.Failed, wire.RefMoved, "ref apps is at "+x.at(2))
+		x.isAt("os 0", "apps 2", "new -")
+	}
+}
+
+// rival begins a session of three refs, of which somebody else moves one first.
+func (x *contest) rival() {
+	x.t.Helper()
+	x.before("apps", func() { x.set("apps", x.at(2)) })
+	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "new", New: x.at(1)})
+}
+
+// A publish that takes so long that a prune may not see its mark any more moves no ref, and
+// begins anew.
+func TestLateMove(t *testing.T) {
+	later, err := publish.MoveLate(time.Now().Add(-23*time.Hour - time.Minute))
+	if !later || err == nil {
+		t.Errorf("it is tried again: %v, %v", later, err)
+	}
 }
 
 // A push that did not move its ref is refused, also if its commit has come into the ref's

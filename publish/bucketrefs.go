@@ -72,7 +72,7 @@ var errOldMark = errors.New("the publish took too long before its refs could mov
 // begin records that the refs of a rank may have moved, before the first of them does: an
 // answer may be lost, and the process with it.
 func (m *bucketMoves) begin(rank int) error {
-	if time.Since(m.marked) > mirror.MarkTime-time.Hour {
+	if mirror.Since(m.marked) > mirror.MarkTime-time.Hour {
 		return errOldMark
 	}
 	m.half = true
