@@ -66,7 +66,7 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 	}
 	moved = r.State != to
 	if moved {
-		s.State, s.Updated = to, j.clock()
+		s.State, s.Updated, s.Begun = to, j.clock(), 0
 	}
 	if moved && to == Open {
 		s.Expires = s.Updated.Add(r.TTL)
@@ -76,8 +76,9 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 		change(&shown)
 		s.Error, s.Detail, s.Expires = shown.Error, shown.Detail, shown.Expires.UTC().Round(0)
 		s.Remote, s.Request, s.Subject, s.Brought, s.By = shown.Remote, shown.Request, shown.Subject, shown.Brought, shown.By
+		s.Begun = shown.Begun
 	}
-	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Request == r.Request && s.Subject == r.Subject && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) && s.By == r.By {
+	if !moved && s.Error == r.Error && s.Detail == r.Detail && s.Remote == r.Remote && s.Request == r.Request && s.Subject == r.Subject && s.Expires.Equal(r.Expires) && slices.Equal(s.Brought, r.Brought) && s.By == r.By && s.Begun == r.Begun {
 		return s, false, errUnchanged
 	}
 	from := r.State
@@ -92,7 +93,7 @@ func (j *Journal) move(tx *bbolt.Tx, id string, to State, change func(*Session),
 			return s, false, err
 		}
 	}
-	r.By = s.By
+	r.By, r.Begun = s.By, s.Begun
 	if err := r.write(tx, id); err != nil {
 		return s, false, err
 	}

@@ -51,9 +51,12 @@ type Session struct {
 	// Brought names those of the first FewRefs whose commits this session brought,
 	// and did not find in the repository. Move to Publishing notes them.
 	Brought []string
-	Hold    bool   // it becomes Held before it is published
-	Key     string // that opens the preview of one that is held; "" unless Hold
-	By      string // name of the token that had it published after it was held, or rejected it
+	// Begun is how many of the steps in which its refs move in a bucket may have had an
+	// effect. It counts while the session is Publishing, and is 0 on the disk.
+	Begun int
+	Hold  bool   // it becomes Held before it is published
+	Key   string // that opens the preview of one that is held; "" unless Hold
+	By    string // name of the token that had it published after it was held, or rejected it
 	// After are the works that follow its publish. Lists have them, too.
 	After  []wire.After
 	Handed []wire.Handed // the last maxHanded times that it went to another token
@@ -166,6 +169,7 @@ type record struct {
 	Count   int           `json:"count"` // of all refs
 	Moves   string        `json:"moves"`
 	Brought []string      `json:"brought,omitempty"`
+	Begun   int           `json:"begun,omitempty"`
 	Created time.Time     `json:"created"`
 	Updated time.Time     `json:"updated"`
 	Expires time.Time     `json:"expires"`
@@ -216,7 +220,7 @@ func (r *record) session(id string, c Counts) Session {
 		ID: id, State: r.State, Force: r.Force, Promote: r.Promote, Repair: r.Repair, Token: r.Token, Remote: r.Remote, Request: r.Request, Subject: r.Subject, Refs: r.Refs, RefCount: r.Count, Moves: r.Moves, Brought: r.Brought,
 		Created: r.Created, Updated: r.Updated, Expires: r.Expires,
 		Error: r.Error, Detail: r.Detail, Handed: r.Handed, Steps: r.Steps, Counts: c,
-		Hold: r.Hold, Key: r.Key, By: r.By,
+		Hold: r.Hold, Key: r.Key, By: r.By, Begun: r.Begun,
 	}
 }
 

@@ -140,6 +140,24 @@ func TestMove(t *testing.T) {
 	wantStateError(t, err, Published, Open)
 }
 
+// How far the move of refs has begun is stored, and counts for one publish only.
+func TestBegun(t *testing.T) {
+	j := newJournal(t)
+	id := create(t, j)
+	move(t, j, id, Verifying, Publishing)
+	_, err := j.Move(id, Publishing, func(s *Session) { s.Begun = 2 })
+	must.OK(t, err)
+	mustClose(t, j)
+	j = open(t, j.path)
+	if s := session(t, j, id); s.Begun != 2 {
+		t.Errorf("after a restart it is %d", s.Begun)
+	}
+	move(t, j, id, Open, Verifying, Publishing)
+	if s := session(t, j, id); s.Begun != 0 {
+		t.Errorf("of the next publish it is %d", s.Begun)
+	}
+}
+
 // Every way back or out of a state is stored, also across a restart.
 func TestMoveIsStored(t *testing.T) {
 	paths := [][]State{

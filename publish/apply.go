@@ -214,10 +214,14 @@ func (cfg *Config) mayPublish(s *journal.Session) error {
 func (a *apply) begun() (bool, error) {
 	s := a.plan.session
 	for _, r := range s.Refs {
-		if s.State != journal.Publishing || r.New == r.Old {
+		if r.New == r.Old {
 			continue
 		}
-		if is, err := a.view.ref(r.Ref); err != nil || is == r.New {
+		is, err := a.view.ref(r.Ref)
+		if err != nil {
+			return true, err
+		}
+		if moved, err := a.view.moved(s, r, is); moved || err != nil {
 			return true, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,8 @@ func (b *inBucket) later(err error) (is bool, say string) {
 		return true, "waits for the end of a prune of the bucket"
 	case bucket.Temporary(err):
 		return true, "waits for the object store, which does not answer"
+	case errors.Is(err, errOldMark):
+		return true, "is tried again: " + err.Error()
 	}
 	return false, ""
 }
@@ -50,10 +53,12 @@ type bucketChange struct {
 	*view
 	*inBucket
 	session *journal.Session
+	marked  time.Time // when lock began to mark it
+	half    bool      // some of the refs may have moved, and not all
 }
 
 func (b *inBucket) change(s *journal.Session, v *view) (change, error) {
-	return &bucketChange{view: v, inBucket: b, session: s}, nil
+	return &bucketChange{view: v, inBucket: b, session: s, half: s.Begun > 0}, nil
 }
 
 func (r *bucketChange) close() {}

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,17 +19,21 @@ import (
 	"github.com/lirios/ostree-upload/journal"
 )
 
-// bucketMoves are the refs of a session, to be moved by compare-and-swap.
+// bucketMoves are the refs of a session, to be moved by compare-and-swap. Those of one
+// rank (ranks) move at the same time.
 type bucketMoves struct {
 	*bucketChange
 	refs  []wire.Ref
-	etags []string // of the refs as they were found; of a ref that is new, as it was written
-	there []bool   // those that were found where they are to be
-	moved []bool   // those that this process has moved
+	at    []bucket.Entry // the refs' objects as they were found
+	there []bool         // those that need not move any more
+	stay  []bool         // those that cannot go back
 }
 
-func (r *bucketChange) prepareRefs(s *journal.Session) (moves, error) {
-	return &bucketMoves{bucketChange: r, refs: s.Refs, etags: make([]string, len(s.Refs)), there: make([]bool, len(s.Refs)), moved: make([]bool, len(s.Refs))}, nil
+func (r *bucketChange) prepareRefs(s *journal.Session) (moves, error) { return r.movesOf(s), nil }
+
+func (r *bucketChange) movesOf(s *journal.Session) *bucketMoves {
+	n := len(s.Refs)
+	return &bucketMoves{r, s.Refs, make([]bucket.Entry, n), make([]bool, n), make([]bool, n)}
 }
 
 func (m *bucketMoves) drop() error { return nil }
@@ -38,19 +45,45 @@ func (m *bucketMoves) alone() (unlock func() error, err error) {
 }
 
 // apply compares all refs before it moves one. If somebody else then moves one of several
-// before this does, those that have moved go back, unless they were moved on.
+// before this does, the session is refused, and undo moves the others back.
 func (m *bucketMoves) apply(ctx context.Context) error {
-	order := refOrder(m.refs)
+	order, rank := refOrder(m.refs), ranks(m.refs)
 	if err := m.each(ctx, order, m.compare); err != nil {
 		return err
 	}
 	for len(order) > 0 {
-		rank := rankOf(m.refs, order)
-		if err := m.each(ctx, order[:rank], m.move); err != nil {
-			return m.back(ctx, err)
+		if err := m.begin(rank(order[0])); err != nil {
+			return err
 		}
-		order = order[rank:]
+		n := rankOf(m.refs, order)
+		if err := m.each(ctx, order[:n], m.move); err != nil {
+			return err
+		}
+		order = order[n:]
 	}
+	m.half = false
+	return nil
+}
+
+// errOldMark says that the mark of a publish may soon count no more, so that somebody may
+// remove objects. It is tried again, with a new mark.
+var errOldMark = errors.New("the publish took too long before its refs could move")
+
+// begin records that the refs of a rank may have moved, before the first of them does: an
+// answer may be lost, and the process with it.
+func (m *bucketMoves) begin(rank int) error {
+	if mirror.Since(m.marked) > mirror.MarkTime-time.Hour {
+		return errOldMark
+	}
+	m.half = true
+	if m.session.Begun > rank {
+		return nil
+	}
+	s, err := m.cfg.Journal.Move(m.session.ID, journal.Publishing, func(s *journal.Session) { s.Begun = rank + 1 })
+	if err != nil {
+		return err
+	}
+	m.session = &s
 	return nil
 }
 
@@ -65,17 +98,19 @@ func (m *bucketMoves) each(ctx context.Context, refs []int, do func(context.Cont
 	return g.Wait()
 }
 
-// compare reads a ref, which has to be where the session found it or brings it.
+// compare reads a ref, which has to be where the session found it or brings it, or to have
+// been there by this session: then others have moved it on before its answer came.
 func (m *bucketMoves) compare(ctx context.Context, i int) error {
 	r := m.refs[i]
-	is, etag, err := m.Ref(ctx, r.Ref)
+	is, at, err := m.Ref(ctx, r.Ref)
 	if err != nil {
 		return err
 	}
-	if is != r.Old && is != r.New {
-		return outcomef(wire.RefMoved, "ref %s is at %s, this push expected %s", r.Ref, orNone(is), orNone(r.Old))
+	there := is == r.New || slices.Contains(writers(at), m.session.ID)
+	if !there && is != r.Old {
+		return refMoved(r, is)
 	}
-	m.etags[i], m.there[i] = etag, is == r.New
+	m.at[i], m.there[i] = at, there
 	return nil
 }
 
@@ -87,7 +122,7 @@ func (m *bucketMoves) move(ctx context.Context, i int) error {
 		if m.there[i] {
 			return nil
 		}
-		err := fault.Point("move a ref", func() error { return m.swap(ctx, i) })
+		err := fault.Point("move a ref", func() error { return m.moveOn(ctx, r, m.at[i]) })
 		if err == nil {
 			return nil
 		}
@@ -99,54 +134,26 @@ func (m *bucketMoves) move(ctx context.Context, i int) error {
 			return err
 		}
 	}
-	return fmt.Errorf("ref %s changes all the time", r.Ref)
+	return changesAllTheTime(r.Ref)
 }
 
-func (m *bucketMoves) swap(ctx context.Context, i int) (err error) {
-	r, etag := m.refs[i], m.etags[i]
-	if r.New == "" {
-		if etag != "" {
-			err = m.Bucket.Delete(ctx, mirror.RefKey(r.Ref), etag)
-		}
-		m.etags[i] = ""
-	} else {
-		etag, err = m.Bucket.Swap(ctx, mirror.RefKey(r.Ref), []byte(r.New+"\n"), etag)
-	}
-	if err != nil {
+func changesAllTheTime(ref string) error { return fmt.Errorf("ref %s changes all the time", ref) }
+
+// moveOn moves a ref from where it was found, and notes with it that this session did.
+func (m *bucketMoves) moveOn(ctx context.Context, r wire.Ref, at bucket.Entry) error {
+	by := writers(at)
+	by = append([]string{m.session.ID}, by[:min(len(by), mostWriters-1)]...)
+	return m.set(ctx, r.Ref, r.New, at.ETag, by)
+}
+
+// set has a ref name a commit, or removes it for "", if it still has this ETag.
+func (m *bucketMoves) set(ctx context.Context, ref, commit, etag string, by []string) error {
+	switch {
+	case commit != "":
+		_, err := m.Bucket.SwapBy(ctx, strings.Join(by, ","), mirror.RefKey(ref), []byte(commit+"\n"), etag)
 		return err
+	case etag != "":
+		return m.Bucket.Delete(ctx, mirror.RefKey(ref), etag)
 	}
-	if r.New != "" {
-		m.etags[i] = etag
-	}
-	m.moved[i] = true
 	return nil
-}
-
-// back undoes what this process has moved if the refs of the session cannot all move. After
-// another error than that somebody else moved one, the publish is tried again instead.
-func (m *bucketMoves) back(ctx context.Context, why error) error {
-	var refused *Outcome
-	if !errors.As(why, &refused) {
-		return why
-	}
-	for i, r := range m.refs {
-		if !m.moved[i] {
-			continue
-		}
-		err := fault.Point("move a ref back", func() (err error) {
-			if r.Old == "" {
-				return m.Bucket.Delete(ctx, mirror.RefKey(r.Ref), m.etags[i])
-			}
-			_, err = m.Bucket.Swap(ctx, mirror.RefKey(r.Ref), []byte(r.Old+"\n"), m.etags[i])
-			return err
-		})
-		if errors.Is(err, bucket.ErrChanged) {
-			m.cfg.Log.Warn("a ref of a session that could not move all of its refs was moved on by somebody else", "session", m.session.ID, "ref", r.Ref)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("move ref %s back to %s, as not all refs of the session could move (%w): %w", r.Ref, orNone(r.Old), why, err)
-		}
-	}
-	return why
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/fault"
 	"github.com/lirios/ostree-upload/internal/libostree"
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -32,6 +33,14 @@ func newDisk(cfg Config) *disk {
 
 // later is for a lock: whoever waits for it says so.
 func (d *disk) later(err error) (is bool, say string) { return errors.Is(err, libostree.ErrLocked), "" }
+
+// passed is false: a ref moves under the lock, and a session that has moved one ends before
+// the next one does.
+func (d *disk) passed(*journal.Session, wire.Ref) (bool, error) { return false, nil }
+
+// undo does nothing: the refs move under the lock, and the next start moves those that a
+// crash has left.
+func (d *disk) undo(context.Context, *journal.Session) (stay []string, err error) { return nil, nil }
 
 func (d *disk) read() (*ostree.Repo, error) { return ostree.OpenRepo(d.path) }
 

@@ -3,7 +3,10 @@
 package publish
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/fault"
@@ -22,6 +25,20 @@ func (p *Publisher) end(id string, to journal.State, change func(*journal.Sessio
 	}
 	p.previews.forget(id)
 	return s, p.release(id)
+}
+
+// undo has the refs of a session that is refused be where they were before it, and tells
+// whether that is to be tried again: the session does not end before.
+func (p *Publisher) undo(ctx context.Context, s *journal.Session, o *Outcome) (again bool, err error) {
+	stay, err := p.production.undo(ctx, s)
+	if len(stay) > 0 {
+		o.Detail = shortened(fmt.Sprintf("%s; by then this push had moved %s, and others have built on that", o.Detail, strings.Join(stay, ", ")))
+	}
+	if err == nil || ctx.Err() != nil { // after a stop the next start goes on
+		return err != nil, nil
+	}
+	p.log(s).Warn("refs that have moved cannot go back now, trying again", "ref", s.RefList(), "err", err)
+	return true, p.waits(s.ID, shortened(fmt.Sprintf("moves its refs back, as not all of them can move (%s); that is tried again: %v", o.Detail, err)))
 }
 
 // release lets go of the object set and the uploads of a session that has ended.

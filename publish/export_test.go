@@ -38,6 +38,15 @@ func WriteSummary(path string, signTime time.Duration, known bool) (why string, 
 	return why, errors.Join(err, failed)
 }
 
+// MoveLate is what comes of a publish in a bucket that was marked at a time and moves its
+// refs now, and whether it is tried again.
+func MoveLate(marked time.Time) (later bool, err error) {
+	b := &inBucket{}
+	err = (&bucketMoves{bucketChange: &bucketChange{inBucket: b, marked: marked}}).begin(0)
+	later, _ = b.later(err)
+	return later, err
+}
+
 // AskToken has the Publisher ask for tokens here, and here only. Nothing may be under
 // way.
 func (p *Publisher) AskToken(ask func(name string) *token.Token) { p.cfg.Token = ask }

@@ -43,6 +43,7 @@ func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error
 		return nil, err
 	}
 	key := mirror.MarksPrefix + r.session.ID
+	r.marked = time.Now()
 	err = fault.Point("mark a publish in the bucket", func() error {
 		_, err := r.Bucket.Put(ctx, key, b)
 		return err
@@ -51,13 +52,21 @@ func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error
 		return nil, err
 	}
 	if err := r.CheckLease(ctx); err != nil {
-		r.unmark(ctx, key)
+		r.unlessHalf(ctx, key)
 		return nil, err
 	}
 	return func() error {
-		r.unmark(ctx, key)
+		r.unlessHalf(ctx, key)
 		return nil
 	}, nil
+}
+
+// unlessHalf removes the mark, unless some of the refs may have moved and not all: until
+// they have, or are back, a summary is not to show them, and no object may go.
+func (r *bucketChange) unlessHalf(ctx context.Context, key string) {
+	if !r.half {
+		r.unmark(ctx, key)
+	}
 }
 
 // unmark removes a mark. One that stays keeps objects from being removed for a while.

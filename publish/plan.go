@@ -120,9 +120,24 @@ func checkMoved(v *view, s *journal.Session, r wire.Ref) error {
 		return err
 	}
 	is, err := v.ref(r.Ref)
-	if err != nil || is == r.Old || s.State == journal.Publishing && is == r.New {
+	if err != nil || is == r.Old {
 		return err
 	}
+	if moved, err := v.moved(s, r, is); moved || err != nil {
+		return err
+	}
+	return refMoved(r, is)
+}
+
+// moved tells whether a session that is publishing has moved a ref, which is at a commit.
+func (v *view) moved(s *journal.Session, r wire.Ref, is string) (bool, error) {
+	if s.State != journal.Publishing || is == r.New {
+		return s.State == journal.Publishing, nil
+	}
+	return v.passed(s, r)
+}
+
+func refMoved(r wire.Ref, is string) *Outcome {
 	return outcomef(wire.RefMoved, "ref %s is at %s, this push expected %s", r.Ref, orNone(is), orNone(r.Old))
 }
 

@@ -294,7 +294,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 		seen(outcome.Code)
 		log.Warn("not published", "ref", s.RefList(), "code", outcome.Code,
 			"objects", s.Counts.Staged, "bytes", s.Counts.Received, "took", time.Since(start), "age", s.Age(time.Now()), "err", outcome)
-		return p.settle(s.ID, outcome)
+		return p.settle(ctx, s.ID, outcome)
 	case ctx.Err() != nil, errors.Is(err, context.Canceled): // a stop, or an abort meanwhile
 		return false, nil
 	}
@@ -306,7 +306,7 @@ func (p *Publisher) outcome(ctx context.Context, s *journal.Session) (retry bool
 	}
 	seen(wire.Internal)
 	log.Error("cannot publish", "ref", s.RefList(), "took", time.Since(start), "err", err)
-	return p.settle(s.ID, internal(err))
+	return p.settle(ctx, s.ID, internal(err))
 }
 
 // Outcome is why a session is not published: one of wire's codes, in words,
@@ -345,7 +345,7 @@ func (o *Outcome) lacksForGood(s *journal.Session) bool {
 
 // settle records an outcome: back to open, or failed for good. A session of
 // which a ref has moved cannot go back; it stays publishing and is tried again.
-func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
+func (p *Publisher) settle(ctx context.Context, id string, o *Outcome) (retry bool, err error) {
 	s, err := p.cfg.Journal.Session(id)
 	if err != nil {
 		return false, err
@@ -366,6 +366,11 @@ func (p *Publisher) settle(id string, o *Outcome) (retry bool, err error) {
 				s.Detail = "publishing is not finished and will be tried again: " + o.Detail
 			})
 			return true, err
+		}
+	}
+	if s.State == journal.Publishing {
+		if again, err := p.undo(ctx, &s, o); again || err != nil {
+			return again, err
 		}
 	}
 	if err := p.withdraw(id, o.Problems); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/lirios/ostree-upload/internal/ostree"
+	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
 )
 
@@ -23,6 +24,12 @@ type production interface {
 	// later tells whether what failed may succeed if it is only tried again. What the
 	// session is to say meanwhile is "" if it says it already.
 	later(err error) (is bool, say string)
+	// passed tells whether a session that is publishing has moved a ref, and somebody else
+	// moved that on before the session knew.
+	passed(s *journal.Session, r wire.Ref) (bool, error)
+	// undo moves back what a session that is publishing has moved of its refs, as not all
+	// can move. It names those that others have moved on since. It may be repeated.
+	undo(ctx context.Context, s *journal.Session) (stay []string, err error)
 	// tidy takes away what a process before left in mid-air.
 	tidy(log *slog.Logger) error
 	summaryFile

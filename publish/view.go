@@ -17,7 +17,8 @@ import (
 type view struct {
 	staged *ostree.Repo // nil: what is staged does not count
 	repo   *ostree.Repo
-	repair bool // detached metadata that is damaged is replaced
+	repair bool                                               // detached metadata that is damaged is replaced
+	passed func(s *journal.Session, r wire.Ref) (bool, error) // production.passed
 }
 
 // openView opens what counts for a session. One that brings nothing is for commits that
@@ -25,14 +26,14 @@ type view struct {
 func (p *Publisher) openView(s *journal.Session) (*view, error) {
 	if s.Promote {
 		repo, err := p.production.readAll()
-		return &view{repo: repo}, err
+		return &view{repo: repo, passed: p.production.passed}, err
 	}
 	repo, err := p.production.read()
 	if err != nil {
 		return nil, err
 	}
 	staged, err := ostree.OpenRepo(p.cfg.Staged)
-	return &view{staged: staged, repo: repo, repair: s.Repair}, err
+	return &view{staged: staged, repo: repo, repair: s.Repair, passed: p.production.passed}, err
 }
 
 // hasStaged tells whether a staged object counts and is there.

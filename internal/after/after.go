@@ -27,7 +27,7 @@ const lowerPriority = 10
 // Work is a work of the configuration.
 type Work struct {
 	config.After
-	Repo   string     // absolute path of the repository
+	Repo   string     // absolute path of the repository, or its URL in a bucket
 	Deltas Deltas     // those that the server makes
 	GPG    config.GPG // what it signs with
 	Log    *slog.Logger

@@ -32,7 +32,13 @@ type host struct {
 
 func newHost(t *testing.T, after string, args ...any) *host {
 	t.Helper()
-	h := &host{Server: ts.Start(t, "archive"), t: t, dir: t.TempDir(), at: map[string]int{}}
+	return newHostOf(t, "archive", after, args...)
+}
+
+// newHostOf is newHost of a repository of another kind.
+func newHostOf(t *testing.T, kind, after string, args ...any) *host {
+	t.Helper()
+	h := &host{Server: ts.Start(t, kind), t: t, dir: t.TempDir(), at: map[string]int{}}
 	h.build = filepath.Join(t.TempDir(), "build")
 	for i := range 4 {
 		h.commits = append(h.commits, ts.Commit(t, h.build, "main", fmt.Sprint(i), 3))
@@ -126,6 +132,17 @@ func TestCommand(t *testing.T) {
 	}
 	if _, err := os.Stat(h.path("in")); err != nil {
 		t.Error(err)
+	}
+}
+
+// Of a repository in a bucket a command is told where that is: on the disk there is none.
+func TestCommandInBucket(t *testing.T) {
+	h := newHostOf(t, ts.InBucket, `- command: [sh, -c, 'cat > DIR/in; echo "$OSTREE_REPO" > DIR/env']`)
+	s := h.publish("os/x")
+	h.await(s.ID, "command sh", wire.WorkDone)
+	url := h.Bucket().String()
+	if in, env := h.lines("in"), h.lines("env"); !slices.Equal(env, []string{url}) || !strings.Contains(in[0], `"repository":"`+url+`"`) {
+		t.Errorf("it is told %q and %q, not %s", in, env, url)
 	}
 }
 

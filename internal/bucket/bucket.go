@@ -52,6 +52,8 @@ type Config struct {
 	Stall       time.Duration // without a byte on a connection ends it; 0: 2 min
 	PartsAbove  int64         // larger objects are written in parts; 0: 1 GiB
 	PartSize    int64         // at least; 0: 128 MiB
+	// DeletesByMatch is what a Probe of another Bucket has found.
+	DeletesByMatch bool
 }
 
 // Bucket is one folder of one bucket.
@@ -66,6 +68,7 @@ type Bucket struct {
 func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	cfg.fill()
 	b := &Bucket{cfg: cfg}
+	b.deletesByMatch.Store(cfg.DeletesByMatch)
 	loaded, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, hint.Add(b.named(err, "read the settings for", ""), "correct the files and variables of AWS (AWS_PROFILE, AWS_REGION, ~/.aws/config) of the user as which this runs")

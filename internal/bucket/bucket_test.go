@@ -135,6 +135,33 @@ func TestSwapRace(t *testing.T) {
 	}
 }
 
+// Who wrote an object is noted with it, until somebody else does.
+func TestSwapBy(t *testing.T) {
+	t.Run("fake", func(t *testing.T) { testSwapBy(t, store.Fake(t, store.FakeOptions{})) })
+	t.Run("gateway", func(t *testing.T) {
+		g := store.New(t)
+		g.Bucket(t, store.FakeBucket)
+		testSwapBy(t, g.URL)
+	})
+}
+
+func testSwapBy(t *testing.T, url string) {
+	b := open(t, url)
+	etag := ""
+	for _, by := range []string{"one", "two,one", ""} {
+		var err error
+		etag, err = b.SwapBy(t.Context(), by, "ref", []byte("of "+by), etag)
+		must.OK(t, err)
+		_, read, err := b.Read(t.Context(), "ref", 100)
+		must.OK(t, err)
+		head, err := b.Head(t.Context(), "ref")
+		must.OK(t, err)
+		if read.By != by || head.By != by {
+			t.Errorf("written by %q, it says %q and %q", by, read.By, head.By)
+		}
+	}
+}
+
 func TestDelete(t *testing.T) {
 	for name, o := range map[string]store.FakeOptions{"by match": {}, "without": {Ignores: []string{"If-Match"}}} {
 		t.Run(name, func(t *testing.T) {

@@ -91,6 +91,9 @@ func (b *Bucket) explain(err error, need string) (next string, worded error) {
 	case Temporary(err):
 		return "wait until the store answers again; see its own logs if it does not", said("the store fails", err)
 	}
+	if status != 0 && code == "" {
+		return "see that s3.endpoint is the URL of a store that speaks S3", said("this is no answer of an S3 store", err)
+	}
 	return "", said("the store refused", err)
 }
 

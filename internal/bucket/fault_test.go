@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -140,7 +141,7 @@ func testFaults(t *testing.T, url string, part int) {
 	for _, op := range operations(large) {
 		for n := 1; ; n++ {
 			played := 0
-			for _, fault := range append(store.Passing, store.Conflict, store.Emptied) {
+			for _, fault := range append(store.Passing, store.Emptied) {
 				if !answers(fault, op.name) {
 					continue
 				}
@@ -152,7 +153,7 @@ func testFaults(t *testing.T, url string, part int) {
 					must.OK(t, err)
 				}
 				proxy.Play(func(r store.Request) *store.Fault {
-					if r.N == n && (fault != store.Conflict || r.Kind == "PutObject" || r.Kind == "CompleteMultipartUpload") {
+					if r.N == n {
 						return fault
 					}
 					return nil
@@ -181,10 +182,7 @@ func testFaults(t *testing.T, url string, part int) {
 
 // answers tells which requests a store may answer so.
 func answers(fault *store.Fault, operation string) bool {
-	switch fault {
-	case store.Conflict: // conditional writes
-		return strings.HasPrefix(operation, "create") || strings.HasPrefix(operation, "swap")
-	case store.Emptied: // what has a body of more than an object
+	if fault == store.Emptied { // what has a body of more than an object
 		return operation == "list" || operation == "create in parts"
 	}
 	return true
@@ -271,6 +269,15 @@ func TestWords(t *testing.T) {
 				says(t, op.do(t.Context(), open(t, proxy.URL), "key", ""), "the store does not take the credentials", "renew the credentials")
 			}
 		}
+	})
+	t.Run("no store", func(t *testing.T) {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `<html><head><meta charset="utf-8"></head></html>`)
+		}))
+		defer s.Close()
+		_, _, err := open(t, s.URL).Get(t.Context(), "config", 100)
+		says(t, err, "no answer of an S3 store", "s3.endpoint")
 	})
 	t.Run("no credentials", func(t *testing.T) {
 		none := t.TempDir() + "/none"

@@ -28,7 +28,9 @@ func (b *Bucket) Probe(ctx context.Context) error {
 	}
 	key := probes + rand.Text()
 	err := b.probe(ctx, key)
-	if gone := b.Delete(context.WithoutCancel(ctx), key, ""); err == nil {
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	if gone := b.Delete(clean, key, ""); err == nil {
 		err = gone
 	}
 	return err

@@ -25,6 +25,7 @@ type Entry struct {
 	// Age is how long before the answer it was written. Both times are the store's, to a
 	// second: this machine's clock counts only if the store does not tell the time.
 	Age time.Duration
+	By  string // who wrote it, as SwapBy was told; of a list it is ""
 }
 
 // Get reads a whole object, which may have max bytes. If there is none, the error is an
@@ -56,7 +57,7 @@ func (b *Bucket) readOnce(ctx context.Context, key string, max int64) ([]byte, E
 	if err != nil {
 		return nil, Entry{}, err
 	}
-	e := Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata)}
+	e := Entry{key, int64(len(body)), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata), out.Metadata[byMetadata]}
 	if e.Size > max {
 		e.Size = aws.ToInt64(out.ContentLength)
 		return body[:max], e, b.named(fmt.Errorf("%w than %d bytes", ErrLarge, max), "read", key)
@@ -133,7 +134,7 @@ func (b *Bucket) Head(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return Entry{key, aws.ToInt64(out.ContentLength), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata)}, nil
+	return Entry{key, aws.ToInt64(out.ContentLength), aws.ToString(out.ETag), age(out.LastModified, out.ResultMetadata), out.Metadata[byMetadata]}, nil
 }
 
 func (b *Bucket) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
@@ -167,7 +168,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, visit func(Entry) erro
 			if strings.HasSuffix(*o.Key, "/") {
 				continue // consoles make such to show a folder
 			}
-			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), age(o.LastModified, page.ResultMetadata)}); err != nil {
+			if err := visit(Entry{key, aws.ToInt64(o.Size), aws.ToString(o.ETag), age(o.LastModified, page.ResultMetadata), ""}); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -56,9 +57,11 @@ func (t *tries) IsErrorRetryable(err error) bool {
 // isConflict tells that another write of this key was under way: S3's documentation says
 // to send this one again. A condition that does not hold is answered with 412 instead.
 func isConflict(err error) bool {
-	code := codeOf(err)
-	return statusOf(err) == http.StatusConflict && (code == "ConditionalRequestConflict" || code == "OperationAborted")
+	return statusOf(err) == http.StatusConflict && slices.Contains(conflicts, codeOf(err))
 }
+
+// Conflict is what the SDK calls an answer without a body, as that to HeadObject is.
+var conflicts = []string{"ConditionalRequestConflict", "OperationAborted", "Conflict"}
 
 // isTorn tells of an answer that did not come whole.
 func isTorn(err error) bool {

@@ -86,9 +86,21 @@ func (b *Bucket) Put(ctx context.Context, key string, body []byte) (etag string,
 //
 // After an error that is not ErrChanged it may have been written.
 func (b *Bucket) Swap(ctx context.Context, key string, body []byte, etag string) (newETag string, err error) {
+	return b.SwapBy(ctx, "", key, body, etag)
+}
+
+// byMetadata is the name, in lower case, of the metadata of an object (x-amz-meta-...) that
+// tells who wrote it.
+const byMetadata = "by"
+
+// SwapBy is Swap that notes with the object who wrote it.
+func (b *Bucket) SwapBy(ctx context.Context, by, key string, body []byte, etag string) (newETag string, err error) {
 	condition := &s3.PutObjectInput{IfNoneMatch: aws.String("*")}
 	if etag != "" {
 		condition = &s3.PutObjectInput{IfMatch: &etag}
+	}
+	if by != "" {
+		condition.Metadata = map[string]string{byMetadata: by}
 	}
 	newETag, err = b.put(ctx, key, bytesOf(body), noCache, condition, b.tries())
 	if isUnmet(err) || isAbsent(err) { // S3 answers 404 to If-Match if there is none any more
@@ -229,5 +241,5 @@ func (b *Bucket) unchanged(ctx context.Context, key, etag string) (gone bool, er
 	return false, err
 }
 
-// DeletesByMatch tells whether Probe found that a deletion can have a condition.
+// DeletesByMatch tells whether a Probe found that a deletion can have a condition.
 func (b *Bucket) DeletesByMatch() bool { return b.deletesByMatch.Load() }

@@ -102,7 +102,7 @@ func (m *Metrics) Watch(s Sources) {
 }
 
 func (m *Metrics) watchDisks(s Sources) {
-	m.gauge("disk_free_bytes", "Bytes that are free on the file system of the state folder and of the repository.", func(set set) {
+	m.gauge("disk_free_bytes", "Bytes that are free on the file system of the state folder, and on that of a repository that is not in a bucket.", func(set set) {
 		for _, d := range s.Disks() {
 			set(d.Free, d.Folder)
 		}

@@ -127,11 +127,14 @@ func (l *Lease) write(ctx context.Context) error {
 	return err
 }
 
-// left is how long the lease still lasts for its owner. The monotonic clock stands still
-// while a machine sleeps, and the other one may be set back: the one that says less counts.
-func (l *Lease) left() time.Duration {
+// left is how long the lease still lasts for its owner.
+func (l *Lease) left() time.Duration { return leaseTime - Since(l.written) }
+
+// Since is how long ago a time of this process was. The monotonic clock stands still while
+// a machine sleeps, and the other one may be set back: the one that says more counts.
+func Since(t time.Time) time.Duration {
 	now := time.Now()
-	return leaseTime - max(now.Sub(l.written), now.Round(0).Sub(l.written.Round(0)))
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
 // Renew makes the lease last, if it does not for long enough. After an error nothing may be

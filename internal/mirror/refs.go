@@ -91,42 +91,42 @@ func (m *Mirror) refreshOne(ctx context.Context, name string) error {
 	if ostree.ValidateRef(name) != nil {
 		return nil // there is no such ref
 	}
-	text, etag, err := m.readRef(ctx, name)
+	text, at, err := m.readRef(ctx, name)
 	if err != nil {
 		return err
 	}
-	err = m.keepRef(name, text, etag)
+	err = m.keepRef(name, text, at.ETag)
 	if errors.Is(err, errInTheWay) {
 		return m.refreshAll(ctx)
 	}
 	return err
 }
 
-// Ref reads a ref from the bucket: its commit and its ETag, both "" if there is no such
-// ref.
-func (m *Mirror) Ref(ctx context.Context, name string) (commit, etag string, err error) {
-	text, etag, err := m.readRef(ctx, name)
-	if err != nil || etag == "" {
-		return "", "", err
+// Ref reads a ref from the bucket: its commit and its object. If there is no such ref, the
+// commit and the ETag are "".
+func (m *Mirror) Ref(ctx context.Context, name string) (commit string, at bucket.Entry, err error) {
+	text, at, err := m.readRef(ctx, name)
+	if err != nil || at.ETag == "" {
+		return "", at, err
 	}
 	c, err := ostree.ParseRef(name, m.Bucket.String(), []byte(text))
 	if err != nil {
-		return "", "", err
+		return "", at, err
 	}
-	return c.String(), etag, nil
+	return c.String(), at, nil
 }
 
 // readRef reads what the object of a ref holds, which may be damaged. Its ETag is "" if
 // there is no such ref.
-func (m *Mirror) readRef(ctx context.Context, name string) (text, etag string, err error) {
-	b, etag, err := m.Bucket.Get(ctx, RefKey(name), maxRef)
+func (m *Mirror) readRef(ctx context.Context, name string) (text string, at bucket.Entry, err error) {
+	b, at, err := m.Bucket.Read(ctx, RefKey(name), maxRef)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", "", nil
+		return "", at, nil
 	case err != nil && !errors.Is(err, bucket.ErrLarge):
-		return "", "", fmt.Errorf("ref %s: %w", name, err)
+		return "", at, fmt.Errorf("ref %s: %w", name, err)
 	}
-	return string(b), etag, nil
+	return string(b), at, nil
 }
 
 // refreshAll lists the refs and reads those that have changed.
@@ -194,10 +194,10 @@ func (m *Mirror) readRefs(ctx context.Context, now map[string]string) error {
 			continue
 		}
 		g.Go(func() error {
-			text, etag, err := m.readRef(ctx, name)
+			text, at, err := m.readRef(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
-			changed = append(changed, read{name, text, etag})
+			changed = append(changed, read{name, text, at.ETag})
 			return err
 		})
 	}

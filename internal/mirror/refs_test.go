@@ -211,14 +211,14 @@ func TestRivals(t *testing.T) {
 	m, other := p.open(t.TempDir()), p.open(t.TempDir())
 	for _, was := range []string{"", sum("0")} {
 		p.setRef("x", was)
-		_, etag, err := m.Ref(t.Context(), "x")
+		_, at, err := m.Ref(t.Context(), "x")
 		must.OK(t, err)
 		var all sync.WaitGroup
 		var won atomic.Value
 		for i := range 8 {
 			all.Go(func() {
 				commit := sum(fmt.Sprint(i + 1))
-				_, err := m.Bucket.Swap(t.Context(), mirror.RefKey("x"), []byte(commit+"\n"), etag)
+				_, err := m.Bucket.Swap(t.Context(), mirror.RefKey("x"), []byte(commit+"\n"), at.ETag)
 				if err == nil {
 					if before := won.Swap(commit); before != nil {
 						t.Errorf("%s won, too", before)

@@ -37,6 +37,9 @@ func Pruned(p *wire.Pruned) string {
 	if p.Held > 0 {
 		fmt.Fprintf(&b, "%s kept for sessions alone\n", units.Count(int64(p.Held), "commit", "commits"))
 	}
+	if p.New > 0 {
+		fmt.Fprintf(&b, "%s kept for now, written less than a day ago\n", units.Count(int64(p.New), "commit", "commits"))
+	}
 	b.WriteString(prunedInAll(p))
 	return b.String()
 }

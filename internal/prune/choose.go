@@ -38,10 +38,11 @@ func (r *run) choose() error {
 	if err := r.keepReplaced(); err != nil {
 		return err
 	}
+	r.report.Held = len(r.stay) - before
 	for _, c := range r.young {
 		r.keep(c, "the time for which new objects stay")
 	}
-	r.report.Held = len(r.stay) - before
+	r.report.New = len(r.stay) - before - r.report.Held
 	reached, err := r.count(refs)
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	}
 	defer r.client.Close()
 	r.opt.Log.Debug("the requests have an ID, which the server's log has, too", "request", r.client.RequestID())
-	err = r.explainToken(r.explain(ctx, r.push(ctx)))
+	err = r.explainToken(r.explainLost(r.explain(ctx, r.push(ctx))))
 	if err == nil {
 		r.finished = !opt.DryRun
 		err = r.follow(ctx)

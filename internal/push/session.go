@@ -5,6 +5,7 @@ package push
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -136,6 +137,20 @@ func (r *run) resume(ctx context.Context, id string) error {
 		return err
 	}
 	return r.takeOver(ctx, r.patience())
+}
+
+// explainLost says what to do when the server does not know the session any more that this
+// push has had there.
+func (r *run) explainLost(err error) error {
+	var known *Error
+	if client.Code(err) != wire.NotFound || r.session.ID == "" || errors.As(err, &known) {
+		return err
+	}
+	return &Error{
+		Exit: ExitFailed, Code: wire.NotFound,
+		Err:      fmt.Errorf("the server does not know session %s any more, which this push has sent to: %w", r.session.ID, err),
+		HintText: "push again, which opens another session: behind a load balancer the server that has this one may be down, and else its state folder was removed",
+	}
 }
 
 // explainToken says how a push goes on whose token ended: another token of the same

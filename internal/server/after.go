@@ -26,8 +26,12 @@ func (s *Server) works() (works []after.Work) {
 	}
 	d := s.deltas(repo)
 	settings := s.opt.Settings()
+	told := repo
+	if s.opt.Bucket != nil {
+		told = s.opt.where() // what is on the disk would look like a repository without objects
+	}
 	for _, a := range settings.After {
-		works = append(works, after.Work{After: a, Repo: repo, Deltas: d, GPG: settings.Sign.GPG, Log: s.opt.Log})
+		works = append(works, after.Work{After: a, Repo: told, Deltas: d, GPG: settings.Sign.GPG, Log: s.opt.Log})
 	}
 	return works
 }

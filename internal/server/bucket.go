@@ -3,10 +3,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/config"
@@ -62,26 +67,45 @@ func connect(ctx context.Context, opt Options, count func(request, outcome strin
 	return bucket.Open(ctx, cfg)
 }
 
+// startPatience is how long a start waits for the bucket's configuration, and how long for
+// its probe, if the store answered an earlier start. Each start that waits says so after a third of it.
+const startPatience = 30 * time.Second
+
 // prepareMirror probes the bucket and reads its configuration. A store that does not
 // answer is no reason not to start, if it did at an earlier start: pushes are staged
-// meanwhile.
-func prepareMirror(ctx context.Context, opt Options) error {
-	b, err := connect(ctx, opt, nil)
+// meanwhile. What the probe found is in the options from then on.
+func prepareMirror(ctx context.Context, opt *Options) error {
+	b, err := connect(ctx, *opt, nil)
 	if err != nil {
 		return err
 	}
 	if err := durable.MakeFolder(opt.State, 0o700); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
-	if err := mirror.ReadConfig(ctx, opt.Repo, b, opt.Log); err != nil {
+	patience := cmp.Or(opt.patience, startPatience)
+	slow := time.AfterFunc(patience/3, func() { opt.Log.Warn("the object store has not answered yet", "repo", b.String()) })
+	defer slow.Stop()
+	if _, err := os.Stat(filepath.Join(opt.Repo, "config")); err != nil {
+		patience = math.MaxInt64 // it takes an answer
+	}
+	if err := within(ctx, patience, func(ctx context.Context) error { return mirror.ReadConfig(ctx, opt.Repo, b, opt.Log) }); err != nil {
 		return err
 	}
-	err = b.Probe(ctx)
+	err = within(ctx, patience, b.Probe)
+	found := *opt.Bucket
+	found.DeletesByMatch = b.DeletesByMatch()
+	opt.Bucket = &found
 	if bucket.Temporary(err) {
 		opt.Log.Warn("the object store does not answer; what is pushed waits for it", "repo", b.String(), "err", err)
 		return nil
 	}
 	return err
+}
+
+func within(ctx context.Context, d time.Duration, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return do(ctx)
 }
 
 // openMirror opens what this server knows of the repository, as the one that has its lock.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/lirios/ostree-upload/internal/config"
 )
@@ -49,3 +50,9 @@ func RunSeveral(ctx context.Context, opt Options, l net.Listener, opened func(*S
 
 // NoteChanges is what says in the log that a change takes a restart.
 var NoteChanges = noteChanges
+
+// PrepareMirror is what a start asks a bucket for, with another patience.
+func PrepareMirror(ctx context.Context, opt Options, patience time.Duration) error {
+	opt.patience = patience
+	return prepareMirror(ctx, &opt)
+}

@@ -97,9 +97,13 @@ func (s *Server) storeNow() metrics.Store {
 }
 
 // disks leaves out what cannot be asked: the server's log says why, when a push meets
-// it.
+// it. A repository in a bucket has none.
 func (s *Server) disks() (all []metrics.Disk) {
-	for folder, path := range map[string]string{"state": s.opt.State, "repository": s.opt.Repo} {
+	folders := map[string]string{"state": s.opt.State}
+	if s.opt.Bucket == nil {
+		folders["repository"] = s.opt.Repo
+	}
+	for folder, path := range folders {
 		bytes, inodes, err := tusstore.Free(path)
 		if err != nil {
 			s.opt.Log.Debug("no metrics of a disk", "err", err)

@@ -175,7 +175,7 @@ func Prune(ctx context.Context, opt Options, dryRun bool) (*wire.Pruned, error) 
 	if opt.Bucket == nil {
 		return pruneStopped(ctx, opt, dryRun)
 	}
-	if err := prepareMirror(ctx, opt); err != nil {
+	if err := prepareMirror(ctx, &opt); err != nil {
 		return nil, ownCredentials(err)
 	}
 	r, err := pruneStopped(ctx, opt, dryRun)

@@ -76,11 +76,12 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
-	lock    *os.File        // the repository's, nil if it is not taken yet
-	pair    *certificate    // nil: plain HTTP
-	workers int             // uploads that are ingested at a time; 0 for one on each core
-	shared  *receive.Shared // with other repositories; nil: there are none
-	pool    *tusstore.Pool  // of workers, with other repositories; nil: there are none
+	lock     *os.File        // the repository's, nil if it is not taken yet
+	pair     *certificate    // nil: plain HTTP
+	patience time.Duration   // with a store at the start; 0: startPatience
+	workers  int             // uploads that are ingested at a time; 0 for one on each core
+	shared   *receive.Shared // with other repositories; nil: there are none
+	pool     *tusstore.Pool  // of workers, with other repositories; nil: there are none
 }
 
 func (opt *Options) cores() int { return cmp.Or(opt.workers, runtime.GOMAXPROCS(0)) }
@@ -128,7 +129,7 @@ func Open(ctx context.Context, opt Options) (*Server, error) {
 // openRepo opens the repository to read it.
 func (s *Server) openRepo(ctx context.Context) (err error) {
 	if s.opt.Bucket != nil {
-		if err := prepareMirror(ctx, s.opt); err != nil {
+		if err := prepareMirror(ctx, &s.opt); err != nil {
 			return err
 		}
 	}

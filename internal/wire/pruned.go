@@ -10,6 +10,7 @@ type Pruned struct {
 	Whole     int         `json:"refs-whole"` // how many others there are
 	Unreached int         `json:"unreached"`  // commits that go and that no ref reaches
 	Held      int         `json:"held"`       // commits that stay for sessions alone
+	New       int         `json:"new"`        // of a bucket: commits that stay as they were written less than a day ago
 	Commits   int         `json:"commits"`    // removed
 	Objects   int         `json:"objects"`    // the same, besides the commits
 	Deltas    int         `json:"deltas"`     // static deltas to commits that were removed

@@ -44,16 +44,13 @@ func TestKilledRequestPoints(t *testing.T) {
 func TestFailedRequestPoints(t *testing.T) {
 	t.Parallel()
 	c := site.NewInBucket(t)
-	play := func(t *testing.T, f *site.Mishap) {
+	site.EveryMishap(t, c.Requests(t), site.Faults(), 6, func(t *testing.T, f *site.Mishap) {
 		p := c.Play(t, f)
 		p.StartFailing()
 		e := <-p.Client()
 		e.Must(t, 0)
 		p.Finish()
-	}
-	requests := c.Requests(t)
-	site.EveryMishap(t, requests, site.Faults(), 5, play)
-	site.EveryMishap(t, site.Writes(requests), []string{site.Conflict}, 1, play)
+	})
 }
 
 // A store that nobody reaches: pushes are staged until the disk has no room, and their

@@ -34,23 +34,13 @@ func (c *Scenario) Requests(t *testing.T) (points []string) {
 func pointOf(r store.Request) string { return fmt.Sprintf("request %d %s", r.N, r.Kind) }
 
 // Faults are the names of what a store can do to one request that is made good by sending
-// it again; Conflict is that of what it does to conditional writes alone.
+// it again.
 func Faults() (names []string) {
 	for _, f := range store.Passing {
 		names = append(names, f.Name)
 	}
 	return names
 }
-
-// Conflict is the name of a fault of writes.
-var Conflict = store.Conflict.Name
-
-// Writes are those of the points of Requests that write an object.
-func Writes(points []string) []string {
-	return slices.DeleteFunc(slices.Clone(points), func(point string) bool { return !strings.HasSuffix(point, " "+putObject) })
-}
-
-const putObject = "PutObject"
 
 // StartFailing starts the server, of which one request to the store has the mishap. Where
 // that kills it before it listens, another one follows.
@@ -81,27 +71,19 @@ func (p *Play) StartFailing() {
 // failRequests has the mishap happen to its request, if it is of one; kill kills the
 // server. What the bucket has when the first ref is about to move is copied.
 func (p *Play) failRequests(kill func()) {
-	faults := append(slices.Clone(store.Passing), store.Conflict, store.Before(kill).Named("kill-before"), store.After(kill).Named("kill-after"))
+	faults := append(slices.Clone(store.Passing), store.Before(kill).Named("kill-before"), store.After(kill).Named("kill-after"))
 	copied := sync.OnceValue(func() error { return p.Bucket.copy(p.beforeMove()) })
 	p.Bucket.Faults.Play(func(r store.Request) *store.Fault {
-		if r.Kind == putObject && strings.HasPrefix(r.Key, refsInBucket) {
+		if r.Kind == "PutObject" && strings.HasPrefix(r.Key, refsInBucket) {
 			p.noError(copied())
 		}
-		if !p.meets(r) {
+		n := 0
+		if _, err := fmt.Sscanf(p.Mishap.Point, "request %d ", &n); err != nil || r.N != n {
 			return nil
 		}
 		p.noError(os.WriteFile(p.Mishap.Record, []byte("0 "+p.Mishap.Point+"\n"), 0o600))
 		return faults[slices.IndexFunc(faults, func(f *store.Fault) bool { return f.Name == p.Mishap.Effect })]
 	})
-}
-
-// meets tells whether a request is that of the mishap.
-func (p *Play) meets(r store.Request) bool {
-	n := 0
-	if _, err := fmt.Sscanf(p.Mishap.Point, "request %d ", &n); err != nil || r.N != n {
-		return false
-	}
-	return p.Mishap.Effect != Conflict || r.Kind == putObject // else they come in another order than they were recorded
 }
 
 // noError fails the test on an error, from any goroutine.

@@ -105,8 +105,14 @@ func (c *conditional) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, status, code)
 		return
 	}
+	if r.Header.Get(writtenBy) == "" {
+		r.Header.Set(writtenBy, "") // or that of the object before would stay
+	}
 	c.inner.ServeHTTP(w, r)
 }
+
+// writtenBy is the metadata that objects have in this project.
+const writtenBy = "X-Amz-Meta-By"
 
 // unmet is the answer to a request whose condition does not hold, and takes those away
 // that do.

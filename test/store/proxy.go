@@ -206,7 +206,7 @@ var (
 )
 
 // Passing are the faults that a repetition of the request makes good.
-var Passing = []*Fault{InternalError, Unavailable, SlowDown, FailedAfter, LostBefore, LostAfter, ResetAfter, Torn}
+var Passing = []*Fault{InternalError, Unavailable, SlowDown, Conflict, FailedAfter, LostBefore, LostAfter, ResetAfter, Torn}
 
 // answering has no effect, and answers with an error.
 func answering(status int, code string) *Fault {

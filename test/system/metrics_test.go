@@ -359,5 +359,8 @@ func TestStoreMetrics(t *testing.T) {
 	if n := got.value(metric + `{outcome="failed",request="PutObject"}`); n != "0" {
 		t.Errorf("before the first failure it is %q", n)
 	}
+	if got.value(`ostree_upload_disk_free_bytes{folder="state"}`) == "" || strings.Contains(string(got), `folder="repository"`) {
+		t.Error("there is to be the state folder's disk alone")
+	}
 	lint(t, got)
 }
