@@ -71,7 +71,11 @@ func (c *CheckCmd) read(ctx context.Context, app *App, opt server.Options) check
 	stop()
 	r := checked{opt, report, "", err}
 	if err == nil {
-		r.sound = verified(seen) + ": all are what their names say"
+		which := "all"
+		if len(report.Notes) > 0 { // such as damaged ones
+			which = "all that refs need"
+		}
+		r.sound = verified(seen) + ": " + which + " are what their names say"
 	}
 	return r
 }
