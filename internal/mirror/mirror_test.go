@@ -36,16 +36,22 @@ func newPlace(t *testing.T) *place {
 
 func newPlaceIn(t *testing.T, o store.FakeOptions) *place {
 	t.Helper()
-	store.SetCredentials(t)
 	p := &place{t: t, proxy: store.NewProxy(t, store.Fake(t, o))}
-	b, err := bucket.Open(t.Context(), bucket.Config{
-		Bucket: store.FakeBucket, Prefix: "a b/ü+%25&=<é>'(1)", Endpoint: p.proxy.URL, PathStyle: true,
-		Log: ts.Logger(t), Tries: 2, Backoff: time.Millisecond,
-	})
-	must.OK(t, err)
-	p.bucket = b
-	must.OK(t, mirror.Init(t.Context(), b))
+	p.atStore(p.proxy.URL, "a b/ü+%25&=<é>'(1)")
 	return p
+}
+
+// atStore makes the repository in a store.
+func (p *place) atStore(url, prefix string) {
+	p.t.Helper()
+	store.SetCredentials(p.t)
+	var err error
+	p.bucket, err = bucket.Open(p.t.Context(), bucket.Config{
+		Bucket: store.FakeBucket, Prefix: prefix, Endpoint: url, PathStyle: true,
+		Log: ts.Logger(p.t), Tries: 2, Backoff: time.Millisecond,
+	})
+	must.OK(p.t, err)
+	must.OK(p.t, mirror.Init(p.t.Context(), p.bucket))
 }
 
 // open opens the mirror of a server with this state.

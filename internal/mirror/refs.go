@@ -254,6 +254,9 @@ func (m *Mirror) keepRef(name, text, etag string) error {
 	if err != nil {
 		return fmt.Errorf("keep ref %s of repository %s: %w", name, m.Bucket, err)
 	}
+	if _, err := ostree.ParseRef(name, "", []byte(text)); err != nil {
+		etag = "" // what the store has damaged it mends under the same ETag
+	}
 	m.refs.etags[name] = etag
 	m.learns.ask(text)
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/test/must"
+	"github.com/lirios/ostree-upload/test/store"
 )
 
 // sum is a checksum of which there is no commit.
@@ -145,6 +146,30 @@ func TestDamagedRef(t *testing.T) {
 			p.setRef(name, "")
 			p.wantRefs(m, "good")
 		})
+	}
+}
+
+// A store may keep the ETag of a ref that its disk damages, so that a mended one has that of
+// the damaged one.
+func TestDamagedRefKeepsETag(t *testing.T) {
+	g := store.New(t)
+	g.Bucket(t, store.FakeBucket)
+	p := &place{t: t}
+	p.atStore(g.URL, "os")
+	p.setRef("x", sum("1"))
+	file := filepath.Join(g.Folder, store.FakeBucket, "os", mirror.RefKey("x"))
+	must.OK(t, os.WriteFile(file, []byte("spoilt"), 0o644))
+	m := p.open(t.TempDir())
+	repo, err := m.Strict()
+	must.OK(t, err)
+	p.wantRefs(m, "x")
+	if _, err := repo.Ref("x"); err == nil || !strings.Contains(err.Error(), "spoilt") {
+		t.Errorf("it says %v", err)
+	}
+	p.setRef("x", sum("1"))
+	p.wantRefs(m, "x")
+	if got := commitOf(t, m, "x"); got != sum("1") {
+		t.Errorf("it is at %s", got)
 	}
 }
 

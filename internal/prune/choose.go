@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lirios/ostree-upload/internal/hint"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/journal"
 )
@@ -64,6 +65,9 @@ func (r *run) lost(name string, c ostree.Checksum) error {
 // refs are all that keep commits.
 func (r *run) refs() (map[string]ref, error) {
 	local, err := r.repo.Refs()
+	if bad := new(ostree.BadRefError); errors.As(err, &bad) {
+		return nil, hint.Add(err, "nothing is removed before it is written again: ostree-upload check --content says how")
+	}
 	if err != nil {
 		return nil, err
 	}

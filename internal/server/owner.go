@@ -40,7 +40,7 @@ func becomeOwner(opt Options) error {
 	case me == uid:
 		return nil
 	case me != 0:
-		return notOwner(opt.owned(), uid)
+		return notOwner(opt, uid)
 	}
 	if err := errors.Join(syscall.Setgroups(groupsOf(append(opt.Beside, opt.owned())...)), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
 		return fmt.Errorf("become user %d: %w", uid, err)
@@ -62,8 +62,12 @@ func becomeOwner(opt Options) error {
 }
 
 // notOwner says that a repository belongs to somebody else than who runs this.
-func notOwner(repo string, uid int) error {
-	return hint.Add(fmt.Errorf("the repository %s belongs to user %d, and this is user %d", repo, uid, os.Geteuid()),
+func notOwner(opt Options, uid int) error {
+	what := "repository"
+	if opt.Bucket != nil {
+		what = "state folder"
+	}
+	return hint.Add(fmt.Errorf("the %s %s belongs to user %d, and this is user %d", what, opt.owned(), uid, os.Geteuid()),
 		"run as user %d, or as root, which becomes that user", uid)
 }
 

@@ -109,7 +109,7 @@ func (p *place) open(ctx context.Context) (*Server, error) {
 	uid, _, err := ownerOf(opt.owned())
 	switch {
 	case err == nil && uid != os.Geteuid():
-		err = notOwner(opt.owned(), uid)
+		err = notOwner(opt, uid)
 	case opt.Init:
 		err = makeRepo(ctx, opt)
 	default:
