@@ -11,6 +11,7 @@ import (
 	"github.com/tus/tusd/v2/pkg/handler"
 	"golang.org/x/sys/unix"
 
+	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/token"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -59,6 +60,8 @@ func problemOf(err error) *wire.Problem {
 		return wire.Errorf(wire.Internal, "%v", err).WithHint("restart the server; its log says what happened")
 	case errors.Is(err, journal.ErrNotFound):
 		return wire.Errorf(wire.NotFound, "%v", err)
+	case errors.As(err, new(*ostree.BadRefError)):
+		return wire.Errorf(wire.Internal, "%v", err).WithHint("on the server: ostree-upload check --content says how the ref is written again")
 	case errors.As(err, &tooLarge):
 		return wire.Errorf(wire.TooLarge, "the request has more than %d bytes", tooLarge.Limit)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
