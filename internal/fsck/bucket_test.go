@@ -4,6 +4,7 @@ package fsck
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,14 +72,19 @@ func (b *bucketRepo) fails(object string, with *store.Fault) {
 // none, nobody can tell.
 func TestStoreFails(t *testing.T) {
 	path := made(t, inBucket)
+	tree := t.TempDir()
+	large := make([]byte, 1<<16) // so that an answer is torn in its body
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(large)
+	must.OK(t, os.WriteFile(filepath.Join(tree, "large"), large, 0o644))
+	must.OSTree(t, "commit", "--repo="+path, "--branch=os/z", "--canonical-permissions", "--tree=dir="+tree)
 	b := putInto(t, path)
-	victim := file(t, path, "os/x", "/usr/share/doc")
+	victim := file(t, path, "os/z", "/large")
 	object := victim[strings.Index(victim, "objects/"):]
 	for fault, says := range map[*store.Fault]string{store.InternalError: "the store cannot give it: ", store.Torn: "its bytes break off whenever it is read"} {
 		c := b.check()
 		b.fails(object, fault)
 		findings, _, err := c.Run(t.Context())
-		if err != nil || len(findings) != 1 || !strings.Contains(findings[0], "/usr/share/doc: object ") || !strings.Contains(findings[0], says) {
+		if err != nil || len(findings) != 1 || !strings.Contains(findings[0], "/large: object ") || !strings.Contains(findings[0], says) {
 			t.Errorf("%s: findings %q, %v", fault, findings, err)
 		}
 	}
