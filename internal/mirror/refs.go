@@ -119,7 +119,11 @@ func (m *Mirror) Ref(ctx context.Context, name string) (commit string, at bucket
 // readRef reads what the object of a ref holds, which may be damaged. Its ETag is "" if
 // there is no such ref.
 func (m *Mirror) readRef(ctx context.Context, name string) (text string, at bucket.Entry, err error) {
-	b, at, err := m.Bucket.Read(ctx, RefKey(name), maxRef)
+	return m.readRefAt(ctx, RefKey(name), name)
+}
+
+func (m *Mirror) readRefAt(ctx context.Context, key, name string) (text string, at bucket.Entry, err error) {
+	b, at, err := m.Bucket.Read(ctx, key, maxRef)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", at, nil

@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -23,6 +26,9 @@ type Beyond interface {
 	Open(ctx context.Context, n Name) (io.ReadCloser, int64, error)
 	// Refresh reads some refs again, or all if none is named.
 	Refresh(refs ...string) error
+	// Pulled reads what the refs hold that are not local, by their paths below refs/:
+	// "remotes/origin/os/x".
+	Pulled() (map[string][]byte, error)
 }
 
 // OpenBeyond opens a repository whose objects are elsewhere, at a URL.
@@ -114,4 +120,32 @@ func (v *Verifier) verifyOpened(ctx context.Context, r *Repo, n Name) (err error
 // missingBeyond is the error of looking on the disk for what is elsewhere.
 func (r *Repo) missingBeyond(n Name) error {
 	return fmt.Errorf("object %s is in an object store and not on the disk: %w", n, fs.ErrNotExist)
+}
+
+// otherRefsBeyond is OtherRefs for what is not on the disk.
+func (r *Repo) otherRefsBeyond() (map[string]Checksum, error) {
+	texts, err := r.beyond.Pulled()
+	if err != nil {
+		return nil, err
+	}
+	refs := make(map[string]Checksum, len(texts))
+	for name, text := range texts {
+		if refs[name], err = ParseRef(name, r.where, text); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
+}
+
+// pulledRefsBeyond is PulledRefs for what is not on the disk.
+func (r *Repo) pulledRefsBeyond() (refs []PulledRef, err error) {
+	texts, err := r.beyond.Pulled()
+	for _, path := range slices.Sorted(maps.Keys(texts)) {
+		folder, name, _ := strings.Cut(path, "/")
+		from, ref, is := strings.Cut(name, "/")
+		if c, err := ParseRef(path, r.where, texts[path]); is && err == nil {
+			refs = append(refs, PulledRef{Folder: folder, From: from, Ref: ref, Commit: c})
+		}
+	}
+	return refs, err
 }

@@ -63,6 +63,9 @@ func (r *Repo) FindPulled(name string) (found []PulledRef, err error) {
 // PulledRefs lists the refs below refs/remotes and refs/mirrors, in the order of
 // their paths. Files that are not refs are passed over.
 func (r *Repo) PulledRefs() (refs []PulledRef, err error) {
+	if r.beyond != nil {
+		return r.pulledRefsBeyond()
+	}
 	for _, folder := range []string{Mirrors, Remotes} {
 		root := filepath.Join(r.path, "refs", folder)
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

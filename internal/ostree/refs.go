@@ -88,6 +88,9 @@ func (r *Repo) addRef(ref string, refs map[string]Checksum) error {
 // OtherRefs returns the commits of the refs that are not local: those below
 // refs/remotes and refs/mirrors, by their path below refs.
 func (r *Repo) OtherRefs() (map[string]Checksum, error) {
+	if r.beyond != nil {
+		return r.otherRefsBeyond()
+	}
 	listed := map[string]Checksum{}
 	for _, kind := range []string{"../remotes", "../mirrors"} { // as seen from refs/heads
 		if err := r.listRefs(kind, func(ref string) error { return r.addRef(ref, listed) }); err != nil {

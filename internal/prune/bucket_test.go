@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,6 +107,25 @@ func TestBucket(t *testing.T) {
 	}
 	s.load()
 	s.want(append(x[3:], other...)...)
+}
+
+// A repository that was copied into a bucket may have refs that no server here makes. They
+// keep what they name, and one that cannot be read keeps everything.
+func TestBucketWithPulledRefs(t *testing.T) {
+	p := newPlace(t, "archive")
+	x := p.commit("os/x", 3)
+	mirrored, pulled := p.elsewhere("mirrors/org.example"), p.elsewhere("remotes/origin")
+	s := p.store()
+	_, err := s.bucket.Put(t.Context(), "refs/remotes/origin/os/bad", []byte("spoilt\n"))
+	must.OK(t, err)
+	if _, err := inBucket(t.Context(), s.config(), false, 0); err == nil || !strings.Contains(err.Error(), "ref remotes/origin/os/bad of repository s3://") {
+		t.Errorf("a ref that cannot be read: %v", err)
+	}
+	must.OK(t, s.bucket.Delete(t.Context(), "refs/remotes/origin/os/bad", ""))
+	_, err = inBucket(t.Context(), s.config(), false, 0)
+	must.OK(t, err)
+	s.load()
+	s.want(slices.Concat(x[1:], mirrored, pulled)...)
 }
 
 // What is new stays for a day, by the store's clock: it may be of a publish that has not

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lirios/ostree-upload/internal/hint"
@@ -72,6 +73,9 @@ func (r *run) refs() (map[string]ref, error) {
 		return nil, err
 	}
 	others, err := r.repo.OtherRefs()
+	if bad := new(ostree.BadRefError); errors.As(err, &bad) {
+		return nil, hint.Add(err, "nothing is removed before it names a commit again, or is removed: its path is refs/%s", strings.TrimPrefix(bad.Ref, "../"))
+	}
 	if err != nil {
 		return nil, err
 	}

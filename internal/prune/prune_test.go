@@ -128,6 +128,17 @@ func objects(t *testing.T, path string) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// elsewhere makes two commits, which a ref below refs/ names that is not local.
+func (p *place) elsewhere(folder string) []ostree.Checksum {
+	p.t.Helper()
+	const ref = "os/elsewhere"
+	commits := p.commit(ref, 2)
+	to := filepath.Join(p.repo, "refs", folder, ref)
+	must.OK(p.t, os.MkdirAll(filepath.Dir(to), 0o755))
+	must.OK(p.t, os.Rename(filepath.Join(p.repo, "refs/heads", ref), to))
+	return commits
+}
+
 // TestRun pins what stays: what each kind of ref keeps, and what that needs.
 func TestRun(t *testing.T) {
 	for _, mode := range []string{"archive", "bare-user", "bare-user-only"} {
@@ -136,12 +147,7 @@ func TestRun(t *testing.T) {
 			x, y := p.commit("os/x", 5), p.commit("app/y", 3)
 			z := p.commit("app/gone", 2)
 			must.OSTree(t, "refs", "--repo="+p.repo, "--delete", "app/gone")
-			mirrored, pulled := p.commit("os/mirrored", 2), p.commit("os/pulled", 2)
-			for ref, kind := range map[string]string{"os/mirrored": "mirrors/org.example", "os/pulled": "remotes/origin"} {
-				to := filepath.Join(p.repo, "refs", kind, ref)
-				must.OK(t, os.MkdirAll(filepath.Dir(to), 0o755))
-				must.OK(t, os.Rename(filepath.Join(p.repo, "refs/heads", ref), to))
-			}
+			mirrored, pulled := p.elsewhere("mirrors/org.example"), p.elsewhere("remotes/origin")
 			must.OSTree(t, "refs", "--repo="+p.repo, "--alias", "--create=stable", "os/x")
 			must.OSTree(t, "commit", "--repo="+p.repo, "--orphan", "--tree=dir="+p.tree)
 			r := p.prune()
