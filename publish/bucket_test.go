@@ -74,7 +74,7 @@ func TestRequestsOfPublishFail(t *testing.T) {
 	repo, c := build(t, "one", "two")
 	for _, m := range mishaps(t, repo, c, append(slices.Clone(store.Passing), store.HangsAfter)) {
 		t.Run(m.String(), func(t *testing.T) {
-			s, p := behind(t, func(b *bucket.Config) { b.Stall = time.Second })
+			s, p := behind(t, func(b *bucket.Config) { b.Stall = 5 * time.Second })
 			s.MakeSummary()
 			session := sent(t, s.Client(s.Token), repo, two(c)...)
 			p.At(m.n, m.fault)
