@@ -59,8 +59,12 @@ func (r *run) checkRival(ctx context.Context) error {
 	return nil
 }
 
-// giveWay is for a push that finds that a rival has taken its place.
+// giveWay is for a push that finds that a rival has taken its place. If the server does
+// not know the session at all, there is none.
 func (r *run) giveWay(ctx context.Context) error {
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
 	r.opt.Log.Warn("another push has taken this session over: waiting for it", "session", r.session.ID)
 	r.progress.Walked.Store(0) // it is walked and asked for anew, if at all
 	r.progress.Lacking.Store(0)

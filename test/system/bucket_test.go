@@ -59,5 +59,8 @@ func TestAnotherServerAnswers(t *testing.T) {
 	if !strings.Contains(e.Stderr, "does not know session ") || !strings.Contains(e.Stderr, "hint: push again, which opens another session: behind a load balancer") {
 		t.Errorf("it says\n%s", e.Stderr)
 	}
+	if strings.Contains(e.Stderr, "another push") {
+		t.Errorf("it speaks of a push that there is not\n%s", e.Stderr)
+	}
 	site.Finish(t, f.command("ci", "push", "--repo", b.Repo, b.Ref)).Must(t, 0)
 }
