@@ -254,6 +254,25 @@ func TestBuiltUponStays(t *testing.T) {
 	x.isAt("os 3", "apps 2")
 }
 
+// A ref does not go back to a commit that was pruned while the server was down.
+func TestNoWayBackToPruned(t *testing.T) {
+	x := newContest(t)
+	begun := x.mute("os", true)
+	x.before("apps", func() {
+		<-begun
+		x.set("apps", x.at(2))
+	})
+	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
+	x.waits()
+	x.first.Stop()
+	x.set("keep/commit-0", "")
+	must.OK(t, x.second.Bucket().Delete(t.Context(), mirror.Key(ostree.Name{Checksum: x.c[0], Type: ostree.CommitObject}), ""))
+	x.proxy.Play(nil)
+	x.first.Run()
+	want(t, x.settled(), wire.Failed, wire.RefMoved, "this push had moved os, and others have built on that or removed the commit before")
+	x.isAt("os 1", "apps 2")
+}
+
 // What another session has moved to the same commit stays.
 func TestEqualMoveStays(t *testing.T) {
 	x := newContest(t)
