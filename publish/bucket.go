@@ -27,7 +27,8 @@ import (
 // store has acknowledged is durable, so that there is nothing to sync.
 type inBucket struct {
 	*mirror.Mirror
-	cfg Config
+	cfg  Config
+	left sync.Map // keys of marks that could not be removed
 }
 
 func (b *inBucket) read() (*ostree.Repo, error) { return b.Strict() }

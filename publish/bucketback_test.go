@@ -399,7 +399,7 @@ func TestUnmovedIsRefused(t *testing.T) {
 }
 
 // A mark that could not be removed does not hide what its session has published, when others
-// move one of its refs on.
+// move one of its refs on. The next publish of its server removes it.
 func TestMarkThatStays(t *testing.T) {
 	x := newContest(t)
 	x.session = sent(t, x.client(), x.repo, wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
@@ -421,5 +421,10 @@ func TestMarkThatStays(t *testing.T) {
 	must.OK(t, err)
 	if shown["os"] != x.c[3] || shown["apps"] != x.c[1] {
 		t.Errorf("the summary has os at %s and apps at %s", shown["os"], shown["apps"])
+	}
+	x.proxy.Play(nil)
+	want(t, x.client().Push(x.repo, wire.Ref{Ref: "apps", Old: x.at(1), New: x.at(2)}), wire.Published, "", "")
+	if n := x.marks(); n != 0 {
+		t.Errorf("after the next publish there are %d marks", n)
 	}
 }

@@ -49,6 +49,7 @@ func (r *bucketChange) lock(ctx context.Context) (unlock func() error, err error
 	}
 	key := mirror.MarksPrefix + r.session.ID
 	r.marked = time.Now()
+	r.left.Delete(key)
 	err = fault.Point("mark a publish in the bucket", func() error {
 		_, err := r.Bucket.Put(ctx, key, b)
 		return err
@@ -74,14 +75,22 @@ func (r *bucketChange) unlessHalf(ctx context.Context, key string) {
 	}
 }
 
-// unmark removes a mark. One that stays keeps objects from being removed for a while.
+// unmark removes a mark, and those that could not be removed before. One that stays keeps
+// objects from being removed for a while.
 func (b *inBucket) unmark(ctx context.Context, key string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmarkTime)
 	defer cancel()
-	err := fault.Point("unmark a publish in the bucket", func() error { return b.Bucket.Delete(ctx, key, "") })
-	if err != nil {
-		b.cfg.Log.Warn("the mark of a publish stays in the bucket until the next start", "object", key, "err", err)
-	}
+	b.left.Store(key, nil)
+	b.left.Range(func(left, _ any) bool {
+		key := left.(string)
+		err := fault.Point("unmark a publish in the bucket", func() error { return b.Bucket.Delete(ctx, key, "") })
+		if err != nil {
+			b.cfg.Log.Warn("the mark of a publish stays in the bucket until the next publish or start", "object", key, "err", err)
+			return false
+		}
+		b.left.Delete(key)
+		return true
+	})
 }
 
 // dropMarks removes the marks that an earlier process left of sessions which are not
