@@ -187,6 +187,24 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// What the store did not delete, as it had another ETag for a moment, does not count as gone.
+func TestUnmetDelete(t *testing.T) {
+	proxy := store.NewProxy(t, store.Fake(t, store.FakeOptions{}))
+	b := open(t, proxy.URL)
+	must.OK(t, b.Probe(t.Context()))
+	etag, err := b.Put(t.Context(), "ref", []byte("mine"))
+	must.OK(t, err)
+	proxy.Play(func(r store.Request) *store.Fault {
+		if r.Kind == "DeleteObject" {
+			return store.Unmet
+		}
+		return nil
+	})
+	if err := b.Delete(t.Context(), "ref", etag); !errors.Is(err, bucket.ErrChanged) {
+		t.Errorf("it is there, and the deletion says %v", err)
+	}
+}
+
 // TestList pins that lists of several pages are whole, and only of the folder.
 func TestList(t *testing.T) {
 	url := store.Fake(t, store.FakeOptions{PageSize: "3"})

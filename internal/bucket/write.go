@@ -223,7 +223,10 @@ func (b *Bucket) Delete(ctx context.Context, key, etag string) error {
 	case err == nil || isAbsent(err):
 		return nil
 	case isUnmet(err): // as some stores say of what is not there, which a lost try may have removed
-		_, err = b.unchanged(ctx, key, etag)
+		gone, err := b.unchanged(ctx, key, etag)
+		if !gone && err == nil { // it was another one when the store compared
+			err = b.named(ErrChanged, "delete", key)
+		}
 		return err
 	}
 	return b.fail(err, "delete", key, needDelete)

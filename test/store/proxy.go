@@ -168,6 +168,7 @@ var (
 	Unavailable   = answering(http.StatusServiceUnavailable, "ServiceUnavailable")
 	SlowDown      = answering(http.StatusServiceUnavailable, "SlowDown")
 	Conflict      = answering(http.StatusConflict, "ConditionalRequestConflict")
+	Unmet         = answering(http.StatusPreconditionFailed, "PreconditionFailed")
 	Denied        = answering(http.StatusForbidden, "AccessDenied")
 	Skewed        = answering(http.StatusForbidden, "RequestTimeTooSkewed")
 	UnknownUser   = answering(http.StatusNotFound, "XAdminUserNotFound") // as versitygw says
