@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/fault"
+	"github.com/lirios/ostree-upload/internal/mirror"
 	"github.com/lirios/ostree-upload/internal/ostree"
 	"github.com/lirios/ostree-upload/internal/wire"
 	"github.com/lirios/ostree-upload/journal"
@@ -66,6 +68,9 @@ func (m *bucketMoves) moveBack(ctx context.Context, i int) error {
 		if !own || err != nil {
 			return err
 		}
+		if gone, err := m.isGone(ctx, i); gone || err != nil {
+			return err
+		}
 		by := slices.DeleteFunc(writers(at), func(id string) bool { return id == m.session.ID })
 		err = fault.Point("move a ref back", func() error { return m.set(ctx, r.Ref, r.Old, at.ETag, by) })
 		if err == nil {
@@ -92,6 +97,26 @@ func (m *bucketMoves) own(i int, is string, by []string) (bool, error) {
 	}
 	m.stay[i] = slices.Contains(by, m.session.ID)
 	return false, nil
+}
+
+// isGone tells whether a ref has to stay as the commit is gone where it was: a mark of a
+// server that was down for long has kept no prune from removing it. A prune removes a commit
+// before what that needs.
+func (m *bucketMoves) isGone(ctx context.Context, i int) (bool, error) {
+	r := m.refs[i]
+	if r.Old == "" {
+		return false, nil
+	}
+	commit, err := ostree.ParseChecksum(r.Old)
+	if err != nil {
+		return false, err
+	}
+	_, err = m.Bucket.Head(ctx, mirror.Key(ostree.Name{Checksum: commit, Type: ostree.CommitObject}))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	m.stay[i] = true
+	return true, nil
 }
 
 // isFree tells whether a ref that was deleted may be there again: others may have used its

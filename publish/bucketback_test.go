@@ -261,6 +261,25 @@ func TestBuiltUponStays(t *testing.T) {
 	x.isAt("os 3", "apps 2")
 }
 
+// A ref does not go back to a commit that was pruned while the server was down.
+func TestNoWayBackToPruned(t *testing.T) {
+	x := newContest(t)
+	begun := x.mute("os", true)
+	x.before("apps", func() {
+		<-begun
+		x.set("apps", x.at(2))
+	})
+	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
+	x.waits()
+	x.first.Stop()
+	x.set("keep/commit-0", "")
+	must.OK(t, x.second.Bucket().Delete(t.Context(), mirror.Key(ostree.Name{Checksum: x.c[0], Type: ostree.CommitObject}), ""))
+	x.proxy.Play(nil)
+	x.first.Run()
+	want(t, x.settled(), wire.Failed, wire.RefMoved, "this push had moved os, and others have built on that or removed the commit before")
+	x.isAt("os 1", "apps 2")
+}
+
 // What another session has moved to the same commit stays.
 func TestEqualMoveStays(t *testing.T) {
 	x := newContest(t)
@@ -384,4 +403,30 @@ func TestUnmovedIsRefused(t *testing.T) {
 	x.answers(false)
 	want(t, x.settled(), wire.Failed, wire.RefMoved, "ref os is at "+x.at(2))
 	x.isAt("os 2")
+}
+
+// A mark that could not be removed does not hide what its session has published, when others
+// move one of its refs on.
+func TestMarkThatStays(t *testing.T) {
+	x := newContest(t)
+	x.session = sent(t, x.client(), x.repo, wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
+	x.proxy.Play(func(r store.Request) *store.Fault {
+		if r.Kind == "DeleteObject" {
+			return store.LostBefore
+		}
+		return nil
+	})
+	x.client().Want(202, "POST", "/api/v1/sessions/"+x.session.ID+"/finalize", nil)
+	want(t, x.client().Settled(x.session.ID), wire.Published, "", "")
+	if n := x.marks(); n != 1 {
+		t.Fatalf("%d marks", n)
+	}
+	x.push("os", x.at(1), x.at(3))
+	text, _, err := x.second.Bucket().Get(t.Context(), "summary", 1<<20)
+	must.OK(t, err)
+	shown, err := ostree.SummaryRefs(text)
+	must.OK(t, err)
+	if shown["os"] != x.c[3] || shown["apps"] != x.c[1] {
+		t.Errorf("the summary has os at %s and apps at %s", shown["os"], shown["apps"])
+	}
 }

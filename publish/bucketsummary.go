@@ -178,6 +178,11 @@ func (b *inBucket) makeSummary(ctx context.Context, own string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
+	for i := range marks {
+		if err := b.leavePassed(ctx, &marks[i], refs); err != nil {
+			return nil, err
+		}
+	}
 	if err := together(refs, marks); err != nil {
 		return nil, err
 	}

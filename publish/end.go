@@ -32,7 +32,7 @@ func (p *Publisher) end(id string, to journal.State, change func(*journal.Sessio
 func (p *Publisher) undo(ctx context.Context, s *journal.Session, o *Outcome) (again bool, err error) {
 	stay, err := p.production.undo(ctx, s)
 	if len(stay) > 0 {
-		o.Detail = shortened(fmt.Sprintf("%s; by then this push had moved %s, and others have built on that", o.Detail, strings.Join(stay, ", ")))
+		o.Detail = shortened(fmt.Sprintf("%s; by then this push had moved %s, and others have built on that or removed the commit before", o.Detail, strings.Join(stay, ", ")))
 	}
 	if err == nil || ctx.Err() != nil { // after a stop the next start goes on
 		return err != nil, nil

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lirios/ostree-upload/internal/bucket"
 	"github.com/lirios/ostree-upload/internal/fault"
@@ -25,6 +28,8 @@ import (
 type mark struct {
 	Began time.Time  `json:"began"`
 	Refs  []wire.Ref `json:"refs,omitempty"` // if they are several
+
+	session string // of which it is
 }
 
 const maxMark = 16 << 20
@@ -120,9 +125,41 @@ func (b *inBucket) marks(ctx context.Context, own string) (list []mark, err erro
 		if err = errors.Join(err, getErr); err == nil {
 			err = json.Unmarshal(text, &m)
 		}
+		m.session = strings.TrimPrefix(key, mirror.MarksPrefix)
 		list = append(list, m)
 	}
 	return list, err
+}
+
+// leavePassed takes those refs out of a mark that its session has moved and others have moved
+// on since: they are not behind its other refs. A mark may be there when its publish is over.
+func (b *inBucket) leavePassed(ctx context.Context, m *mark, refs map[string]ostree.Checksum) error {
+	if !half(refs, m.Refs) {
+		return nil
+	}
+	passed := make([]bool, len(m.Refs))
+	var g errgroup.Group
+	g.SetLimit(mirror.Parallel)
+	for i, r := range m.Refs {
+		is := nameOf(refs, r.Ref)
+		if is == r.New {
+			continue
+		}
+		g.Go(func() error {
+			now, at, err := b.Ref(ctx, r.Ref)
+			passed[i] = now == is && slices.Contains(writers(at), m.session)
+			return err
+		})
+	}
+	err := g.Wait()
+	var left []wire.Ref
+	for i, r := range m.Refs {
+		if !passed[i] {
+			left = append(left, r)
+		}
+	}
+	m.Refs = left
+	return err
 }
 
 // together are the refs as a summary is to show them: those of a publish that has moved
