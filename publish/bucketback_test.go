@@ -29,6 +29,7 @@ type contest struct {
 	repo          string
 	c             []ostree.Checksum // that the bucket has
 	session       wire.Session
+	others        sync.WaitGroup // what they do before moves
 
 	mu     sync.Mutex
 	faults map[string]func(write int, writes bool) *store.Fault // of requests for refs
@@ -125,10 +126,14 @@ func (x *contest) mute(ref string, effect bool) (begun chan struct{}) {
 // before has something happen before the first move of a ref, which has no effect then.
 func (x *contest) before(ref string, call func()) {
 	x.faults[ref] = func(write int, writes bool) *store.Fault {
-		if write == 1 && writes {
-			return store.Before(call)
+		if write != 1 || !writes {
+			return nil
 		}
-		return nil
+		x.others.Add(1)
+		return store.Before(func() {
+			defer x.others.Done()
+			call()
+		})
 	}
 }
 
@@ -197,13 +202,15 @@ func (x *contest) waits() {
 	})
 }
 
-// answers has the store answer again, perhaps after a restart of the first server.
+// answers has the store answer again, perhaps after a restart of the first server. What
+// others have begun to do is done by then.
 func (x *contest) answers(restart bool) {
 	x.t.Helper()
 	if restart {
 		x.first.Stop()
 	}
 	x.proxy.Play(nil)
+	x.others.Wait()
 	if restart {
 		x.first.Run()
 	}

@@ -77,7 +77,7 @@ func (c *Check) workers() int {
 func (c *Check) verifyAll(ctx context.Context) error {
 	var total atomic.Int64
 	err := ostree.EachFolder(ctx, c.workers(), func(ctx context.Context, folders <-chan string) error {
-		return c.list(ctx, folders, func(ostree.Name, int64) error {
+		return c.list(ctx, folders, func(ostree.Name, func() int64) error {
 			total.Add(1)
 			return nil
 		})
@@ -90,7 +90,7 @@ func (c *Check) verifyAll(ctx context.Context) error {
 }
 
 // list visits the objects of some folders.
-func (c *Check) list(ctx context.Context, folders <-chan string, visit func(n ostree.Name, size int64) error) error {
+func (c *Check) list(ctx context.Context, folders <-chan string, visit func(n ostree.Name, size func() int64) error) error {
 	for folder := range folders {
 		if err := c.store.List(ctx, folder, visit); err != nil {
 			return err
@@ -110,11 +110,13 @@ func verifier(ctx context.Context) *ostree.Verifier {
 func (c *Check) verifySome(ctx context.Context, folders <-chan string) error {
 	background.Thread()
 	v := verifier(ctx)
-	return c.list(ctx, folders, func(n ostree.Name, size int64) error { return c.verify(ctx, v, n, size) })
+	return c.list(ctx, folders, func(n ostree.Name, size func() int64) error {
+		c.Progress.Bytes.Add(size())
+		return c.verify(ctx, v, n)
+	})
 }
 
-func (c *Check) verify(ctx context.Context, v *ostree.Verifier, n ostree.Name, size int64) error {
-	c.Progress.Bytes.Add(size)
+func (c *Check) verify(ctx context.Context, v *ostree.Verifier, n ostree.Name) error {
 	wrong, err := wrongWith(v.VerifyHeld(ctx, c.repo, n))
 	if errors.Is(err, fs.ErrNotExist) { // it has gone since the folder was listed
 		return nil

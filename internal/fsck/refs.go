@@ -203,7 +203,7 @@ func (c *Check) tree(ctx context.Context, at place, root ostree.Checksum) error 
 	w := treeWalk{Check: c}
 	w.group, w.ctx = errgroup.WithContext(ctx)
 	w.group.SetLimit(max(1, c.store.Requests()))
-	w.group.Go(func() error { return w.folder(at, root) })
+	w.group.Go(func() error { return w.from(folder{in: &at, tree: root}) })
 	err := w.group.Wait()
 	// Whichever reader came first.
 	slices.SortStableFunc(c.faults[first:], func(a, b fault) int { return strings.Compare(a.path, b.path) })
@@ -217,25 +217,50 @@ type treeWalk struct {
 	group *errgroup.Group
 }
 
-// folder walks a folder and those below it, unless that was done.
-func (w *treeWalk) folder(at place, tree ostree.Checksum) error {
-	if w.walked(tree) {
-		return nil
-	}
-	below, err := w.entries(at, tree)
-	if err != nil {
-		return err
-	}
-	for _, f := range below {
-		walk := func() error { return w.folder(f.place, f.tree) }
-		if w.group.TryGo(walk) {
+// A folder is one that the walk comes to. Those of one parent share its path.
+type folder struct {
+	in   *place
+	name string
+	tree ostree.Checksum
+}
+
+// below is the place of an entry of the folder here, or of the root for "".
+func (p *place) below(name string) place {
+	in := *p
+	in.path = strings.TrimSuffix(p.path, "/") + "/" + name
+	return in
+}
+
+// from walks a folder and those below it, unless that was done. It does not recurse: a
+// tree may be too deep for the stack.
+func (w *treeWalk) from(f folder) error {
+	for todo := []folder{f}; len(todo) > 0; {
+		last := len(todo) - 1
+		f, todo = todo[last], todo[:last]
+		if w.walked(f.tree) {
 			continue
 		}
-		if err := walk(); err != nil { // all readers are at work
+		below, err := w.entries(f.in.below(f.name), f.tree)
+		if err != nil {
 			return err
 		}
+		slices.Reverse(below) // the first is read next
+		todo = w.share(append(todo, below...))
 	}
 	return nil
+}
+
+// share gives folders to readers that have nothing to do, and returns what is left for this
+// one.
+func (w *treeWalk) share(todo []folder) []folder {
+	for len(todo) > 1 {
+		first := todo[0]
+		if !w.group.TryGo(func() error { return w.from(first) }) {
+			break
+		}
+		todo = todo[1:]
+	}
+	return todo
 }
 
 // walked tells whether a folder was seen, which it is from now on.
@@ -245,12 +270,6 @@ func (c *Check) walked(tree ostree.Checksum) bool {
 	_, seen := c.seen[tree]
 	c.seen[tree] = struct{}{}
 	return seen
-}
-
-// A folder is one that the walk comes to.
-type folder struct {
-	place
-	tree ostree.Checksum
 }
 
 // entries looks at what a folder holds, if it can be read, and returns the folders in it.
@@ -269,13 +288,11 @@ func (w *treeWalk) entries(at place, tree ostree.Checksum) (below []folder, err 
 	}
 	var failed error
 	_ = ostree.Entries(n, b, func(name []byte, child ostree.Name) error { // what was verified has the right form
-		in := at
-		in.path = strings.TrimSuffix(at.path, "/") + "/" + string(name)
 		if child.Type == ostree.DirTree {
-			below = append(below, folder{in, child.Checksum})
+			below = append(below, folder{&at, string(name), child.Checksum})
 			return nil
 		}
-		_, failed = w.sound(in, child)
+		_, failed = w.sound(at.below(string(name)), child)
 		return failed
 	})
 	return below, failed

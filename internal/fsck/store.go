@@ -15,8 +15,8 @@ import (
 
 // A Store is where the objects of a repository are. It may be used concurrently.
 type Store interface {
-	// List visits the objects of a folder of objects/, with the bytes that each has there.
-	List(ctx context.Context, folder string, visit func(n ostree.Name, size int64) error) error
+	// List visits the objects of a folder of objects/; size tells how many bytes one has there.
+	List(ctx context.Context, folder string, visit func(n ostree.Name, size func() int64) error) error
 	// Requests is how many objects are asked for at a time; 0: nobody is asked.
 	Requests() int
 	// Rewrite says how a damaged ref is written again.
@@ -34,7 +34,7 @@ func (d disk) Rewrite(ref string) string {
 	return fmt.Sprintf("echo COMMIT > %s", filepath.Join(d.repo.Path(), "refs/heads", ref))
 }
 
-func (d disk) List(_ context.Context, folder string, visit func(n ostree.Name, size int64) error) error {
+func (d disk) List(_ context.Context, folder string, visit func(n ostree.Name, size func() int64) error) error {
 	entries, err := os.ReadDir(filepath.Join(d.repo.Path(), "objects", folder))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -43,29 +43,26 @@ func (d disk) List(_ context.Context, folder string, visit func(n ostree.Name, s
 		return err
 	}
 	for _, e := range entries {
-		if err := d.visit(folder, e, visit); err != nil {
+		name := folder + e.Name()
+		if filepath.Ext(name) == ".file" {
+			name += "z" // as objects are named whatever the mode
+		}
+		n, err := ostree.ParseName(name)
+		if err != nil {
+			continue
+		}
+		if err := visit(n, func() int64 { return sizeOf(e) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// visit visits one entry, if it is an object.
-func (d disk) visit(folder string, e fs.DirEntry, visit func(n ostree.Name, size int64) error) error {
-	name := folder + e.Name()
-	if filepath.Ext(name) == ".file" {
-		name += "z" // as objects are named whatever the mode
-	}
-	n, err := ostree.ParseName(name)
-	if err != nil {
-		return nil
-	}
+// sizeOf is 0 if nobody can tell: whoever verifies the object says why.
+func sizeOf(e fs.DirEntry) int64 {
 	info, err := e.Info()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it went meanwhile
-	}
 	if err != nil {
-		return err
+		return 0
 	}
-	return visit(n, info.Size())
+	return info.Size()
 }

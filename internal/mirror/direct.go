@@ -51,8 +51,8 @@ func (d *Direct) Repo() (*ostree.Repo, error) { return d.m.beyond(d) }
 // Requests is how many objects one may read at a time.
 func (d *Direct) Requests() int { return Parallel }
 
-// List visits the objects of a folder of objects/, with their sizes.
-func (d *Direct) List(ctx context.Context, folder string, visit func(n ostree.Name, size int64) error) error {
+// List visits the objects of a folder of objects/; size tells how many bytes one has.
+func (d *Direct) List(ctx context.Context, folder string, visit func(n ostree.Name, size func() int64) error) error {
 	found := batch{add: d.m.names.add}
 	err := d.m.Bucket.List(ctx, "objects/"+folder+"/", func(e bucket.Entry) error {
 		n, is := nameOfKey(e.Key)
@@ -64,7 +64,7 @@ func (d *Direct) List(ctx context.Context, folder string, visit func(n ostree.Na
 				return err
 			}
 		}
-		return visit(n, e.Size)
+		return visit(n, func() int64 { return e.Size })
 	})
 	return errors.Join(err, found.flush())
 }

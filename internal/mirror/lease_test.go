@@ -143,7 +143,8 @@ func (p *place) marksCount(m *mirror.Mirror, clock *store.Clock) {
 // Of a store that does not tell the time, this machine's clock counts.
 func TestStoreTellsNoTime(t *testing.T) {
 	clock := store.NewClock(time.Now())
-	p := newPlaceIn(t, store.FakeOptions{Clock: clock, NoDate: true})
+	p := &place{t: t} // without a proxy, which would tell the time itself
+	p.atStore(store.Fake(t, store.FakeOptions{Clock: clock, NoDate: true}), "os")
 	m := p.open(t.TempDir())
 	p.otherLease()
 	if err := m.CheckLease(t.Context()); !errors.Is(err, mirror.ErrPruning) {

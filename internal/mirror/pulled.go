@@ -3,8 +3,8 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"strings"
 	"sync"
 
@@ -42,7 +42,7 @@ func (m *Mirror) pulled() (map[string][]byte, error) {
 			return ctx.Err()
 		})
 		if err != nil {
-			return nil, errors.Join(err, g.Wait())
+			return nil, cmp.Or(g.Wait(), err) // a failed reading ends the listing
 		}
 	}
 	return refs, g.Wait()
