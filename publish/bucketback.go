@@ -32,12 +32,23 @@ func (b *inBucket) undo(ctx context.Context, s *journal.Session) (stay []string,
 	m := c.movesOf(s)
 	err = m.back(ctx)
 	c.half = err != nil
+	if err == nil && slices.Contains(m.went, true) {
+		b.untell(ctx, s)
+	}
 	for i, stays := range m.stay {
 		if stays {
 			stay = append(stay, s.Refs[i].Ref)
 		}
 	}
 	return stay, errors.Join(err, unlock())
+}
+
+// untell writes the summary anew: when all refs had moved, others may have written one that
+// shows them there.
+func (b *inBucket) untell(ctx context.Context, s *journal.Session) {
+	if _, err := b.summarize(ctx, s.ID); err != nil {
+		b.cfg.Log.Warn("the summary may show refs where they were before they went back, until the next publish", "session", s.ID, "ref", s.RefList(), "err", err)
+	}
 }
 
 // back moves back what may have moved, the last rank first.
@@ -74,6 +85,7 @@ func (m *bucketMoves) moveBack(ctx context.Context, i int) error {
 		by := slices.DeleteFunc(writers(at), func(id string) bool { return id == m.session.ID })
 		err = fault.Point("move a ref back", func() error { return m.set(ctx, r.Ref, r.Old, at.ETag, by) })
 		if err == nil {
+			m.went[i] = true
 			return nil
 		}
 		if !errors.Is(err, bucket.ErrChanged) {

@@ -5,6 +5,7 @@ package publish_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +164,21 @@ func (x *contest) isAt(refs ...string) {
 		}
 		if got != number {
 			x.t.Errorf("%s is at %s, %q", ref, got, x.second.Ref(name))
+		}
+	}
+}
+
+// shows checks where the summary has refs, as isAt does.
+func (x *contest) shows(refs ...string) {
+	x.t.Helper()
+	text, _, err := x.second.Bucket().Get(x.t.Context(), "summary", 1<<20)
+	must.OK(x.t, err)
+	shown, err := ostree.SummaryRefs(text)
+	must.OK(x.t, err)
+	for _, ref := range refs {
+		name, number, _ := strings.Cut(ref, " ")
+		if at := fmt.Sprint(slices.Index(x.c, shown[name])); at != number {
+			x.t.Errorf("the summary has %s at %s, want %s", name, at, number)
 		}
 	}
 }
@@ -422,16 +438,27 @@ func TestMarkThatStays(t *testing.T) {
 		t.Fatalf("%d marks", n)
 	}
 	x.push("os", x.at(1), x.at(3))
-	text, _, err := x.second.Bucket().Get(t.Context(), "summary", 1<<20)
-	must.OK(t, err)
-	shown, err := ostree.SummaryRefs(text)
-	must.OK(t, err)
-	if shown["os"] != x.c[3] || shown["apps"] != x.c[1] {
-		t.Errorf("the summary has os at %s and apps at %s", shown["os"], shown["apps"])
-	}
+	x.shows("os 3", "apps 1")
 	x.proxy.Play(nil)
 	want(t, x.client().Push(x.repo, wire.Ref{Ref: "apps", Old: x.at(1), New: x.at(2)}), wire.Published, "", "")
 	if n := x.marks(); n != 0 {
 		t.Errorf("after the next publish there are %d marks", n)
 	}
+}
+
+// The summary that another server wrote when all refs had moved does not outlast their way
+// back.
+func TestSummaryGoesBack(t *testing.T) {
+	x := newContest(t)
+	begun := x.mute("os", true)
+	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
+	<-begun
+	x.waits()
+	x.push("other", "", x.at(0))
+	x.shows("os 1", "apps 1")
+	x.set("os", x.at(2))
+	x.answers(false)
+	want(t, x.settled(), wire.Failed, wire.RefMoved, "ref os is at "+x.at(2))
+	x.isAt("os 2", "apps 0")
+	x.shows("os 2", "apps 0")
 }

@@ -27,13 +27,14 @@ type bucketMoves struct {
 	at    []bucket.Entry // the refs' objects as they were found
 	there []bool         // those that need not move any more
 	stay  []bool         // those that cannot go back
+	went  []bool         // those that went back
 }
 
 func (r *bucketChange) prepareRefs(s *journal.Session) (moves, error) { return r.movesOf(s), nil }
 
 func (r *bucketChange) movesOf(s *journal.Session) *bucketMoves {
 	n := len(s.Refs)
-	return &bucketMoves{r, s.Refs, make([]bucket.Entry, n), make([]bool, n), make([]bool, n)}
+	return &bucketMoves{r, s.Refs, make([]bucket.Entry, n), make([]bool, n), make([]bool, n), make([]bool, n)}
 }
 
 func (m *bucketMoves) drop() error { return nil }
