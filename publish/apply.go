@@ -214,7 +214,7 @@ func (cfg *Config) mayPublish(s *journal.Session) error {
 func (a *apply) begun() (bool, error) {
 	s := a.plan.session
 	for _, r := range s.Refs {
-		if r.New == r.Old {
+		if s.State != journal.Publishing || r.New == r.Old {
 			continue
 		}
 		is, err := a.view.ref(r.Ref)

@@ -103,7 +103,9 @@ func (m *bucketMoves) own(i int, is string, by []string) (bool, error) {
 	case is == r.Old:
 		return false, nil
 	case is == "" && r.New == "":
-		return m.isFree(r.Ref)
+		free, err := m.isFree(r.Ref)
+		m.stay[i] = !free && err == nil
+		return free, err
 	case is == r.New && (len(by) == 0 || by[0] == m.session.ID):
 		return true, nil
 	}

@@ -337,7 +337,7 @@ func TestDeletedRefComesBack(t *testing.T) {
 		x.set("os/x", x.at(2))
 	})
 	x.begin(wire.Ref{Ref: "os", Old: x.at(0)}, wire.Ref{Ref: "os/x", New: x.at(1)})
-	want(t, x.settled(), wire.Failed, wire.RefMoved, "ref os/x is at "+x.at(2))
+	want(t, x.settled(), wire.Failed, wire.RefMoved, "ref os/x is at "+x.at(2)+", this push expected no commit; by then this push had moved os,")
 	x.isAt("os -", "os/x 2")
 }
 
