@@ -239,17 +239,22 @@ func onRestart(t *testing.T, test func(t *testing.T, restart bool)) {
 	}
 }
 
+// halfMoved has the session's move of os stay without an answer, and a rival move apps then.
+func (x *contest) halfMoved() {
+	begun := x.mute("os", true)
+	x.before("apps", func() {
+		<-begun
+		x.set("apps", x.at(2))
+	})
+}
+
 // Nobody knows whether os has moved when apps is refused: the session does not end before that
 // is known, and then all refs are where they were.
 func TestUnansweredMoveGoesBack(t *testing.T) { onRestart(t, testUnansweredMoveGoesBack) }
 
 func testUnansweredMoveGoesBack(t *testing.T, restart bool) {
 	x := newContest(t)
-	begun := x.mute("os", true)
-	x.before("apps", func() {
-		<-begun
-		x.set("apps", x.at(2))
-	})
+	x.halfMoved()
 	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "new", New: x.at(1)})
 	x.waits()
 	if x.marks() != 1 {
@@ -264,11 +269,7 @@ func testUnansweredMoveGoesBack(t *testing.T, restart bool) {
 // What others have built on cannot go back, and the session says so.
 func TestBuiltUponStays(t *testing.T) {
 	x := newContest(t)
-	begun := x.mute("os", true)
-	x.before("apps", func() {
-		<-begun
-		x.set("apps", x.at(2))
-	})
+	x.halfMoved()
 	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
 	x.waits()
 	x.push("os", x.at(1), x.at(3))
@@ -280,11 +281,7 @@ func TestBuiltUponStays(t *testing.T) {
 // A ref does not go back to a commit that was pruned while the server was down.
 func TestNoWayBackToPruned(t *testing.T) {
 	x := newContest(t)
-	begun := x.mute("os", true)
-	x.before("apps", func() {
-		<-begun
-		x.set("apps", x.at(2))
-	})
+	x.halfMoved()
 	x.begin(wire.Ref{Ref: "os", Old: x.at(0), New: x.at(1)}, wire.Ref{Ref: "apps", Old: x.at(0), New: x.at(1)})
 	x.waits()
 	x.first.Stop()
